@@ -1,2 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Placeholder until the first commit of this crate.
+//! Raw ABI of the *system generation*: the `/dev/sysgenid` device in its live dialects, the mapped
+//! counter page, and the wire format of the userspace driver.
+//!
+//! The system generation is a `u32` that changes when a virtual machine or container is restored
+//! or cloned from a snapshot. This crate is the C header said in Rust: free functions over
+//! borrowed descriptors, plain integers, no policy and no allocation. Applications want the
+//! `sysgenid` crate instead, which owns names, state, deadlines and retries.
+//!
+//! # Anatomy
+//!
+//! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
+//! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
+//! - [`page`]: the mapped counter, one load to read (feature `std`).
+//! - [`wire`]: the messages between a client and the userspace driver.
+//!
+//! # What it does not do
+//!
+//! It does not retry on `EINTR`, keep deadlines, look for devices, or explain errors. It does not
+//! choose the dialect for the caller: the numbers of the dialects collide, so functions that issue
+//! an ioctl take the [`Dialect`](abi::Dialect) as an argument.
+//!
+//! # Platforms and features
+//!
+//! Linux only: on other systems the crate is empty. Without the default feature `std` it is
+//! `no_std` and has no [`page`] module. Minimum Rust: 1.85.
+#![cfg(target_os = "linux")]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod abi;
+pub mod device;
+#[cfg(feature = "std")]
+pub mod page;
+pub mod wire;
+
+/// The kernel's error number, as every function of this crate returns it.
+///
+/// It is rustix's type: this crate is as raw as rustix is, and a second one would only be in the
+/// way.
+pub use rustix::io::Errno;
