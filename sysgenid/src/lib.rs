@@ -1,2 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Placeholder until the first commit of this crate.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+//! Notice that this virtual machine or container was restored or cloned from a snapshot, and
+//! rebuild what must be unique.
+//!
+//! A restored snapshot brings back everything in memory that had to be unique: the state of random
+//! number generators, session keys, nonces, identifiers. Two clones then hold the same. The
+//! kernel reseeds its own generator; programs are left alone. The *system generation* is a
+//! counter that changes when it happens, and this crate is its client: for the kernel driver
+//! `/dev/sysgenid`, and for a userspace driver where there is none.
+//!
+//! # Quick start
+//!
+//! ```
+//! use sysgenid::{Guarded, Probe};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let _broker = sysgenid_broker::spawn(folder.path())?;
+//! # let probe = Probe::open_at(folder.path())?;
+//! # #[cfg(any())]
+//! let probe = Probe::open()?; // /dev/sysgenid, or the userspace driver
+//! let mut key = Guarded::new(probe, |_generation| {
+//!     let mut key = [0_u8; 32];
+//!     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut key)?;
+//!     Ok::<_, std::io::Error>(key)
+//! });
+//! let first_byte = key.with(|key| key[0])?; // rebuilt first if this is a clone
+//! # let _ = first_byte;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Anatomy
+//!
+//! - [`Source`]: where a generation comes from, and how it is found.
+//! - [`Probe`]: the current generation at the cost of one load.
+//! - [`Guarded`]: a cached secret that is rebuilt when the generation changes.
+//! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop.
+//! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
+//! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in.
+//!
+//! # What it does not do
+//!
+//! It cannot see a restore before the source does, nor take back what was given away before. A
+//! generation is no identity: all clones of one snapshot see the same next one. See the chapter on
+//! guarantees in the project's book.
+//!
+//! # Kernel and permissions
+//!
+//! Any Linux since 5.10 with the userspace driver, without privileges. The kernel driver's node is
+//! `0600 root` unless the administrator opens it: a probe needs to read it, a watcher to read and
+//! write, and a trigger `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN`. On other systems the crate is
+//! empty.
+//!
+//! # Features and minimum Rust
+//!
+//! No features. Rust 1.85; a newer minimum is a minor release.
+
+mod broker;
+mod deadline;
+mod error;
+mod generation;
+mod guarded;
+mod orchestrator;
+mod probe;
+mod source;
+mod watcher;
+
+pub use deadline::Deadline;
+pub use error::{Error, Result};
+pub use generation::Generation;
+pub use guarded::Guarded;
+pub use orchestrator::{Orchestrator, Straggler};
+pub use probe::Probe;
+pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
+pub use watcher::{Watcher, WatcherOptions};

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::path::PathBuf;
+
+use sysgenid_sys::page::CounterPage;
+
+use crate::Generation;
+use crate::error::Result;
+use crate::source::{FileIdentity, Source};
+
+/// The current generation at the cost of one load from memory.
+///
+/// A probe maps the counter and closes the file: it is not a watcher, acknowledges nothing, and
+/// holds nobody up. It works on every source.
+///
+/// # What a probe does not do
+///
+/// It does not tell when a change happened, and it knows of none before the source does: after a
+/// restore the kernel driver needs a moment, tens of milliseconds in emulation, to learn of it.
+/// It stays with the file that it mapped: see [`Probe::verify`].
+///
+/// ```
+/// use sysgenid::Probe;
+///
+/// let folder = tempfile::tempdir()?;
+/// let _broker = sysgenid_broker::spawn(folder.path())?;
+/// let probe = Probe::open_at(folder.path())?;
+/// let before = probe.generation();
+/// // … the system may be restored here …
+/// assert_eq!(probe.generation(), before, "nothing restored this system");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Probe {
+    page: CounterPage,
+    identity: FileIdentity,
+    source: Source,
+}
+
+impl Probe {
+    /// Opens a probe on the discovered source: see [`Source::discover`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::discover`] and [`Probe::open_at`].
+    pub fn open() -> Result<Self> {
+        Self::on(Source::discover()?)
+    }
+
+    /// Opens a probe on the source at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::at`], and: [`is_permission`](crate::Error::is_permission) if it may not be
+    /// read; [`is_broken`](crate::Error::is_broken) if it is too short to hold a counter, or a
+    /// node without a driver; [`is_unsupported`](crate::Error::is_unsupported) on a driver of the
+    /// v5 dialect, where orchestrators would wait for the mapping for ever: map it with
+    /// [`Watcher::probe`](crate::Watcher::probe). A node that the caller may only read does not
+    /// tell its dialect and is taken for v6.
+    pub fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::on(Source::at(path)?)
+    }
+
+    /// Opens a probe on `source`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Probe::open_at`].
+    pub fn on(source: Source) -> Result<Self> {
+        let (page, identity) = source.map_page()?;
+        Ok(Self {
+            page,
+            identity,
+            source,
+        })
+    }
+
+    /// A probe of a page that was mapped elsewhere.
+    pub(crate) fn of(page: CounterPage, identity: FileIdentity, source: Source) -> Self {
+        Self {
+            page,
+            identity,
+            source,
+        }
+    }
+
+    /// The current generation: one relaxed load.
+    ///
+    /// To know that something was done within one generation, check before *and* after it, with
+    /// an acquire fence before the second look; [`Guarded`](crate::Guarded) does that.
+    ///
+    /// A regular file that was made shorter after it was mapped raises `SIGBUS` here; the
+    /// userspace driver never does that to its page.
+    #[inline]
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        Generation::new(self.page.load())
+    }
+
+    /// The source that the probe was opened on.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Checks that the path still names what was mapped: a few system calls, for a health check
+    /// and not for the hot path.
+    ///
+    /// # Errors
+    ///
+    /// [`is_broken`](crate::Error::is_broken) if the file was replaced or made too short,
+    /// [`is_absent`](crate::Error::is_absent) if it was removed: the mapping still reads, but
+    /// changes of the new file do not show in it.
+    ///
+    /// ```
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("page");
+    /// std::fs::write(&path, [0; 4096])?;
+    /// let probe = sysgenid::Probe::open_at(&path)?;
+    /// probe.verify()?;
+    ///
+    /// std::fs::remove_file(&path)?;
+    /// assert!(probe.verify().unwrap_err().is_absent());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verify(&self) -> Result<()> {
+        self.source.verify_page(self.identity)
+    }
+}

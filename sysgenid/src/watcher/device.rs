@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A watcher on the kernel driver's device.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fstat, open};
+use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::page::CounterPage;
+use sysgenid_sys::{Errno, device};
+
+use super::Tracking;
+use crate::error::{Error, Kind, Result};
+use crate::source::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
+use crate::{Deadline, Generation, Probe, Source};
+
+/// The longest wait that is asked of the driver at once. Shipped drivers multiply the milliseconds
+/// by a million, which leaves a signed 32-bit number beyond 2,147.
+const WAIT_SLICE: Duration = Duration::from_millis(2_000);
+
+pub(crate) struct DeviceWatcher {
+    file: OwnedFd,
+    dialect: Dialect,
+    page: CounterPage,
+    /// Whether epoll is on the driver's wait queue: see [`DeviceWatcher::hook`]. Locked while
+    /// this process acknowledges.
+    hooked: Mutex<bool>,
+}
+
+impl DeviceWatcher {
+    pub(super) fn open(path: &Path, tracking: Tracking, readiness: &OwnedFd) -> Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = open(path, flags, Mode::empty()).map_err(open_failed)?;
+        let watcher = Self::from_fd(file, readiness)?;
+        match (tracking, watcher.dialect) {
+            (Tracking::OffIfPossible, Dialect::V5) => {}
+            (tracking, _) => watcher.set_tracking(tracking == Tracking::On)?,
+        }
+        Ok(watcher)
+    }
+
+    pub(super) fn from_fd(file: OwnedFd, readiness: &OwnedFd) -> Result<Self> {
+        let flags = fcntl_getfl(&file).map_err(|errno| Error::call("fcntl", errno))?;
+        if flags & OFlags::ACCMODE != OFlags::RDWR || !flags.contains(OFlags::NONBLOCK) {
+            return Err(Error::new(Kind::Unsupported(
+                "a watcher needs a descriptor that was opened with O_RDWR and O_NONBLOCK",
+            )));
+        }
+        let dialect = detect(&file)?;
+        if dialect == Dialect::V4 {
+            return Err(Error::new(Kind::Unsupported(V4_REFUSED)));
+        }
+        let page = map_counter(&file)?;
+        let watcher = Self {
+            file,
+            dialect,
+            page,
+            hooked: Mutex::new(false),
+        };
+        watcher.hook(readiness)?;
+        Ok(watcher)
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        Generation::new(self.page.load())
+    }
+
+    pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
+        loop {
+            // Not the page: some shipped drivers store it after the number they compare with.
+            match device::read_generation(&self.file) {
+                Ok(number) => return Ok(Some(Generation::new(number))),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::call("read", errno)),
+            }
+        }
+    }
+
+    pub(super) fn wait(&self, deadline: Deadline) -> Result<Generation> {
+        loop {
+            if let Some(generation) = self.try_changed()? {
+                return Ok(generation);
+            }
+            if deadline.has_passed() {
+                return Err(Error::new(Kind::TimedOut(
+                    "the generation did not change before the deadline",
+                )));
+            }
+            match device::wait_outdated(&self.file, deadline.timespec().as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::call("poll", errno)),
+            }
+        }
+    }
+
+    pub(super) fn acknowledge(&self, generation: Generation, readiness: &OwnedFd) -> Result<()> {
+        // Held over the write, so that no acknowledgement comes between the steps of `hook`. The
+        // write never blocks.
+        let mut hooked = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
+        device::acknowledge(&self.file, generation.get()).map_err(|errno| match errno {
+            Errno::INVAL => Error::new(Kind::Stale {
+                acknowledged: generation,
+                current: self
+                    .try_changed()
+                    .ok()
+                    .flatten()
+                    .unwrap_or_else(|| self.generation()),
+            })
+            .errno(errno),
+            errno => Error::call("write", errno),
+        })?;
+        if !*hooked {
+            *hooked = self.hook(readiness)?;
+        }
+        Ok(())
+    }
+
+    /// Puts epoll on the driver's wait queue, where it stays. Returns whether that is certain.
+    ///
+    /// The shipped drivers look at the generation before they take the caller to the wait queue,
+    /// and epoll asks to be taken there only when a descriptor is added. One that is outdated at
+    /// that moment is reported once and never again. So it is added while it is up to date: when
+    /// it is opened, or, if a change came in between, after the next acknowledgement.
+    fn hook(&self, readiness: &OwnedFd) -> Result<bool> {
+        match epoll::delete(readiness, &self.file) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::call("epoll_ctl", errno)),
+        }
+        epoll::add(
+            readiness,
+            &self.file,
+            epoll::EventData::new_u64(0),
+            epoll::EventFlags::IN,
+        )
+        .map_err(|errno| Error::call("epoll_ctl", errno))?;
+        // Nothing acknowledges in between, so what is up to date now was so when it was added.
+        Ok(self.try_changed()?.is_none())
+    }
+
+    pub(super) fn set_tracking(&self, tracked: bool) -> Result<()> {
+        match (self.dialect, tracked) {
+            (Dialect::V5, true) => Ok(()),
+            (Dialect::V5, false) => Err(Error::new(Kind::Unsupported(
+                "this driver (v5 dialect) tracks every open file; nothing can opt out",
+            ))),
+            (dialect, tracked) => device::set_watcher_tracking(&self.file, dialect, tracked)
+                .map_err(|errno| Error::call("SYSGENID_SET_WATCHER_TRACKING", errno)),
+        }
+    }
+
+    pub(super) fn probe(&self, source: Option<&Source>) -> Result<Probe> {
+        if let (Dialect::V6, Some(source)) = (self.dialect, source) {
+            return Probe::on(source.clone());
+        }
+        let identity =
+            FileIdentity::of(&fstat(&self.file).map_err(|errno| Error::call("fstat", errno))?);
+        let source = match source {
+            Some(source) => source.clone(),
+            None => Source::at(sysgenid_sys::abi::DEVICE_PATH)?,
+        };
+        Ok(Probe::of(map_counter(&self.file)?, identity, source))
+    }
+
+    pub(super) fn wait_watchers(&self, deadline: Deadline) -> Result<()> {
+        loop {
+            let left = deadline.remaining().unwrap_or(WAIT_SLICE).min(WAIT_SLICE);
+            // Rounded up, and never 0, which would be for ever.
+            let slice = u32::try_from(left.as_micros().div_ceil(1_000))
+                .unwrap_or(u32::MAX)
+                .max(1);
+            match device::wait_watchers(&self.file, self.dialect, slice) {
+                // The shipped v5 driver reports an outdated caller as a success.
+                Ok(()) if self.is_outdated()? => return Err(Error::new(Kind::Outdated)),
+                Ok(()) => return Ok(()),
+                // A signal, or the caller is outdated: only a look tells which.
+                Err(Errno::INTR) if self.is_outdated()? => {
+                    return Err(Error::new(Kind::Outdated).errno(Errno::INTR));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::TIME | Errno::TIMEDOUT) => {}
+                Err(errno) => return Err(Error::call("SYSGENID_WAIT_WATCHERS", errno)),
+            }
+            if deadline.has_passed() {
+                return Err(super::watchers_timed_out().errno(Errno::TIME));
+            }
+        }
+    }
+
+    pub(crate) fn trigger(&self, min: Generation) -> Result<Generation> {
+        device::trigger_gen_update(&self.file, self.dialect, min.get()).map_err(
+            |errno| match errno {
+                Errno::ACCESS | Errno::PERM => Error::new(Kind::Denied(
+                    "changing the generation needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the \
+                     initial user namespace",
+                ))
+                .errno(errno),
+                errno => Error::call("SYSGENID_TRIGGER_GEN_UPDATE", errno),
+            },
+        )?;
+        // Asked of the descriptor, which the change has outdated, before anything else.
+        Ok(self.try_changed()?.unwrap_or_else(|| self.generation()))
+    }
+
+    fn is_outdated(&self) -> Result<bool> {
+        Ok(self.try_changed()?.is_some())
+    }
+}
+
+impl AsFd for DeviceWatcher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

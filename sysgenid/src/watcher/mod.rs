@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+mod broker;
+mod device;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use self::broker::BrokerWatcher;
+pub(crate) use self::broker::accepted;
+use self::device::DeviceWatcher;
+use crate::error::{Error, Kind, Result};
+use crate::source::{Source, SourceKind};
+use crate::{Deadline, Generation, Probe};
+
+/// How long a call to the broker that needs an answer may take, where the caller gives no
+/// deadline of its own: opening a watcher, changing its tracking.
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// A watcher: it waits for a change of the generation, and acknowledges when it has been handled.
+///
+/// A watcher is *outdated* from the change of the generation until it has acknowledged the new
+/// one. Orchestrators wait for the watchers that are *tracked*, which is the default: open an
+/// untracked one to be told of changes without holding anybody up.
+///
+/// ```
+/// use std::time::Duration;
+/// use sysgenid::{Orchestrator, Watcher};
+///
+/// let folder = tempfile::tempdir()?;
+/// let _broker = sysgenid_broker::spawn(folder.path())?;
+/// let watcher = Watcher::open_at(folder.path())?;
+/// Orchestrator::open_at(folder.path())?.trigger()?;
+///
+/// let generation = watcher.handle(Duration::from_secs(5), |generation| {
+///     println!("rebuilding for generation {generation}");
+///     Ok::<_, std::io::Error>(())
+/// })?;
+/// assert_eq!(generation.get(), 1);
+/// assert_eq!(watcher.try_changed()?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Event loops
+///
+/// [`AsFd`] gives a descriptor that is readable while the watcher is outdated, or when its broker
+/// is lost; use it with `poll`, `epoll` (level- or edge-triggered), mio or tokio. It is for
+/// waiting only: nothing can be read from it. Register it at any time: a watcher that is outdated
+/// already is reported, also on the shipped kernel drivers, whose own descriptor is not.
+///
+/// # What is not guaranteed
+///
+/// Changes that follow one another quickly are seen as one, the latest. A wake-up may be
+/// spurious: [`try_changed`](Self::try_changed) decides. The state is shared with a forked child:
+/// if one acknowledges, the other is up to date too.
+pub struct Watcher {
+    backend: Backend,
+    /// An epoll instance around what the backend waits on. It is one level more than a bare
+    /// descriptor, and that cures the lost wake-ups of the shipped drivers and notices the
+    /// loss of a broker.
+    readiness: OwnedFd,
+    source: Option<Source>,
+}
+
+enum Backend {
+    Device(DeviceWatcher),
+    Broker(BrokerWatcher),
+}
+
+/// How a watcher is opened. Made by [`Watcher::options`].
+#[derive(Clone, Debug)]
+#[must_use = "options open nothing by themselves"]
+pub struct WatcherOptions {
+    tracked: Tracking,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tracking {
+    On,
+    Off,
+    /// Off where the source can do that, else on.
+    OffIfPossible,
+}
+
+impl WatcherOptions {
+    /// Whether orchestrators wait for this watcher. The default is `true`.
+    pub fn tracked(mut self, tracked: bool) -> Self {
+        self.tracked = if tracked { Tracking::On } else { Tracking::Off };
+        self
+    }
+
+    pub(crate) fn tracking(mut self, tracking: Tracking) -> Self {
+        self.tracked = tracking;
+        self
+    }
+
+    /// Opens the watcher on the discovered source.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`]; [`is_unsupported`](Error::is_unsupported) for an untracked watcher on
+    /// a driver of the v5 dialect, which tracks every open file.
+    pub fn open(&self) -> Result<Watcher> {
+        self.open_on(Source::discover()?)
+    }
+
+    /// Opens the watcher on the source at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`WatcherOptions::open`].
+    pub fn open_at(&self, path: impl Into<PathBuf>) -> Result<Watcher> {
+        self.open_on(Source::at(path)?)
+    }
+
+    /// Opens the watcher on `source`.
+    ///
+    /// # Errors
+    ///
+    /// As [`WatcherOptions::open`].
+    pub fn open_on(&self, source: Source) -> Result<Watcher> {
+        let open = || {
+            let readiness = new_readiness()?;
+            let backend = match source.kind() {
+                SourceKind::Device => Backend::Device(DeviceWatcher::open(
+                    source.path(),
+                    self.tracked,
+                    &readiness,
+                )?),
+                SourceKind::Broker => Backend::Broker(BrokerWatcher::open(
+                    source.path(),
+                    self.tracked,
+                    &readiness,
+                )?),
+                SourceKind::PageFile => {
+                    return Err(Error::new(Kind::Unsupported(
+                        "a page file tells of no events and takes no acknowledgements; probe it, \
+                         or watch a device or a broker's folder",
+                    )));
+                }
+            };
+            Ok((backend, readiness))
+        };
+        match open() {
+            Ok((backend, readiness)) => Ok(Watcher {
+                backend,
+                readiness,
+                source: Some(source),
+            }),
+            Err(error) => Err(error.at(source.path())),
+        }
+    }
+}
+
+impl Watcher {
+    /// Opens a tracked watcher on the discovered source: see [`Source::discover`].
+    ///
+    /// It starts up to date: only later changes are reported.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::discover`], and: [`is_permission`](Error::is_permission) if it may not be
+    /// opened for reading and writing; [`is_unsupported`](Error::is_unsupported) for a page file
+    /// or a driver of the v4 dialect; [`is_broken`](Error::is_broken) for a node without a driver;
+    /// [`is_lost`](Error::is_lost) if no broker runs in the folder or it is full.
+    pub fn open() -> Result<Self> {
+        Self::options().open()
+    }
+
+    /// Opens a tracked watcher on the source at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`].
+    pub fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::options().open_at(path)
+    }
+
+    /// Options for a watcher that is not the default one.
+    ///
+    /// ```
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let onlooker = sysgenid::Watcher::options().tracked(false).open_at(folder.path())?;
+    /// # drop(onlooker);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn options() -> WatcherOptions {
+        WatcherOptions {
+            tracked: Tracking::On,
+        }
+    }
+
+    /// Makes a watcher of an open descriptor of the kernel device, with the tracking and the
+    /// acknowledged generation that it has.
+    ///
+    /// # Errors
+    ///
+    /// [`is_wrong_kind`](Error::is_wrong_kind) if it is not the device;
+    /// [`is_unsupported`](Error::is_unsupported) if it was not opened for reading and writing with
+    /// `O_NONBLOCK`: a watcher never blocks in `read`, and the flag of a shared descriptor is not
+    /// for this crate to change.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        let readiness = new_readiness()?;
+        let backend = Backend::Device(DeviceWatcher::from_fd(fd, &readiness)?);
+        Ok(Self {
+            backend,
+            readiness,
+            source: None,
+        })
+    }
+
+    /// The source that the watcher was opened on; `None` if it was made of a descriptor.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    /// The current generation, whether or not it has been acknowledged: one load.
+    #[inline]
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        match &self.backend {
+            Backend::Device(device) => device.generation(),
+            Backend::Broker(broker) => broker.generation(),
+        }
+    }
+
+    /// The current generation if the watcher is outdated. Never waits, and tells again until it is
+    /// acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`is_lost`](Error::is_lost) if the broker has ended; the error of `read` or `poll`.
+    pub fn try_changed(&self) -> Result<Option<Generation>> {
+        let changed = match &self.backend {
+            Backend::Device(device) => device.try_changed(),
+            Backend::Broker(broker) => broker.try_changed(),
+        };
+        changed.map_err(|error| self.locate(error))
+    }
+
+    /// Waits until the watcher is outdated and returns the current generation. Returns at once if
+    /// it is already. Signals do not end the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`is_timeout`](Error::is_timeout) if the deadline passed; [`is_lost`](Error::is_lost) if
+    /// the broker ended meanwhile.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// let error = watcher.wait(Duration::from_millis(10)).unwrap_err();
+    /// assert!(error.is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<Generation> {
+        let deadline = deadline.into();
+        let waited = match &self.backend {
+            Backend::Device(device) => device.wait(deadline),
+            Backend::Broker(broker) => broker.wait(deadline),
+        };
+        waited.map_err(|error| self.locate(error))
+    }
+
+    /// Acknowledges that `generation` has been handled. Never waits; doing it twice is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`is_stale`](Error::is_stale) if `generation` is not the current one: nothing is
+    /// acknowledged, the watcher stays outdated, and [`current`](Error::current) tells what to
+    /// rebuild for. [`is_lost`](Error::is_lost) if the broker has ended or does not read.
+    ///
+    /// ```
+    /// use sysgenid::{Generation, Orchestrator, Watcher};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = Watcher::open_at(folder.path())?;
+    /// Orchestrator::open_at(folder.path())?.trigger()?;
+    ///
+    /// let error = watcher.acknowledge(Generation::new(0)).unwrap_err();
+    /// assert!(error.is_stale());
+    /// watcher.acknowledge(error.current().unwrap())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn acknowledge(&self, generation: Generation) -> Result<()> {
+        let acknowledged = match &self.backend {
+            Backend::Device(device) => device.acknowledge(generation, &self.readiness),
+            Backend::Broker(broker) => broker.acknowledge(generation),
+        };
+        acknowledged.map_err(|error| self.locate(error))
+    }
+
+    /// Waits for a change, lets `rebuild` handle it, and acknowledges; starts over if the
+    /// generation moved meanwhile. Returns the generation that was acknowledged.
+    ///
+    /// `deadline` limits the waiting and the starting over, not the time that `rebuild` takes.
+    ///
+    /// # Errors
+    ///
+    /// [`is_rebuild`](Error::is_rebuild) if `rebuild` failed: nothing is acknowledged, the watcher
+    /// stays outdated. [`is_timeout`](Error::is_timeout), [`is_lost`](Error::is_lost) as
+    /// [`wait`](Self::wait).
+    pub fn handle<E>(
+        &self,
+        deadline: impl Into<Deadline>,
+        mut rebuild: impl FnMut(Generation) -> Result<(), E>,
+    ) -> Result<Generation>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let deadline = deadline.into();
+        loop {
+            let generation = self.wait(deadline)?;
+            rebuild(generation).map_err(|error| self.locate(Error::rebuild(error)))?;
+            match self.acknowledge(generation) {
+                Ok(()) => return Ok(generation),
+                // Outdated still, so the wait returns at once, with the newer generation. The
+                // deadline is looked at here: `wait` reports a change even when it has passed.
+                Err(error) if error.is_stale() && !deadline.has_passed() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sets whether orchestrators wait for this watcher. Turning it on while outdated makes them
+    /// wait at once.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unsupported`](Error::is_unsupported) when turned off on a driver of the v5 dialect;
+    /// [`is_lost`](Error::is_lost) and, after five seconds, [`is_timeout`](Error::is_timeout) on a
+    /// broker.
+    pub fn set_tracking(&self, tracked: bool) -> Result<()> {
+        let set = match &self.backend {
+            Backend::Device(device) => device.set_tracking(tracked),
+            Backend::Broker(broker) => broker.set_tracking(tracked),
+        };
+        set.map_err(|error| self.locate(error))
+    }
+
+    /// A probe of the watcher's source, which may outlive the watcher.
+    ///
+    /// On a driver of the v5 dialect, and for a watcher made of a descriptor, it is mapped from
+    /// the watcher's own file: there it keeps the watcher alive, so drop the probe first. (An
+    /// outdated tracked watcher that nobody can acknowledge holds orchestrators up.)
+    ///
+    /// # Errors
+    ///
+    /// As [`Probe::open_at`], without its limitation on v5.
+    pub fn probe(&self) -> Result<Probe> {
+        let probe = match (&self.backend, &self.source) {
+            (Backend::Device(device), source) => device.probe(source.as_ref()),
+            (Backend::Broker(_), Some(source)) => Probe::on(source.clone()),
+            (Backend::Broker(_), None) => Err(Error::new(Kind::Unsupported(
+                "a broker's watcher always has a source",
+            ))),
+        };
+        probe.map_err(|error| self.locate(error))
+    }
+
+    /// Connects to the broker again after it was [lost](Error::is_lost). The watcher goes on where
+    /// it was: with the same tracking, and outdated if the generation has changed meanwhile. The
+    /// descriptor of [`AsFd`] stays the same.
+    ///
+    /// On the kernel device there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`]; the watcher then is as it was.
+    pub fn reconnect(&mut self) -> Result<()> {
+        let reconnected = match (&mut self.backend, &self.source) {
+            (Backend::Broker(broker), Some(source)) => {
+                broker.reconnect(source.path(), &self.readiness)
+            }
+            _ => Ok(()),
+        };
+        reconnected.map_err(|error| self.locate(error))
+    }
+
+    /// Waits until no tracked watcher is outdated.
+    pub(crate) fn wait_watchers(&self, deadline: Deadline) -> Result<()> {
+        let waited = match &self.backend {
+            Backend::Device(device) => device.wait_watchers(deadline),
+            Backend::Broker(broker) => broker.wait_watchers(deadline),
+        };
+        waited.map_err(|error| self.locate(error))
+    }
+
+    /// The kernel device, for what only it can do itself.
+    pub(crate) fn device(&self) -> Option<&DeviceWatcher> {
+        match &self.backend {
+            Backend::Device(device) => Some(device),
+            Backend::Broker(_) => None,
+        }
+    }
+
+    fn locate(&self, error: Error) -> Error {
+        match &self.source {
+            Some(source) => error.at(source.path()),
+            None => error,
+        }
+    }
+}
+
+impl AsFd for Watcher {
+    /// Readable while the watcher is outdated, or when its broker is lost. For waiting only.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readiness.as_fd()
+    }
+}
+
+impl AsRawFd for Watcher {
+    fn as_raw_fd(&self) -> RawFd {
+        self.readiness.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher")
+            .field("source", &self.source)
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+fn new_readiness() -> Result<OwnedFd> {
+    epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| Error::call("epoll_create", errno))
+}
+
+pub(crate) fn watchers_timed_out() -> Error {
+    Error::new(Kind::TimedOut(
+        "the deadline passed while tracked watchers had not acknowledged the current generation",
+    ))
+}
