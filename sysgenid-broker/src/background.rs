@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A broker on a thread of its own.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use crate::{Error, Server, Stopper};
+
+/// Starts a broker for `dir` on a thread of its own: for tests and examples.
+///
+/// # Errors
+///
+/// As [`Server::bind`], or no thread could be started.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let broker = sysgenid_broker::spawn(folder.path())?;
+/// assert!(broker.dir().join("page").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn spawn(dir: impl AsRef<Path>) -> Result<Background, Error> {
+    let server = Server::bind(dir)?;
+    let dir = server.dir().to_path_buf();
+    let stopper = server.stopper();
+    let thread = std::thread::Builder::new()
+        .name("sysgenid-broker".into())
+        .spawn(move || server.run())
+        .map_err(|error| Error::system("start the broker's thread", error))?;
+    Ok(Background {
+        dir,
+        stopper,
+        thread: Some(thread),
+    })
+}
+
+/// A broker that runs on its own thread until this is dropped.
+#[must_use = "the broker stops when this is dropped"]
+#[derive(Debug)]
+pub struct Background {
+    dir: PathBuf,
+    stopper: Stopper,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Background {
+    /// The folder it serves.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

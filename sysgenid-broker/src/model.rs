@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the device does, as a pure state machine: the executable specification.
+//!
+//! A [`Model`] is the generation and the watchers of one device. It does no I/O and knows no time.
+//! Its methods are the operations of the device, so the kernel driver and the userspace driver are
+//! both compared with it, and the [`Server`](crate::Server) of this crate is a shell around it.
+//!
+//! # The rules
+//!
+//! 1. The *generation* is a `u32`. It is compared for equality, never ordered: it wraps.
+//! 2. A *watcher* remembers the generation it has *acknowledged*: the current one when it is
+//!    opened. While the two differ, it is *outdated*.
+//! 3. A watcher is *tracked* or not. Only tracked watchers hold up those who wait.
+//! 4. Only the current generation can be acknowledged; another one is stale and changes nothing.
+//! 5. A wait ends when no tracked watcher is outdated ([`Outcome::Done`]), or when the waiter's own
+//!    watcher is ([`Outcome::Outdated`]), and the second overrides the first.
+//! 6. A trigger makes the generation `max(min, generation + 1)`, where `u32::MAX + 1` is 0.
+//!
+//! # Example
+//!
+//! An orchestrator triggers a change and waits until a worker has handled it:
+//!
+//! ```
+//! use sysgenid_broker::model::{Model, Outcome, Wait};
+//!
+//! let mut model = Model::new(0);
+//! let worker = model.open(true, None);
+//! let orchestrator = model.open(false, None);
+//!
+//! model.trigger(0);
+//! model.acknowledge(orchestrator, 1)?;
+//! assert_eq!(model.wait(orchestrator)?, Wait::Pending);
+//!
+//! let ended = model.acknowledge(worker, 1)?;
+//! assert_eq!(ended.len(), 1);
+//! assert_eq!((ended[0].watcher, ended[0].outcome), (orchestrator, Outcome::Done));
+//! # Ok::<(), sysgenid_broker::model::Refusal>(())
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Bound;
+
+/// A watcher's number. Never used twice by one [`Model`]; the first is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatcherId(u64);
+
+impl WatcherId {
+    /// The watcher with this number, which need not exist. 0 comes before every watcher.
+    ///
+    /// ```
+    /// use sysgenid_broker::model::{Model, WatcherId};
+    ///
+    /// assert_eq!(Model::new(0).open(true, None), WatcherId::from_number(1));
+    /// ```
+    #[must_use]
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// assert_eq!(Model::new(0).open(true, None).number(), 1);
+    /// ```
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Why an operation is refused. It has changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The acknowledged generation is not the current one: `EINVAL` on the device.
+    #[error("this is not the current generation")]
+    Stale,
+    /// There is no such watcher: `EBADF` on the device.
+    #[error("there is no such watcher")]
+    Unknown,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// No tracked watcher is outdated.
+    Done,
+    /// The waiter's own watcher is outdated: `EINTR` on the device.
+    Outdated,
+}
+
+/// What [`Model::wait`] says at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// It is over already.
+    Ended(Outcome),
+    /// The watcher waits already. The earlier wait goes on.
+    Busy,
+    /// The watcher waits; a later operation returns how it ended.
+    Pending,
+}
+
+/// A wait that an operation has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ended {
+    /// Who waited.
+    pub watcher: WatcherId,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// A tracked watcher that is outdated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Straggler {
+    /// Which one.
+    pub watcher: WatcherId,
+    /// The generation it has acknowledged.
+    pub acknowledged: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Watcher {
+    acknowledged: u32,
+    tracked: bool,
+}
+
+/// The generation and the watchers of one device.
+///
+/// See the [module](self) for the rules.
+#[derive(Clone)]
+pub struct Model {
+    generation: u32,
+    watchers: BTreeMap<WatcherId, Watcher>,
+    waiters: BTreeSet<WatcherId>,
+    last: u64,
+    // Counted as they change, so that whether a wait is over never takes a walk.
+    tracked: usize,
+    outdated: usize,
+}
+
+impl Model {
+    /// A device at this generation, with no watchers. A kernel driver starts at 0.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// assert_eq!(Model::new(7).generation(), 7);
+    /// ```
+    #[must_use]
+    pub fn new(generation: u32) -> Self {
+        Self {
+            generation,
+            watchers: BTreeMap::new(),
+            waiters: BTreeSet::new(),
+            last: 0,
+            tracked: 0,
+            outdated: 0,
+        }
+    }
+
+    /// The current generation.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// model.trigger(0);
+    /// assert_eq!(model.generation(), 1);
+    /// ```
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// How many watchers there are.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// model.open(false, None);
+    /// assert_eq!(model.watchers(), 1);
+    /// ```
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.watchers.len()
+    }
+
+    /// How many of them are tracked.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// model.open(false, None);
+    /// model.open(true, None);
+    /// assert_eq!(model.tracked(), 1);
+    /// ```
+    #[must_use]
+    pub fn tracked(&self) -> usize {
+        self.tracked
+    }
+
+    /// How many are tracked and outdated: a wait is over when this is 0.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// model.open(false, None);
+    /// model.open(true, None);
+    /// model.trigger(0);
+    /// assert_eq!(model.outdated(), 1);
+    /// ```
+    #[must_use]
+    pub fn outdated(&self) -> usize {
+        self.outdated
+    }
+
+    /// How many wait.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// let slow = model.open(true, Some(9));
+    /// let waiter = model.open(false, None);
+    /// model.wait(waiter)?;
+    /// assert_eq!(model.waiters(), 1);
+    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
+    /// ```
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Adds a watcher. It has acknowledged the current generation, or with `resume` the one given
+    /// there, so that a watcher of an earlier device goes on where it was.
+    ///
+    /// No wait ends by this: a watcher that is outdated from the start only adds to what is waited
+    /// for.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(5);
+    /// let fresh = model.open(true, None);
+    /// let resumed = model.open(true, Some(4));
+    /// assert!(!model.is_outdated(fresh));
+    /// assert!(model.is_outdated(resumed));
+    /// ```
+    pub fn open(&mut self, tracked: bool, resume: Option<u32>) -> WatcherId {
+        self.last = self.last.saturating_add(1);
+        let id = WatcherId(self.last);
+        let watcher = Watcher {
+            acknowledged: resume.unwrap_or(self.generation),
+            tracked,
+        };
+        self.count(watcher);
+        self.watchers.insert(id, watcher);
+        id
+    }
+
+    /// Removes a watcher, and its wait without an outcome. Returns the waits that ended because it
+    /// was the last one that was outdated. An unknown watcher changes nothing.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// let hung = model.open(true, Some(9));
+    /// let waiter = model.open(false, None);
+    /// model.wait(waiter)?;
+    /// assert_eq!(model.close(hung).len(), 1);
+    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
+    /// ```
+    pub fn close(&mut self, id: WatcherId) -> Vec<Ended> {
+        self.waiters.remove(&id);
+        if let Some(watcher) = self.watchers.remove(&id) {
+            self.uncount(watcher);
+        }
+        self.done_waits()
+    }
+
+    /// A watcher has handled `generation`. Doing it again changes nothing. Returns the waits that
+    /// ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Stale`] if this is not the current generation, [`Refusal::Unknown`].
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::{Model, Refusal};
+    /// let mut model = Model::new(0);
+    /// let watcher = model.open(true, None);
+    /// model.trigger(0);
+    /// assert_eq!(model.acknowledge(watcher, 0), Err(Refusal::Stale));
+    /// assert_eq!(model.acknowledge(watcher, 1), Ok(vec![]));
+    /// assert!(!model.is_outdated(watcher));
+    /// ```
+    pub fn acknowledge(&mut self, id: WatcherId, generation: u32) -> Result<Vec<Ended>, Refusal> {
+        let current = self.generation;
+        self.change(id, |watcher| {
+            if generation == current {
+                watcher.acknowledged = current;
+                Ok(())
+            } else {
+                Err(Refusal::Stale)
+            }
+        })
+    }
+
+    /// Makes a watcher tracked or not. An outdated one counts at once when it becomes tracked.
+    /// Returns the waits that ended because the last one that was outdated is tracked no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unknown`].
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// let watcher = model.open(false, None);
+    /// model.trigger(0);
+    /// assert_eq!(model.outdated(), 0);
+    /// model.set_tracking(watcher, true)?;
+    /// assert_eq!(model.outdated(), 1);
+    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
+    /// ```
+    pub fn set_tracking(&mut self, id: WatcherId, tracked: bool) -> Result<Vec<Ended>, Refusal> {
+        self.change(id, |watcher| {
+            watcher.tracked = tracked;
+            Ok(())
+        })
+    }
+
+    /// Changes the generation to `max(min, generation + 1)`, where `u32::MAX + 1` is 0. Returns the
+    /// waits that ended: each whose own watcher is outdated now.
+    ///
+    /// At `u32::MAX` a `min` of `u32::MAX` leaves the generation as it is, and nobody is outdated
+    /// by that: the formula says so, on the device too.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// model.trigger(0);
+    /// assert_eq!(model.generation(), 1);
+    /// model.trigger(u32::MAX);
+    /// assert_eq!(model.generation(), u32::MAX);
+    /// model.trigger(0);
+    /// assert_eq!(model.generation(), 0);
+    /// ```
+    pub fn trigger(&mut self, min: u32) -> Vec<Ended> {
+        self.generation = min.max(self.generation.wrapping_add(1));
+        let current = self.generation;
+        let outdated = |watcher: &Watcher| watcher.acknowledged != current;
+        self.outdated = self
+            .watchers
+            .values()
+            .filter(|watcher| watcher.tracked && outdated(watcher))
+            .count();
+
+        let watchers = &self.watchers;
+        let mut ended = Vec::new();
+        self.waiters.retain(|&id| {
+            let interrupted = watchers.get(&id).is_some_and(outdated);
+            if interrupted {
+                ended.push(Ended {
+                    watcher: id,
+                    outcome: Outcome::Outdated,
+                });
+            }
+            !interrupted
+        });
+        ended.extend(self.done_waits());
+        ended
+    }
+
+    /// Begins to wait until no tracked watcher is outdated.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unknown`].
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::{Model, Outcome, Wait};
+    /// let mut model = Model::new(0);
+    /// let waiter = model.open(true, None);
+    /// assert_eq!(model.wait(waiter)?, Wait::Ended(Outcome::Done));
+    ///
+    /// let slow = model.open(true, Some(9));
+    /// assert_eq!(model.wait(waiter)?, Wait::Pending);
+    /// assert_eq!(model.wait(waiter)?, Wait::Busy);
+    ///
+    /// let ended = model.trigger(0);
+    /// assert_eq!(ended[0].outcome, Outcome::Outdated);
+    /// assert_eq!(model.wait(waiter)?, Wait::Ended(Outcome::Outdated));
+    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
+    /// ```
+    pub fn wait(&mut self, id: WatcherId) -> Result<Wait, Refusal> {
+        let watcher = self.watchers.get(&id).ok_or(Refusal::Unknown)?;
+        Ok(if watcher.acknowledged != self.generation {
+            Wait::Ended(Outcome::Outdated)
+        } else if self.waiters.contains(&id) {
+            Wait::Busy
+        } else if self.outdated == 0 {
+            Wait::Ended(Outcome::Done)
+        } else {
+            self.waiters.insert(id);
+            Wait::Pending
+        })
+    }
+
+    /// Ends a wait without an outcome, as a timeout or a signal does. Returns whether there was
+    /// one.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// let slow = model.open(true, Some(9));
+    /// let waiter = model.open(false, None);
+    /// model.wait(waiter)?;
+    /// assert!(model.cancel_wait(waiter));
+    /// assert!(model.close(slow).is_empty());
+    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
+    /// ```
+    pub fn cancel_wait(&mut self, id: WatcherId) -> bool {
+        self.waiters.remove(&id)
+    }
+
+    /// What `read` returns: the current generation while the watcher is outdated, else nothing
+    /// (the device blocks, or fails with `EAGAIN`). Reading acknowledges nothing.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// let watcher = model.open(true, None);
+    /// assert_eq!(model.read(watcher), None);
+    /// model.trigger(0);
+    /// assert_eq!(model.read(watcher), Some(1));
+    /// assert_eq!(model.read(watcher), Some(1));
+    /// ```
+    #[must_use]
+    pub fn read(&self, id: WatcherId) -> Option<u32> {
+        self.is_outdated(id).then_some(self.generation)
+    }
+
+    /// Whether the watcher is outdated: `POLLIN` on the device. An unknown one is not.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// let watcher = model.open(false, None);
+    /// assert!(!model.is_outdated(watcher));
+    /// model.trigger(0);
+    /// assert!(model.is_outdated(watcher));
+    /// ```
+    #[must_use]
+    pub fn is_outdated(&self, id: WatcherId) -> bool {
+        self.acknowledged(id)
+            .is_some_and(|acknowledged| acknowledged != self.generation)
+    }
+
+    /// The generation that the watcher has acknowledged.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(3);
+    /// let watcher = model.open(false, None);
+    /// model.trigger(0);
+    /// assert_eq!(model.acknowledged(watcher), Some(3));
+    /// ```
+    #[must_use]
+    pub fn acknowledged(&self, id: WatcherId) -> Option<u32> {
+        self.watchers.get(&id).map(|watcher| watcher.acknowledged)
+    }
+
+    /// Whether the watcher is tracked. An unknown one is not.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::Model;
+    /// let mut model = Model::new(0);
+    /// let watcher = model.open(true, None);
+    /// assert!(model.is_tracked(watcher));
+    /// ```
+    #[must_use]
+    pub fn is_tracked(&self, id: WatcherId) -> bool {
+        self.watchers
+            .get(&id)
+            .is_some_and(|watcher| watcher.tracked)
+    }
+
+    /// The tracked watchers that are outdated and come after `after`, in the order of their
+    /// numbers: those who hold up a wait.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::{Model, WatcherId};
+    /// let mut model = Model::new(0);
+    /// let first = model.open(true, None);
+    /// let second = model.open(true, None);
+    /// model.trigger(0);
+    ///
+    /// let all = model.stragglers(WatcherId::from_number(0));
+    /// assert_eq!(all.count(), 2);
+    /// let rest = model.stragglers(first).map(|straggler| straggler.watcher);
+    /// assert_eq!(rest.collect::<Vec<_>>(), [second]);
+    /// ```
+    pub fn stragglers(&self, after: WatcherId) -> impl Iterator<Item = Straggler> + '_ {
+        self.watchers
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .filter(|(_, watcher)| self.is_straggler(watcher))
+            .map(|(&id, watcher)| Straggler {
+                watcher: id,
+                acknowledged: watcher.acknowledged,
+            })
+    }
+
+    /// Changes one watcher, keeps the counts and ends the waits that this ends.
+    fn change(
+        &mut self,
+        id: WatcherId,
+        change: impl FnOnce(&mut Watcher) -> Result<(), Refusal>,
+    ) -> Result<Vec<Ended>, Refusal> {
+        let watcher = self.watchers.get_mut(&id).ok_or(Refusal::Unknown)?;
+        let before = *watcher;
+        change(watcher)?;
+        let after = *watcher;
+        self.uncount(before);
+        self.count(after);
+        Ok(self.done_waits())
+    }
+
+    fn is_straggler(&self, watcher: &Watcher) -> bool {
+        watcher.tracked && watcher.acknowledged != self.generation
+    }
+
+    fn count(&mut self, watcher: Watcher) {
+        self.tracked += usize::from(watcher.tracked);
+        self.outdated += usize::from(self.is_straggler(&watcher));
+    }
+
+    fn uncount(&mut self, watcher: Watcher) {
+        self.tracked -= usize::from(watcher.tracked);
+        self.outdated -= usize::from(self.is_straggler(&watcher));
+    }
+
+    /// Every wait ends when no tracked watcher is outdated.
+    fn done_waits(&mut self) -> Vec<Ended> {
+        if self.outdated > 0 {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.waiters)
+            .into_iter()
+            .map(|watcher| Ended {
+                watcher,
+                outcome: Outcome::Done,
+            })
+            .collect()
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("generation", &self.generation)
+            .field("watchers", &self.watchers.len())
+            .field("tracked", &self.tracked)
+            .field("outdated", &self.outdated)
+            .field("waiters", &self.waiters.len())
+            .finish()
+    }
+}

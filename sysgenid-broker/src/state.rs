@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The model with its connections: what each request does, and who is told.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use sysgenid_sys::page::CounterPageMut;
+use sysgenid_sys::wire::{
+    OPEN_RESUME, OPEN_TRACKED, Op, Reply, Request, Status, Straggler, StragglerPage,
+};
+
+use crate::model::{Ended, Model, Outcome, Wait, WatcherId};
+use crate::process;
+use crate::signal::Signal;
+use crate::socket::{self, Peer};
+
+/// A connection's number. Never used twice, so that a late event is not taken for another's.
+pub(crate) type ConnectionId = u64;
+
+/// Which socket a client connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Watch,
+    Control,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    role: Role,
+    pid: u32,
+    watcher: Option<Watcher>,
+    /// Sequence number of the wait that is pending.
+    wait: u32,
+    /// Came when descriptors had run out: it can be answered, but not become a watcher.
+    guest: bool,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    id: WatcherId,
+    signal: Signal,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd, role: Role, peer: Peer, guest: bool) -> Self {
+        Self {
+            socket,
+            role,
+            pid: peer.pid,
+            watcher: None,
+            wait: 0,
+            guest,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+/// How a request was dealt with.
+pub(crate) enum Handled {
+    Yes,
+    /// It asks for the whole state, so it is answered once everything sent before it is read.
+    Hold,
+    /// The connection is to be closed.
+    Close,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    model: Model,
+    page: CounterPageMut,
+    page_reader: OwnedFd,
+    connections: HashMap<ConnectionId, Connection>,
+    by_watcher: HashMap<WatcherId, ConnectionId>,
+    last: ConnectionId,
+}
+
+impl State {
+    pub(crate) fn new(page: CounterPageMut, page_reader: OwnedFd, first: ConnectionId) -> Self {
+        Self {
+            model: Model::new(page.load()),
+            page,
+            page_reader,
+            connections: HashMap::new(),
+            by_watcher: HashMap::new(),
+            last: first,
+        }
+    }
+
+    pub(crate) fn next_id(&mut self) -> ConnectionId {
+        self.last = self.last.saturating_add(1);
+        self.last
+    }
+
+    pub(crate) fn insert(&mut self, id: ConnectionId, connection: Connection) {
+        self.connections.insert(id, connection);
+    }
+
+    pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(&id)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Closes a connection: its watcher is gone, and those who waited for it are told.
+    pub(crate) fn close(&mut self, id: ConnectionId) {
+        let ended = self.remove(id);
+        self.tell(ended);
+    }
+
+    /// Does what a request asks for, except for one that must be held.
+    pub(crate) fn handle(&mut self, id: ConnectionId, request: Request) -> Handled {
+        let Some(connection) = self.connections.get(&id) else {
+            return Handled::Yes;
+        };
+        let watcher = connection.watcher.as_ref().map(|watcher| watcher.id);
+        let control = connection.role == Role::Control;
+        match (request.op, watcher) {
+            (Op::Open, None) => self.open(id, request),
+            (Op::Acknowledge, Some(watcher)) => self.acknowledge(id, watcher, request),
+            (Op::SetTracking, Some(watcher)) => self.set_tracking(id, watcher, request),
+            (Op::Wait, Some(watcher)) => self.wait(id, watcher, request),
+            (Op::CancelWait, Some(watcher)) => {
+                self.model.cancel_wait(watcher);
+                Handled::Yes
+            }
+            (Op::Status, _) => Handled::Hold,
+            (Op::Trigger | Op::Stragglers, _) if control => Handled::Hold,
+            (Op::Trigger, _) => self.reply(id, request, Status::Denied),
+            (Op::Stragglers, _) => self.send(id, &self.no_stragglers(request).encode()),
+            (Op::Open, Some(_)) | (Op::SetTracking | Op::Wait, None) => {
+                self.reply(id, request, Status::Invalid)
+            }
+            // There is no reply in which to say so.
+            (Op::Acknowledge | Op::CancelWait, None) => Handled::Close,
+        }
+    }
+
+    /// Answers a request that was held.
+    pub(crate) fn answer(&mut self, id: ConnectionId, request: Request) {
+        if !self.connections.contains_key(&id) {
+            return;
+        }
+        let handled = match request.op {
+            Op::Trigger => self.trigger(id, request),
+            Op::Stragglers => {
+                let page = self.stragglers(request);
+                self.send(id, &page.encode())
+            }
+            _ => self.reply(id, request, Status::Ok),
+        };
+        if matches!(handled, Handled::Close) {
+            self.close(id);
+        }
+    }
+
+    fn open(&mut self, id: ConnectionId, request: Request) -> Handled {
+        let [flags, acknowledged] = request.arguments;
+        if flags & !(OPEN_TRACKED | OPEN_RESUME) != 0 {
+            return self.reply(id, request, Status::Invalid);
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return Handled::Close;
+        };
+        let signal = match Signal::new() {
+            Ok(signal) if !connection.guest => signal,
+            _ => return self.reply(id, request, Status::Full),
+        };
+        let resume = (flags & OPEN_RESUME != 0).then_some(acknowledged);
+        let watcher = self.model.open(flags & OPEN_TRACKED != 0, resume);
+        if self.model.is_outdated(watcher) {
+            signal.raise();
+        }
+        self.by_watcher.insert(watcher, id);
+
+        let reply = reply(&self.model, request.op, request.sequence, Status::Ok);
+        let descriptors = [signal.as_fd(), self.page_reader.as_fd()];
+        let sent = socket::send_with(&connection.socket, &reply.encode(), &descriptors);
+        connection.watcher = Some(Watcher {
+            id: watcher,
+            signal,
+        });
+        handled(sent)
+    }
+
+    fn acknowledge(&mut self, id: ConnectionId, watcher: WatcherId, request: Request) -> Handled {
+        let [generation, _] = request.arguments;
+        let was_outdated = self.model.is_outdated(watcher);
+        let ended = self.model.acknowledge(watcher, generation);
+        if let Some(signal) = self.signal(id) {
+            match &ended {
+                // Raised by the bump, perhaps after the client has seen the page and emptied it.
+                Ok(_) if was_outdated => signal.clear(),
+                Ok(_) => {}
+                // The client may have emptied it just before the bump.
+                Err(_) => signal.raise(),
+            }
+        }
+        self.tell(ended.unwrap_or_default());
+        Handled::Yes
+    }
+
+    fn set_tracking(&mut self, id: ConnectionId, watcher: WatcherId, request: Request) -> Handled {
+        let tracked = match request.arguments {
+            [0, _] => false,
+            [1, _] => true,
+            _ => return self.reply(id, request, Status::Invalid),
+        };
+        let ended = self.model.set_tracking(watcher, tracked);
+        let handled = self.reply(id, request, Status::Ok);
+        self.tell(ended.unwrap_or_default());
+        handled
+    }
+
+    fn wait(&mut self, id: ConnectionId, watcher: WatcherId, request: Request) -> Handled {
+        match self.model.wait(watcher) {
+            Ok(Wait::Ended(outcome)) => self.reply(id, request, status(outcome)),
+            Ok(Wait::Busy) => self.reply(id, request, Status::Busy),
+            Ok(Wait::Pending) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.wait = request.sequence;
+                }
+                Handled::Yes
+            }
+            Err(_) => self.reply(id, request, Status::Invalid),
+        }
+    }
+
+    fn trigger(&mut self, id: ConnectionId, request: Request) -> Handled {
+        let [min, _] = request.arguments;
+        let ended = self.model.trigger(min);
+        // The page first: a client that is woken finds the new generation there.
+        self.page.store(self.model.generation());
+        for connection in self.connections.values() {
+            if let Some(watcher) = &connection.watcher {
+                if self.model.is_outdated(watcher.id) {
+                    watcher.signal.raise();
+                } else {
+                    watcher.signal.clear();
+                }
+            }
+        }
+        let handled = self.reply(id, request, Status::Ok);
+        self.tell(ended);
+        handled
+    }
+
+    fn stragglers(&self, request: Request) -> StragglerPage {
+        let [low, high] = request.arguments;
+        let after = u64::from(high) << 32 | u64::from(low);
+        let mut page = self.no_stragglers(request);
+        page.status = Status::Ok;
+        let stragglers = self.model.stragglers(WatcherId::from_number(after));
+        for (entry, straggler) in page.entries.iter_mut().zip(stragglers) {
+            let pid = self
+                .by_watcher
+                .get(&straggler.watcher)
+                .and_then(|id| self.connections.get(id))
+                .map_or(0, |connection| connection.pid);
+            *entry = Straggler {
+                watcher: straggler.watcher.number(),
+                pid,
+                acknowledged: straggler.acknowledged,
+                command: process::command(pid),
+            };
+            page.count += 1;
+        }
+        page
+    }
+
+    fn no_stragglers(&self, request: Request) -> StragglerPage {
+        StragglerPage {
+            sequence: request.sequence,
+            status: Status::Denied,
+            generation: self.model.generation(),
+            count: 0,
+            entries: [Straggler::default(); StragglerPage::CAPACITY],
+        }
+    }
+
+    fn signal(&self, id: ConnectionId) -> Option<&Signal> {
+        let watcher = self.connections.get(&id)?.watcher.as_ref()?;
+        Some(&watcher.signal)
+    }
+
+    fn reply(&self, id: ConnectionId, request: Request, status: Status) -> Handled {
+        let reply = reply(&self.model, request.op, request.sequence, status);
+        self.send(id, &reply.encode())
+    }
+
+    /// A client that has not read so much that this does not fit is closed: nobody waits for it.
+    fn send(&self, id: ConnectionId, packet: &[u8]) -> Handled {
+        match self.connections.get(&id) {
+            Some(connection) => handled(socket::send(&connection.socket, packet)),
+            None => Handled::Yes,
+        }
+    }
+
+    fn remove(&mut self, id: ConnectionId) -> Vec<Ended> {
+        match self
+            .connections
+            .remove(&id)
+            .and_then(|connection| connection.watcher)
+        {
+            Some(watcher) => {
+                self.by_watcher.remove(&watcher.id);
+                self.model.close(watcher.id)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Tells those whose wait has ended. One who cannot be told is closed, which may end more.
+    fn tell(&mut self, mut ended: Vec<Ended>) {
+        while let Some(Ended { watcher, outcome }) = ended.pop() {
+            let Some((&id, connection)) = self
+                .by_watcher
+                .get(&watcher)
+                .and_then(|id| self.connections.get_key_value(id))
+            else {
+                continue;
+            };
+            let reply = reply(&self.model, Op::Wait, connection.wait, status(outcome));
+            if socket::send(&connection.socket, &reply.encode()).is_err() {
+                ended.extend(self.remove(id));
+            }
+        }
+    }
+}
+
+fn reply(model: &Model, op: Op, sequence: u32, status: Status) -> Reply {
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    Reply {
+        op,
+        sequence,
+        status,
+        generation: model.generation(),
+        watchers: count(model.watchers()),
+        tracked: count(model.tracked()),
+        outdated: count(model.outdated()),
+    }
+}
+
+fn status(outcome: Outcome) -> Status {
+    match outcome {
+        Outcome::Done => Status::Ok,
+        Outcome::Outdated => Status::Outdated,
+    }
+}
+
+fn handled(sent: Result<(), Errno>) -> Handled {
+    match sent {
+        Ok(()) => Handled::Yes,
+        Err(_) => Handled::Close,
+    }
+}
