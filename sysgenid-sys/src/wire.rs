@@ -390,7 +390,11 @@ mod tests {
     #[test]
     fn requests_come_back_as_they_were() {
         for op in OPS {
-            let request = Request { op, sequence: 0x0102_0304, arguments: [u32::MAX, 7] };
+            let request = Request {
+                op,
+                sequence: 0x0102_0304,
+                arguments: [u32::MAX, 7],
+            };
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }
     }
@@ -432,13 +436,25 @@ mod tests {
 
     #[test]
     fn the_layout_is_little_endian_and_packed() {
-        let request = Request { op: Op::Open, sequence: 2, arguments: [3, 4] };
-        assert_eq!(request.encode(), [1, 0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]);
+        let request = Request {
+            op: Op::Open,
+            sequence: 2,
+            arguments: [3, 4],
+        };
+        assert_eq!(
+            request.encode(),
+            [1, 0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]
+        );
     }
 
     #[test]
     fn garbage_is_none() {
-        let good = Request { op: Op::Wait, sequence: 0, arguments: [0, 0] }.encode();
+        let good = Request {
+            op: Op::Wait,
+            sequence: 0,
+            arguments: [0, 0],
+        }
+        .encode();
         assert_eq!(Request::decode(&good[..15]), None, "short");
         assert_eq!(Request::decode(&[&good[..], &[0]].concat()), None, "long");
         assert_eq!(Request::decode(&[]), None, "empty");
@@ -456,6 +472,10 @@ mod tests {
             count: 33,
             entries: [Straggler::default(); StragglerPage::CAPACITY],
         };
-        assert_eq!(StragglerPage::decode(&page.encode()), None, "impossible count");
+        assert_eq!(
+            StragglerPage::decode(&page.encode()),
+            None,
+            "impossible count"
+        );
     }
 }
