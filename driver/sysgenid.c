@@ -11,7 +11,8 @@
 
 #include <linux/capability.h>
 #include <linux/fs.h>
-#include <linux/jiffies.h>
+#include <linux/ktime.h>
+#include <linux/list.h>
 #include <linux/minmax.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -26,8 +27,8 @@
 #include <linux/sysgenid.h>
 
 struct watcher {
-	u64 acked;	/* the bump it has acknowledged */
-	bool tracked;	/* whether WAIT_WATCHERS waits for it */
+	u32 acked;		/* the generation it last acknowledged */
+	struct list_head node;	/* in tracked, or empty */
 };
 
 /*
@@ -42,14 +43,8 @@ static DEFINE_SPINLOCK(lock);
  */
 static u32 *generation;
 
-/*
- * The generation wraps and can be set, so it may return to a value that a
- * watcher once acknowledged. The number of bumps does not.
- */
-static u64 bumps;
-
-static unsigned int tracked;
-static unsigned int outdated;	/* of those tracked */
+static LIST_HEAD(tracked);	/* the watchers that WAIT_WATCHERS waits for */
+static unsigned int outdated;	/* how many of them are */
 
 static DECLARE_WAIT_QUEUE_HEAD(changed);	/* read and poll */
 static DECLARE_WAIT_QUEUE_HEAD(settled);	/* WAIT_WATCHERS */
@@ -57,24 +52,32 @@ static DECLARE_WAIT_QUEUE_HEAD(settled);	/* WAIT_WATCHERS */
 static bool is_outdated(const struct watcher *watcher)
 {
 	lockdep_assert_held(&lock);
-	return watcher->acked != bumps;
+	/* The counter wraps: equality means something, order does not. */
+	return watcher->acked != *generation;
+}
+
+static bool is_tracked(const struct watcher *watcher)
+{
+	lockdep_assert_held(&lock);
+	return !list_empty(&watcher->node);
 }
 
 /*
- * The only way to change a watcher: it keeps the counts in step, and ends the
- * wait for the last one that was outdated.
+ * The only way to change a watcher: it keeps the count in step, and ends the
+ * waits for the last one that was outdated.
  */
-static void update(struct watcher *watcher, u64 acked, bool track)
+static void update(struct watcher *watcher, u32 acked, bool track)
 {
 	lockdep_assert_held(&lock);
-	tracked -= watcher->tracked;
-	outdated -= watcher->tracked && is_outdated(watcher);
+	outdated -= is_tracked(watcher) && is_outdated(watcher);
 
 	watcher->acked = acked;
-	watcher->tracked = track;
+	if (track)
+		list_move(&watcher->node, &tracked);
+	else
+		list_del_init(&watcher->node);
 
-	tracked += watcher->tracked;
-	outdated += watcher->tracked && is_outdated(watcher);
+	outdated += is_tracked(watcher) && is_outdated(watcher);
 	if (!outdated)
 		wake_up_interruptible_all(&settled);
 }
@@ -82,6 +85,7 @@ static void update(struct watcher *watcher, u64 acked, bool track)
 /* May be called in any context. */
 static void bump(u32 min)
 {
+	struct watcher *watcher;
 	unsigned long flags;
 
 	spin_lock_irqsave(&lock, flags);
@@ -90,12 +94,15 @@ static void bump(u32 min)
 	 * written before it changed.
 	 */
 	smp_store_release(generation, max(min, *generation + 1));
-	bumps++;
-	outdated = tracked;
+
+	/* Not simply all: a trigger can return to what somebody acknowledged. */
+	outdated = 0;
+	list_for_each_entry(watcher, &tracked, node)
+		outdated += is_outdated(watcher);
 	spin_unlock_irqrestore(&lock, flags);
 
 	/*
-	 * All, because each one waits for its own descriptor: a wakeup for one
+	 * All, because each one waits for its own descriptor: a wakeup of one
 	 * exclusive waiter is no news to the next. Those who wait for others
 	 * are outdated now themselves.
 	 */
@@ -110,8 +117,9 @@ static int sysgenid_open(struct inode *inode, struct file *file)
 	if (!watcher)
 		return -ENOMEM;
 
+	INIT_LIST_HEAD(&watcher->node);
 	spin_lock_irq(&lock);
-	watcher->acked = bumps;
+	watcher->acked = *generation;
 	spin_unlock_irq(&lock);
 
 	file->private_data = watcher;
@@ -182,7 +190,7 @@ static ssize_t sysgenid_write(struct file *file, const char __user *buf,
 
 	spin_lock_irq(&lock);
 	if (value == *generation)
-		update(watcher, bumps, watcher->tracked);
+		update(watcher, value, is_tracked(watcher));
 	else
 		ret = -EINVAL;
 	spin_unlock_irq(&lock);
@@ -223,20 +231,20 @@ static bool wait_is_over(const struct watcher *self, int *ret)
 
 static long wait_watchers(const struct watcher *self, unsigned long ms)
 {
-	long timeout = MAX_SCHEDULE_TIMEOUT;
-	long left;
-	int ret;
+	/* Seconds too many for a ktime_t become KTIME_MAX, which is for ever. */
+	ktime_t timeout = ktime_set(ms / MSEC_PER_SEC,
+				    ms % MSEC_PER_SEC * NSEC_PER_MSEC);
+	int ret = 0;
+	int stopped;
 
-	/* msecs_to_jiffies() cannot overflow, but it takes 32 bits only. */
-	if (ms)
-		timeout = msecs_to_jiffies(min_t(unsigned long, ms, UINT_MAX));
-
-	left = wait_event_interruptible_timeout(settled, wait_is_over(self, &ret),
-						timeout);
-	if (left > 0)
-		return ret;
-	/* Not ERESTARTSYS: a restart would begin the timeout anew. */
-	return left ? -EINTR : -ETIME;
+	stopped = wait_event_interruptible_hrtimeout(settled,
+						     wait_is_over(self, &ret),
+						     ms ? timeout : KTIME_MAX);
+	/* A restart by the kernel would begin the timeout anew. */
+	if (stopped == -ERESTARTSYS)
+		return -EINTR;
+	/* On timeout, ETIME. */
+	return stopped ?: ret;
 }
 
 static long sysgenid_ioctl(struct file *file, unsigned int cmd,
