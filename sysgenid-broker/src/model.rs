@@ -8,13 +8,16 @@
 //! # The rules
 //!
 //! 1. The *generation* is a `u32`. It is compared for equality, never ordered: it wraps.
-//! 2. A *watcher* remembers the generation it has *acknowledged*: the current one when it is
-//!    opened. While the two differ, it is *outdated*.
+//! 2. A *watcher* is up to date when it is opened, *outdated* from the next change on, and up to
+//!    date again when it *acknowledges*. That a generation comes round again changes nothing in
+//!    this: a change is a change.
 //! 3. A watcher is *tracked* or not. Only tracked watchers hold up those who wait.
 //! 4. Only the current generation can be acknowledged; another one is stale and changes nothing.
 //! 5. A wait ends when no tracked watcher is outdated ([`Outcome::Done`]), or when the waiter's own
 //!    watcher is ([`Outcome::Outdated`]), and the second overrides the first.
-//! 6. A trigger makes the generation `max(min, generation + 1)`, where `u32::MAX + 1` is 0.
+//! 6. A trigger makes the generation `max(min, generation + 1)`, where `u32::MAX + 1` is 0. It
+//!    always changes it: at `u32::MAX`, a `min` of `u32::MAX` asks for what is there, and the next
+//!    generation is 0.
 //!
 //! # Example
 //!
@@ -123,7 +126,14 @@ pub struct Straggler {
 #[derive(Clone, Copy, Debug)]
 struct Watcher {
     acknowledged: u32,
+    outdated: bool,
     tracked: bool,
+}
+
+impl Watcher {
+    fn is_straggler(self) -> bool {
+        self.tracked && self.outdated
+    }
 }
 
 /// The generation and the watchers of one device.
@@ -249,6 +259,7 @@ impl Model {
         let id = WatcherId(self.last);
         let watcher = Watcher {
             acknowledged: resume.unwrap_or(self.generation),
+            outdated: resume.is_some_and(|acknowledged| acknowledged != self.generation),
             tracked,
         };
         self.count(watcher);
@@ -297,6 +308,7 @@ impl Model {
         self.change(id, |watcher| {
             if generation == current {
                 watcher.acknowledged = current;
+                watcher.outdated = false;
                 Ok(())
             } else {
                 Err(Refusal::Stale)
@@ -328,11 +340,9 @@ impl Model {
         })
     }
 
-    /// Changes the generation to `max(min, generation + 1)`, where `u32::MAX + 1` is 0. Returns the
-    /// waits that ended: each whose own watcher is outdated now.
-    ///
-    /// At `u32::MAX` a `min` of `u32::MAX` leaves the generation as it is, and nobody is outdated
-    /// by that: the formula says so, on the device too.
+    /// Changes the generation to `max(min, generation + 1)`, where `u32::MAX + 1` is 0 and so is
+    /// the result if it would be no change. Returns the waits that ended, which are all of them:
+    /// every watcher is outdated now.
     ///
     /// ```
     /// # use sysgenid_broker::model::Model;
@@ -345,29 +355,18 @@ impl Model {
     /// assert_eq!(model.generation(), 0);
     /// ```
     pub fn trigger(&mut self, min: u32) -> Vec<Ended> {
-        self.generation = min.max(self.generation.wrapping_add(1));
-        let current = self.generation;
-        let outdated = |watcher: &Watcher| watcher.acknowledged != current;
-        self.outdated = self
-            .watchers
-            .values()
-            .filter(|watcher| watcher.tracked && outdated(watcher))
-            .count();
-
-        let watchers = &self.watchers;
-        let mut ended = Vec::new();
-        self.waiters.retain(|&id| {
-            let interrupted = watchers.get(&id).is_some_and(outdated);
-            if interrupted {
-                ended.push(Ended {
-                    watcher: id,
-                    outcome: Outcome::Outdated,
-                });
-            }
-            !interrupted
-        });
-        ended.extend(self.done_waits());
-        ended
+        let next = self.generation.wrapping_add(1);
+        let asked = min.max(next);
+        self.generation = if asked == self.generation {
+            next
+        } else {
+            asked
+        };
+        for watcher in self.watchers.values_mut() {
+            watcher.outdated = true;
+        }
+        self.outdated = self.tracked;
+        self.end_waits(Outcome::Outdated)
     }
 
     /// Begins to wait until no tracked watcher is outdated.
@@ -393,7 +392,7 @@ impl Model {
     /// ```
     pub fn wait(&mut self, id: WatcherId) -> Result<Wait, Refusal> {
         let watcher = self.watchers.get(&id).ok_or(Refusal::Unknown)?;
-        Ok(if watcher.acknowledged != self.generation {
+        Ok(if watcher.outdated {
             Wait::Ended(Outcome::Outdated)
         } else if self.waiters.contains(&id) {
             Wait::Busy
@@ -451,8 +450,9 @@ impl Model {
     /// ```
     #[must_use]
     pub fn is_outdated(&self, id: WatcherId) -> bool {
-        self.acknowledged(id)
-            .is_some_and(|acknowledged| acknowledged != self.generation)
+        self.watchers
+            .get(&id)
+            .is_some_and(|watcher| watcher.outdated)
     }
 
     /// The generation that the watcher has acknowledged.
@@ -502,7 +502,7 @@ impl Model {
     pub fn stragglers(&self, after: WatcherId) -> impl Iterator<Item = Straggler> + '_ {
         self.watchers
             .range((Bound::Excluded(after), Bound::Unbounded))
-            .filter(|(_, watcher)| self.is_straggler(watcher))
+            .filter(|(_, watcher)| watcher.is_straggler())
             .map(|(&id, watcher)| Straggler {
                 watcher: id,
                 acknowledged: watcher.acknowledged,
@@ -524,18 +524,14 @@ impl Model {
         Ok(self.done_waits())
     }
 
-    fn is_straggler(&self, watcher: &Watcher) -> bool {
-        watcher.tracked && watcher.acknowledged != self.generation
-    }
-
     fn count(&mut self, watcher: Watcher) {
         self.tracked += usize::from(watcher.tracked);
-        self.outdated += usize::from(self.is_straggler(&watcher));
+        self.outdated += usize::from(watcher.is_straggler());
     }
 
     fn uncount(&mut self, watcher: Watcher) {
         self.tracked -= usize::from(watcher.tracked);
-        self.outdated -= usize::from(self.is_straggler(&watcher));
+        self.outdated -= usize::from(watcher.is_straggler());
     }
 
     /// Every wait ends when no tracked watcher is outdated.
@@ -543,12 +539,14 @@ impl Model {
         if self.outdated > 0 {
             return Vec::new();
         }
-        std::mem::take(&mut self.waiters)
+        self.end_waits(Outcome::Done)
+    }
+
+    fn end_waits(&mut self, outcome: Outcome) -> Vec<Ended> {
+        let waiters = std::mem::take(&mut self.waiters);
+        waiters
             .into_iter()
-            .map(|watcher| Ended {
-                watcher,
-                outcome: Outcome::Done,
-            })
+            .map(|watcher| Ended { watcher, outcome })
             .collect()
     }
 }
