@@ -12,7 +12,6 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/ktime.h>
-#include <linux/list.h>
 #include <linux/minmax.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -27,8 +26,8 @@
 #include <linux/sysgenid.h>
 
 struct watcher {
-	u32 acked;		/* the generation it last acknowledged */
-	struct list_head node;	/* in tracked, or empty */
+	u64 acked;	/* the bump it has acknowledged */
+	bool tracked;	/* whether WAIT_WATCHERS waits for it */
 };
 
 /*
@@ -43,8 +42,14 @@ static DEFINE_SPINLOCK(lock);
  */
 static u32 *generation;
 
-static LIST_HEAD(tracked);	/* the watchers that WAIT_WATCHERS waits for */
-static unsigned int outdated;	/* how many of them are */
+/*
+ * The generation wraps and can be set, so it may return to a value that a
+ * watcher once acknowledged. The number of bumps does not.
+ */
+static u64 bumps;
+
+static unsigned int tracked;
+static unsigned int outdated;	/* of those tracked */
 
 static DECLARE_WAIT_QUEUE_HEAD(changed);	/* read and poll */
 static DECLARE_WAIT_QUEUE_HEAD(settled);	/* WAIT_WATCHERS */
@@ -52,32 +57,24 @@ static DECLARE_WAIT_QUEUE_HEAD(settled);	/* WAIT_WATCHERS */
 static bool is_outdated(const struct watcher *watcher)
 {
 	lockdep_assert_held(&lock);
-	/* The counter wraps: equality means something, order does not. */
-	return watcher->acked != *generation;
-}
-
-static bool is_tracked(const struct watcher *watcher)
-{
-	lockdep_assert_held(&lock);
-	return !list_empty(&watcher->node);
+	return watcher->acked != bumps;
 }
 
 /*
- * The only way to change a watcher: it keeps the count in step, and ends the
+ * The only way to change a watcher: it keeps the counts in step, and ends the
  * waits for the last one that was outdated.
  */
-static void update(struct watcher *watcher, u32 acked, bool track)
+static void update(struct watcher *watcher, u64 acked, bool track)
 {
 	lockdep_assert_held(&lock);
-	outdated -= is_tracked(watcher) && is_outdated(watcher);
+	tracked -= watcher->tracked;
+	outdated -= watcher->tracked && is_outdated(watcher);
 
 	watcher->acked = acked;
-	if (track)
-		list_move(&watcher->node, &tracked);
-	else
-		list_del_init(&watcher->node);
+	watcher->tracked = track;
 
-	outdated += is_tracked(watcher) && is_outdated(watcher);
+	tracked += watcher->tracked;
+	outdated += watcher->tracked && is_outdated(watcher);
 	if (!outdated)
 		wake_up_interruptible_all(&settled);
 }
@@ -85,20 +82,24 @@ static void update(struct watcher *watcher, u32 acked, bool track)
 /* May be called in any context. */
 static void bump(u32 min)
 {
-	struct watcher *watcher;
 	unsigned long flags;
+	u32 next;
 
 	spin_lock_irqsave(&lock, flags);
+	/*
+	 * The larger of the two, but never the one that is there: at the top
+	 * of the range, asking for just that would be a change nobody sees.
+	 */
+	next = *generation + 1;
+	if (min != *generation)
+		next = max(min, next);
 	/*
 	 * Whoever sees the new generation in the page also sees what was
 	 * written before it changed.
 	 */
-	smp_store_release(generation, max(min, *generation + 1));
-
-	/* Not simply all: a trigger can return to what somebody acknowledged. */
-	outdated = 0;
-	list_for_each_entry(watcher, &tracked, node)
-		outdated += is_outdated(watcher);
+	smp_store_release(generation, next);
+	bumps++;
+	outdated = tracked;
 	spin_unlock_irqrestore(&lock, flags);
 
 	/*
@@ -117,9 +118,8 @@ static int sysgenid_open(struct inode *inode, struct file *file)
 	if (!watcher)
 		return -ENOMEM;
 
-	INIT_LIST_HEAD(&watcher->node);
 	spin_lock_irq(&lock);
-	watcher->acked = *generation;
+	watcher->acked = bumps;
 	spin_unlock_irq(&lock);
 
 	file->private_data = watcher;
@@ -190,7 +190,7 @@ static ssize_t sysgenid_write(struct file *file, const char __user *buf,
 
 	spin_lock_irq(&lock);
 	if (value == *generation)
-		update(watcher, value, is_tracked(watcher));
+		update(watcher, bumps, watcher->tracked);
 	else
 		ret = -EINVAL;
 	spin_unlock_irq(&lock);
