@@ -1,3 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything a person or CI runs.
-fn main() {}
+//! Everything a person or CI runs: `cargo xtask test`, `cargo xtask vm …`.
+
+mod command;
+mod error;
+mod tally;
+mod tap;
+mod test;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Runs the project's tests, in and out of a VM"
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// All tests: formatting, lints, unit and documentation tests, the driver, the VM
+    Test(test::Args),
+    /// The kernel driver in a virtual machine
+    Vm {
+        #[command(subcommand)]
+        task: vm::Task,
+    },
+}
+
+fn main() -> ExitCode {
+    let run = || -> Result<bool> {
+        match Cli::parse().task {
+            Task::Test(args) => test::run(&args),
+            Task::Vm { task } => vm::run(&task),
+        }
+    };
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,8 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Runs the agent that is snapshotted and restored. It talks to the host itself.
+
+. /common.sh
+
+insmod /sysgenid.ko && /conformance restore-guest --device /dev/sysgenid && pass
+fail

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Running programs, with errors that name them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Context, Error, Result};
+
+fn describe(command: &Command) -> String {
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for arg in command.get_args() {
+        text.push(' ');
+        text.push_str(&arg.to_string_lossy());
+    }
+    text
+}
+
+/// Runs a command whose output a person should see.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .context(|| format!("cannot run `{}`", describe(command)))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "`{}` failed with {status}",
+        describe(command)
+    )))
+}
+
+/// Runs a command for what it prints; its errors become part of ours.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .context(|| format!("cannot run `{}`", describe(command)))?;
+    if !output.status.success() {
+        return Err(Error::new(format!(
+            "`{}` failed with {}: {}",
+            describe(command),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        )));
+    }
+    String::from_utf8(output.stdout).context(|| format!("output of `{}`", describe(command)))
+}
+
+/// Runs a command, passes its standard output on as it comes, and shows each line to `watch`.
+///
+/// Returns whether it succeeded: a test runner that reports failures is not an error here.
+pub(crate) fn tee(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<bool> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context(|| format!("cannot run `{}`", describe(command)))?;
+    if let Some(stdout) = child.stdout.take() {
+        // Bytes, because a test may print what is not UTF-8.
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.context(|| format!("reading the output of `{}`", describe(command)))?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            watch(&line);
+        }
+        std::io::stdout().flush().context(|| "standard output")?;
+    }
+    let status = child
+        .wait()
+        .context(|| format!("waiting for `{}`", describe(command)))?;
+    Ok(status.success())
+}
+
+/// Where `program` is on the PATH.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// Makes a folder anew, empty.
+pub(crate) fn fresh_dir(path: &Path) -> Result<()> {
+    if path.exists() {
+        std::fs::remove_dir_all(path).context(|| format!("cannot remove {}", path.display()))?;
+    }
+    std::fs::create_dir_all(path).context(|| format!("cannot create {}", path.display()))
+}
+
+/// Copies a folder with all that is in it.
+pub(crate) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).context(|| format!("cannot create {}", to.display()))?;
+    let entries = from
+        .read_dir()
+        .context(|| format!("cannot list {}", from.display()))?;
+    for entry in entries {
+        let entry = entry.context(|| format!("cannot list {}", from.display()))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_dir(&source, &target)?;
+        } else {
+            std::fs::copy(&source, &target)
+                .context(|| format!("cannot copy {} to {}", source.display(), target.display()))?;
+        }
+    }
+    Ok(())
+}

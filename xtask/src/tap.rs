@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Reading the Test Anything Protocol as strictly as it is written: nothing that was planned may
+//! be missing, and in this project nothing may be skipped where it is meant to run.
+
+use crate::tally::Tally;
+
+/// The report of one suite.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    plan: Option<u64>,
+    seen: u64,
+    passed: u64,
+    red: Vec<String>,
+    bailed_out: bool,
+}
+
+impl Report {
+    pub(crate) fn add_line(&mut self, line: &str) {
+        let line = line.trim_end();
+        if let Some(count) = line.strip_prefix("1..") {
+            // A second plan would say that a first one was not the whole truth.
+            let count = count.split_whitespace().next().and_then(|n| n.parse().ok());
+            self.plan = if self.plan.is_none() { count } else { None };
+        } else if line.starts_with("Bail out!") {
+            self.bailed_out = true;
+        } else if let Some(test) = line.strip_prefix("not ok") {
+            self.add_test(test, false);
+        } else if let Some(test) = line.strip_prefix("ok") {
+            self.add_test(test, true);
+        }
+    }
+
+    fn add_test(&mut self, test: &str, ok: bool) {
+        // "okay" and the like are words of somebody's output.
+        if !test.starts_with(' ') {
+            return;
+        }
+        self.seen += 1;
+        let (test, directive) = match test.split_once(" # ") {
+            Some((test, directive)) => (test, directive.to_ascii_lowercase()),
+            None => (test, String::new()),
+        };
+        let test = test.trim();
+        let name = test
+            .split_once(char::is_whitespace)
+            .map_or(test, |(_, name)| name);
+        let name = name.trim_start_matches('-').trim();
+        if directive.starts_with("skip") {
+            self.red.push(format!("{name} (skipped)"));
+        } else if ok {
+            self.passed += 1;
+        } else {
+            self.red.push(name.to_owned());
+        }
+    }
+
+    /// The names of the cases that failed or were skipped.
+    pub(crate) fn red(&self) -> &[String] {
+        &self.red
+    }
+
+    /// What is wrong with the report as a whole, which no single case says.
+    pub(crate) fn fault(&self) -> Option<String> {
+        match self.plan {
+            _ if self.bailed_out => Some("it bailed out".into()),
+            None => Some("it printed no plan, or two".into()),
+            Some(0) => Some("it planned nothing".into()),
+            Some(plan) if plan != self.seen => Some(format!(
+                "it planned {plan} cases and reported {}",
+                self.seen
+            )),
+            Some(_) => None,
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        let failed = self.seen - self.passed;
+        Tally {
+            passed: self.passed,
+            failed,
+        }
+        .finish(self.fault().is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str) -> Report {
+        let mut report = Report::default();
+        text.lines().for_each(|line| report.add_line(line));
+        report
+    }
+
+    #[test]
+    fn all_that_was_planned_passed() {
+        let report = report("TAP version 14\n1..2\nok 1 - opens\n# a comment\nok 2 - reads\n");
+        assert_eq!(
+            report.tally(),
+            Tally {
+                passed: 2,
+                failed: 0
+            }
+        );
+        assert_eq!(report.fault(), None);
+    }
+
+    #[test]
+    fn a_failed_case_is_red_by_name() {
+        let report = report("1..2\nok 1 - opens\nnot ok 2 - poll_rearms\n");
+        assert_eq!(report.red(), ["poll_rearms"]);
+        assert_eq!(
+            report.tally(),
+            Tally {
+                passed: 1,
+                failed: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_skipped_case_is_red() {
+        let report = report("1..1\nok 1 - waits # SKIP no privilege\n");
+        assert_eq!(report.red(), ["waits (skipped)"]);
+        assert!(!report.tally().is_success());
+    }
+
+    #[test]
+    fn a_missing_case_a_missing_plan_and_an_empty_plan_are_faults() {
+        for text in [
+            "1..2\nok 1 - opens\n",
+            "ok 1 - opens\n",
+            "1..0\n",
+            "",
+            "Bail out!\n",
+        ] {
+            assert!(report(text).fault().is_some(), "{text:?}");
+            assert!(!report(text).tally().is_success(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn output_that_only_looks_like_a_result_is_not_counted() {
+        assert_eq!(report("1..1\nokay\nnot okay\nok 1 - opens\n").fault(), None);
+    }
+}

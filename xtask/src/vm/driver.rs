@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Builds the driver, from a copy: the source folder stays free of artefacts and of faults.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Vm;
+use crate::command;
+use crate::error::{Context, Error, Result};
+
+/// A module that is ready to load.
+pub(crate) struct Driver {
+    pub(crate) module: PathBuf,
+}
+
+impl Driver {
+    /// Builds the driver with every warning that the kernel's build knows, and accepts none.
+    ///
+    /// With `fault`, a patch is applied to the copy first.
+    pub(crate) fn build(vm: &Vm, fault: Option<&Path>) -> Result<Self> {
+        super::guest::check_compiler()?;
+        let name = fault
+            .and_then(Path::file_stem)
+            .unwrap_or("shipped".as_ref());
+        let dir = vm.dir.join("driver").join(name);
+        command::fresh_dir(&dir)?;
+        command::copy_dir(&vm.workspace.root.join("driver"), &dir)?;
+        if let Some(fault) = fault {
+            let mut patch = Command::new(vm.debian.busybox());
+            patch
+                .args(["patch", "-p1", "-i"])
+                .arg(fault)
+                .current_dir(&dir);
+            command::output(&mut patch)?;
+        }
+
+        let mut make = Command::new("make");
+        make.arg("-C").arg(vm.debian.headers());
+        make.arg(format!("M={}", dir.display()));
+        make.args(["W=1", "C=2", "modules"]);
+        make.arg(format!("CHECK={}", vm.debian.sparse().display()));
+        // This machine has no pahole, and nothing here reads the types that it would add.
+        make.arg("CONFIG_DEBUG_INFO_BTF_MODULES=");
+        make.env("LD_LIBRARY_PATH", vm.debian.build_libraries());
+        // Warnings are looked for in English.
+        make.env("LC_ALL", "C").env_remove("MAKEFLAGS");
+        let built = make.output().context(|| "cannot run make")?;
+        let mut log = String::from_utf8_lossy(&built.stdout).into_owned();
+        log.push_str(&String::from_utf8_lossy(&built.stderr));
+
+        let fault = if !built.status.success() {
+            Some("the driver does not build")
+        } else if log.lines().any(is_warning) {
+            Some("the driver builds with warnings")
+        } else if !log.contains("  CHECK   ") {
+            Some("the driver was built without sparse")
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
+            return Err(Error::new(format!("{fault}:\n{log}")));
+        }
+        Ok(Self {
+            module: dir.join("sysgenid.ko"),
+        })
+    }
+}
+
+/// A warning of the compiler, sparse or modpost. That the kernel was built with another compiler
+/// than this machine's says nothing about the driver.
+fn is_warning(line: &str) -> bool {
+    line.to_ascii_lowercase().contains("warning:") && !line.contains("the compiler differs from")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_warning;
+
+    #[test]
+    fn warnings_of_all_three_tools_count() {
+        assert!(is_warning(
+            "sysgenid.c:42:9: warning: unused variable 'ret' [-Wunused-variable]"
+        ));
+        assert!(is_warning(
+            "sysgenid.c:7:5: warning: symbol 'lock' was not declared."
+        ));
+        assert!(is_warning(
+            "WARNING: modpost: missing MODULE_LICENSE() in sysgenid.o"
+        ));
+        assert!(!is_warning("  CC [M]  sysgenid.o"));
+        assert!(!is_warning(
+            "warning: the compiler differs from the one used to build the kernel"
+        ));
+    }
+}

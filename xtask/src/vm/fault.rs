@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Plants faults in a copy of the driver, to prove that the tests find them.
+//!
+//! A fault is a patch in `xtask/faults`. The text before the patch says what it does, and a line
+//! `Turns red: suite/case` names the case that guards against it.
+
+use std::path::Path;
+
+use super::{Driver, Vm, suites};
+use crate::error::{Context, Error, Result};
+
+const MARK: &str = "Turns red: ";
+
+/// Whether the tests find the fault.
+pub(crate) fn prove(vm: &Vm, name: &str, cases: u32) -> Result<bool> {
+    let patch = vm
+        .workspace
+        .root
+        .join("xtask/faults")
+        .join(format!("{name}.patch"));
+    let text = std::fs::read_to_string(&patch).context(|| {
+        format!(
+            "no fault {name:?}; there are {}",
+            names(vm).unwrap_or_default().join(", ")
+        )
+    })?;
+    let guard = text
+        .lines()
+        .find_map(|line| line.strip_prefix(MARK))
+        .context(|| format!("{} does not say what it turns red", patch.display()))?;
+
+    let driver = Driver::build(vm, Some(&patch))?;
+    let findings = suites::run_on(vm, &driver, &format!("fault-{name}"), cases)?;
+    let found = findings.red.iter().any(|case| case == guard);
+    println!("# fault {name}: red are {}", list(&findings.red));
+    println!(
+        "# fault {name}: {guard} is {}",
+        if found { "red: found" } else { "green: MISSED" }
+    );
+    Ok(found)
+}
+
+/// Whether the tests find each of the faults.
+pub(crate) fn prove_all(vm: &Vm, cases: u32) -> Result<bool> {
+    let mut missed = Vec::new();
+    let names = names(vm)?;
+    for name in &names {
+        if !prove(vm, name, cases)? {
+            missed.push(name.as_str());
+        }
+    }
+    println!("{} faults planted, missed: {}", names.len(), list(&missed));
+    Ok(missed.is_empty())
+}
+
+fn list<S: AsRef<str>>(items: &[S]) -> String {
+    if items.is_empty() {
+        return "none".into();
+    }
+    items
+        .iter()
+        .map(AsRef::as_ref)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn names(vm: &Vm) -> Result<Vec<String>> {
+    let folder = vm.workspace.root.join("xtask/faults");
+    let entries = folder
+        .read_dir()
+        .context(|| format!("cannot list {}", folder.display()))?;
+    let name = |path: &Path| {
+        let is_patch = path
+            .extension()
+            .is_some_and(|extension| extension == "patch");
+        path.file_stem()
+            .filter(|_| is_patch)
+            .map(|stem| stem.to_string_lossy().into_owned())
+    };
+    let mut names: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| name(&entry.path()))
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(Error::new(format!("{} has no patches", folder.display())));
+    }
+    Ok(names)
+}

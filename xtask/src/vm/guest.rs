@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The programs that run in the guest: static, because its root has nothing but them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Vm;
+use crate::command;
+use crate::error::{Error, Result};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The conformance suites, for the guest.
+pub(crate) fn conformance(vm: &Vm) -> Result<PathBuf> {
+    // Not in the main build folder: other RUSTFLAGS there would build everything anew each time.
+    let target = vm.dir.join("guest");
+    let mut cargo = vm.workspace.cargo();
+    cargo.args(["build", "--release", "--package=sysgenid-conformance"]);
+    cargo
+        .args([
+            "--bin=sysgenid-conformance",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
+        .arg(&target);
+    cargo
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command::run(&mut cargo)?;
+    Ok(target.join(TARGET).join("release/sysgenid-conformance"))
+}
+
+/// The helper that keeps the driver busy.
+pub(crate) fn hold(vm: &Vm) -> Result<PathBuf> {
+    let program = vm.dir.join("hold");
+    let source = vm.workspace.root.join("xtask/guest/hold.c");
+    compile(&source, &program)?;
+    Ok(program)
+}
+
+fn compile(source: &Path, program: &Path) -> Result<()> {
+    check_compiler()?;
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+        .arg(program)
+        .arg(source);
+    command::run(&mut gcc)
+}
+
+/// What the driver and the static programs need and a bare machine lacks.
+///
+/// A CI machine as root installs it; nobody else's machine is changed.
+pub(crate) fn check_compiler() -> Result<()> {
+    let missing = || {
+        let mut missing: Vec<_> = ["gcc", "make"]
+            .into_iter()
+            .filter(|tool| command::find(tool).is_none())
+            .collect();
+        if !Path::new("/usr/lib/x86_64-linux-gnu/libc.a").is_file() {
+            missing.push("libc6-dev");
+        }
+        missing
+    };
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    let is_root = command::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if is_ci && is_root {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        apt.args(["install", "-qq", "--no-install-recommends"])
+            .args(&packages);
+        command::run(&mut apt)?;
+    }
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "the driver needs what this machine does not have: apt-get install {}",
+        packages.join(" ")
+    )))
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! QEMU's monitor: enough of it to take a snapshot.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::error::{Context, Error, Result};
+
+const REPLY: Duration = Duration::from_secs(30);
+const MIGRATION: Duration = Duration::from_secs(60);
+
+pub(crate) struct Qmp {
+    stream: BufReader<UnixStream>,
+}
+
+impl Qmp {
+    pub(crate) fn new(stream: UnixStream) -> Result<Self> {
+        stream
+            .set_read_timeout(Some(REPLY))
+            .context(|| "QEMU's monitor")?;
+        let mut qmp = Self {
+            stream: BufReader::new(stream),
+        };
+        let greeting = qmp.receive()?;
+        if greeting.get("QMP").is_none() {
+            return Err(Error::new(format!("QEMU's monitor greets with {greeting}")));
+        }
+        qmp.execute("qmp_capabilities", &json!({}))?;
+        Ok(qmp)
+    }
+
+    /// Writes the guest to a file, relative to QEMU's working folder, and leaves it stopped.
+    pub(crate) fn migrate_to(&mut self, file: &str) -> Result<()> {
+        self.execute("migrate", &json!({ "uri": format!("exec:cat > {file}") }))?;
+        let deadline = Instant::now() + MIGRATION;
+        while Instant::now() < deadline {
+            let state = self.execute("query-migrate", &json!({}))?;
+            match state.get("status").and_then(Value::as_str) {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    return Err(Error::new(format!("the snapshot failed: {state}")));
+                }
+                _ => sleep(Duration::from_millis(50)),
+            }
+        }
+        Err(Error::new(format!(
+            "the snapshot took more than {MIGRATION:?}"
+        )))
+    }
+
+    pub(crate) fn quit(&mut self) -> Result<()> {
+        self.execute("quit", &json!({})).map(drop)
+    }
+
+    fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments });
+        writeln!(self.stream.get_mut(), "{request}").context(|| "QEMU's monitor")?;
+        loop {
+            let mut reply = self.receive()?;
+            if let Some(error) = reply.get("error") {
+                return Err(Error::new(format!("QEMU refuses {command}: {error}")));
+            }
+            // What else comes in between are events.
+            if let Some(value) = reply.get_mut("return") {
+                return Ok(value.take());
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        self.stream
+            .read_line(&mut line)
+            .context(|| "QEMU's monitor")?;
+        serde_json::from_str(&line).context(|| format!("QEMU's monitor said {line:?}"))
+    }
+}

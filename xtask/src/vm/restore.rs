@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `vm restore`: from a restored machine to a rebuilt secret, end to end.
+//!
+//! A guest is snapshotted while its agent sleeps in a wait for the next generation. Two clones get
+//! new generation ids, a control gets the old one. The agent is `sysgenid-conformance
+//! restore-guest`; it and the host exchange lines of a word and its `key=value` pairs:
+//!
+//! | who | line | when |
+//! |---|---|---|
+//! | agent | `ready generation secret` | a watcher sleeps, an orchestrator watches: snapshot now |
+//! | agent | `woke generation` | the watcher noticed a change |
+//! | agent | `rebuilt secret` | the guarded secret is a new one |
+//! | agent | `acknowledged generation` | the watcher's acknowledgement was accepted |
+//! | agent | `settled generation` | the orchestrator's wait for the watcher returned |
+//! | host | `report` | asks for the next line |
+//! | agent | `report generation outdated wakes secret unguarded` | `unguarded` is the next number of a generator that was seeded before the snapshot, and that nothing guards |
+//! | host | `finish` | the agent ends, with exit code 0 if nothing failed |
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::initramfs::Initramfs;
+use super::qemu::{Config, Line, Machine, SUCCESS};
+use super::{Driver, Vm, guest};
+use crate::error::{Context, Error, Result};
+use crate::tally::Tally;
+
+const TIMEOUT: Duration = Duration::from_secs(180);
+
+/// The id that the snapshot is taken with, and that the control keeps.
+const GUID: &str = "6d0f5c2e-8a41-4b7c-9e35-1f2a7d90c4b8";
+
+const SNAPSHOT: &str = "restore.snapshot";
+
+/// How long the control must stay silent, asked once a second. A clone is woken within one.
+const SILENCE: u32 = 6;
+
+pub(crate) fn run(vm: &Vm) -> Result<Tally> {
+    let rig = Rig::new(vm)?;
+    let source = rig.snapshot()?;
+    let clones = [rig.clone_of("clone-a")?, rig.clone_of("clone-b")?];
+    let control = rig.control()?;
+    print_table(&source, &clones, &control);
+    Ok(judge(&source, &clones, &control))
+}
+
+/// What an agent said of itself.
+#[derive(Debug, Default)]
+struct Report {
+    name: &'static str,
+    generation: String,
+    outdated: String,
+    wakes: String,
+    secret: String,
+    unguarded: String,
+}
+
+/// A clone, from its start to its last report.
+struct Clone {
+    report: Report,
+    woke: String,
+    rebuilt: String,
+    acknowledged: String,
+    settled: String,
+    /// From the start of its QEMU to the line that says it woke.
+    after: Duration,
+}
+
+struct Rig<'a> {
+    vm: &'a Vm,
+    dir: PathBuf,
+    initrd: PathBuf,
+}
+
+impl<'a> Rig<'a> {
+    fn new(vm: &'a Vm) -> Result<Self> {
+        let dir = vm.dir.join("run");
+        std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        let initrd = dir.join("restore.cpio");
+        let scripts = vm.workspace.root.join("xtask/guest");
+        let mut image = Initramfs::new(&vm.debian.busybox(), &scripts.join("restore.sh"))?;
+        image.add_file("common.sh", &scripts.join("common.sh"))?;
+        image.add_file("sysgenid.ko", &Driver::build(vm, None)?.module)?;
+        image.add_file("conformance", &guest::conformance(vm)?)?;
+        image.write(&initrd)?;
+        Ok(Self { vm, dir, initrd })
+    }
+
+    fn start(&self, name: &'static str, guid: &str, snapshot: Option<&str>) -> Result<Agent> {
+        let (dir, initrd): (&Path, &Path) = (&self.dir, &self.initrd);
+        let config = Config {
+            name,
+            guid,
+            initrd,
+            dir,
+            snapshot,
+            timeout: TIMEOUT,
+        };
+        Ok(Agent {
+            name,
+            machine: Machine::start(self.vm, &config)?,
+        })
+    }
+
+    /// Boots a guest, and writes it to a file when its agent is ready.
+    fn snapshot(&self) -> Result<Report> {
+        let mut agent = self.start("source", GUID, None)?;
+        let ready = agent.expect("ready")?;
+        let report = Report {
+            name: "snapshot",
+            generation: ready.value("generation")?,
+            secret: ready.value("secret")?,
+            ..Report::default()
+        };
+        println!("# {ready}");
+        agent.machine.qmp().migrate_to(SNAPSHOT)?;
+        agent.machine.qmp().quit()?;
+        agent.machine.wait()?;
+        Ok(report)
+    }
+
+    /// Restores the snapshot as another machine, and follows its agent until all is settled.
+    fn clone_of(&self, name: &'static str) -> Result<Clone> {
+        let start = Instant::now();
+        let mut agent = self.start(name, "auto", Some(SNAPSHOT))?;
+        let woke = agent.expect("woke")?.value("generation")?;
+        let after = start.elapsed();
+        let rebuilt = agent.expect("rebuilt")?.value("secret")?;
+        let acknowledged = agent.expect("acknowledged")?.value("generation")?;
+        let settled = agent.expect("settled")?.value("generation")?;
+        let report = agent.report()?;
+        agent.finish()?;
+        Ok(Clone {
+            report,
+            woke,
+            rebuilt,
+            acknowledged,
+            settled,
+            after,
+        })
+    }
+
+    /// Restores the snapshot as the same machine, which must not notice.
+    fn control(&self) -> Result<Vec<Report>> {
+        let mut agent = self.start("control", GUID, Some(SNAPSHOT))?;
+        let mut reports = Vec::new();
+        for _ in 0..SILENCE {
+            reports.push(agent.report()?);
+            agent.stay_silent(Duration::from_secs(1))?;
+        }
+        reports.push(agent.report()?);
+        agent.finish()?;
+        Ok(reports)
+    }
+}
+
+/// The agent in one machine.
+struct Agent {
+    name: &'static str,
+    machine: Machine,
+}
+
+impl Agent {
+    /// The next line, which must begin with `word`.
+    fn expect(&mut self, word: &str) -> Result<Message> {
+        match self.machine.line()? {
+            Some(line) if line.split(' ').next() == Some(word) => Ok(Message(line)),
+            Some(line) => Err(self
+                .machine
+                .error(&format!("its agent should say {word:?}, not {line:?}"))),
+            None => Err(self
+                .machine
+                .error(&format!("it ended before it said {word:?}"))),
+        }
+    }
+
+    fn report(&mut self) -> Result<Report> {
+        self.machine.send("report")?;
+        let message = self.expect("report")?;
+        println!("# {}: {message}", self.name);
+        Ok(Report {
+            name: self.name,
+            generation: message.value("generation")?,
+            outdated: message.value("outdated")?,
+            wakes: message.value("wakes")?,
+            secret: message.value("secret")?,
+            unguarded: message.value("unguarded")?,
+        })
+    }
+
+    /// Listens for a while. A line is as wrong as the machine's end.
+    fn stay_silent(&mut self, time: Duration) -> Result<()> {
+        match self.machine.line_until(Instant::now() + time)? {
+            Line::Silence => Ok(()),
+            Line::Said(line) => Err(self
+                .machine
+                .error(&format!("it broke its silence: {line:?}"))),
+            Line::Ended => Err(self.machine.error("it ended by itself")),
+        }
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.machine.send("finish")?;
+        let status = self.machine.wait()?;
+        if status.code() == Some(SUCCESS) {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "the {} machine did not end well: QEMU ended with {status}",
+            self.name
+        )))
+    }
+}
+
+/// A line from an agent.
+struct Message(String);
+
+impl Message {
+    fn value(&self, key: &str) -> Result<String> {
+        let mut pairs = self.0.split(' ').filter_map(|pair| pair.split_once('='));
+        pairs
+            .find_map(|(k, value)| (k == key).then(|| value.to_owned()))
+            .context(|| format!("the agent says {:?}, without {key}", self.0))
+    }
+}
+
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn print_table(source: &Report, clones: &[Clone; 2], control: &[Report]) {
+    println!();
+    println!(
+        "| machine  | generation | wakes | guarded secret                   | unguarded        |"
+    );
+    println!(
+        "|----------|------------|-------|----------------------------------|------------------|"
+    );
+    let row = |report: &Report| {
+        println!(
+            "| {:8} | {:10} | {:5} | {:32} | {:16} |",
+            report.name, report.generation, report.wakes, report.secret, report.unguarded
+        );
+    };
+    row(source);
+    clones.iter().for_each(|clone| row(&clone.report));
+    // Its first report drew the number that the clones drew in theirs.
+    control.first().into_iter().for_each(row);
+    println!();
+    for clone in clones {
+        println!(
+            "# {} woke {:.1?} after its QEMU was started",
+            clone.report.name, clone.after
+        );
+    }
+    println!("# the control was silent for {SILENCE} s");
+}
+
+/// What must hold, each with a name.
+fn judge(source: &Report, clones: &[Clone; 2], control: &[Report]) -> Tally {
+    let all = |holds: &dyn Fn(&Clone) -> bool| clones.iter().all(holds);
+    let [a, b] = clones.each_ref().map(|clone| &clone.report);
+    let silent = |report: &Report| {
+        report.generation == source.generation
+            && report.secret == source.secret
+            && report.wakes == "0"
+            && report.outdated == "no"
+    };
+    let checks = [
+        (
+            "blocked_watcher_wakes_in_each_clone",
+            all(&|c| c.report.wakes == "1"),
+        ),
+        (
+            "generation_is_new_in_each_clone",
+            all(&|c| c.report.generation != source.generation),
+        ),
+        (
+            "watcher_saw_the_current_generation",
+            all(&|c| c.woke == c.report.generation),
+        ),
+        (
+            "secret_is_rebuilt_in_each_clone",
+            all(&|c| c.rebuilt != source.secret),
+        ),
+        (
+            "rebuilt_secret_is_the_one_in_use",
+            all(&|c| c.rebuilt == c.report.secret),
+        ),
+        ("secrets_differ_between_the_clones", a.secret != b.secret),
+        (
+            "ack_is_accepted_in_each_clone",
+            all(&|c| c.acknowledged == c.report.generation),
+        ),
+        (
+            "nobody_is_outdated_in_each_clone",
+            all(&|c| c.report.outdated == "no"),
+        ),
+        (
+            "orchestrators_wait_returns_in_each_clone",
+            all(&|c| c.settled == c.report.generation),
+        ),
+        // The fault that all this is about. If it is gone, the clones were no clones.
+        (
+            "unguarded_secret_is_the_same_in_both_clones",
+            a.unguarded == b.unguarded,
+        ),
+        (
+            "control_is_silent",
+            control.iter().all(silent) && !control.is_empty(),
+        ),
+    ];
+    println!("1..{}", checks.len());
+    let mut tally = Tally::default();
+    for (number, (name, holds)) in (1..).zip(checks) {
+        println!("{} {number} - {name}", if holds { "ok" } else { "not ok" });
+        tally += Tally {
+            passed: holds.into(),
+            failed: (!holds).into(),
+        };
+    }
+    tally
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `vm test`: the conformance suites on the driver.
+
+use std::time::Duration;
+
+use super::initramfs::Initramfs;
+use super::qemu::{Config, Machine, SUCCESS};
+use super::{Driver, Vm, guest};
+use crate::error::{Context, Result};
+use crate::tally::Tally;
+use crate::tap::Report;
+
+/// What the guest must run, in this order. A suite that is left out is a failure, not a success.
+const SUITES: [&str; 5] = ["load", "raw", "typed", "model", "unload"];
+
+/// How many random sequences are compared with the model, unless asked otherwise.
+pub(crate) const MODEL_CASES: u32 = 256;
+
+const TIMEOUT: Duration = Duration::from_secs(20 * 60);
+
+/// What the suites found.
+pub(crate) struct Findings {
+    pub(crate) tally: Tally,
+    /// The cases that failed or were skipped, as `suite/case`.
+    pub(crate) red: Vec<String>,
+}
+
+/// Runs the suites on the driver as it is.
+pub(crate) fn run(vm: &Vm, cases: u32) -> Result<Tally> {
+    let driver = Driver::build(vm, None)?;
+    Ok(run_on(vm, &driver, "suites", cases)?.tally)
+}
+
+/// Runs the suites on a driver, and passes on what the guest prints.
+pub(crate) fn run_on(vm: &Vm, driver: &Driver, name: &str, cases: u32) -> Result<Findings> {
+    let dir = vm.dir.join("run");
+    std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+    let initrd = dir.join(format!("{name}.cpio"));
+    image(vm, driver, cases)?.write(&initrd)?;
+
+    let mut machine = Machine::start(
+        vm,
+        &Config {
+            name,
+            guid: "auto",
+            initrd: &initrd,
+            dir: &dir,
+            snapshot: None,
+            timeout: TIMEOUT,
+        },
+    )?;
+    let mut listener = Listener::default();
+    while let Some(line) = machine.line()? {
+        println!("{line}");
+        listener.hear(&line);
+    }
+    let console = dir.join(format!("{name}.console"));
+    let status = machine.wait()?;
+    let mut findings = listener.finish();
+    if status.code() != Some(SUCCESS) {
+        // Failed cases explain themselves. A machine that ended for another reason does not.
+        if findings.red.is_empty() {
+            println!("# the guest did not end well: QEMU ended with {status}");
+            println!("{}", super::qemu::tail(&console));
+        }
+        findings.tally = findings.tally.finish(false);
+    }
+    Ok(findings)
+}
+
+fn image(vm: &Vm, driver: &Driver, cases: u32) -> Result<Initramfs> {
+    let scripts = vm.workspace.root.join("xtask/guest");
+    let mut image = Initramfs::new(&vm.debian.busybox(), &scripts.join("suites.sh"))?;
+    image.add_file("common.sh", &scripts.join("common.sh"))?;
+    image.add_file("unload.sh", &scripts.join("unload.sh"))?;
+    image.add_file("sysgenid.ko", &driver.module)?;
+    image.add_file("hold", &guest::hold(vm)?)?;
+    image.add_file("conformance", &guest::conformance(vm)?)?;
+    image.add_text("cases", &cases.to_string());
+    Ok(image)
+}
+
+/// Follows the guest from suite to suite.
+#[derive(Default)]
+struct Listener {
+    finished: Vec<String>,
+    current: Option<(String, Report)>,
+    passed: bool,
+    tally: Tally,
+    red: Vec<String>,
+}
+
+impl Listener {
+    fn hear(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("# suite ") {
+            self.end("");
+            self.current = Some((name.to_owned(), Report::default()));
+        } else if let Some(end) = line.strip_prefix("# end ") {
+            self.end(end);
+        } else if line == "# PASS" {
+            self.passed = true;
+        } else if let Some((_, report)) = &mut self.current {
+            report.add_line(line);
+        }
+    }
+
+    /// Ends the current suite, which must be what `end` says: its name and exit code 0.
+    fn end(&mut self, end: &str) {
+        let Some((name, report)) = self.current.take() else {
+            return;
+        };
+        let mut tally = report.tally();
+        let fault = report.fault().or_else(|| {
+            let ended = end == format!("{name} 0");
+            (!ended && report.red().is_empty())
+                .then(|| format!("it ended with {:?}", end.trim_start_matches(&name).trim()))
+        });
+        if let Some(fault) = fault {
+            println!("# suite {name} failed: {fault}");
+            tally = tally.finish(false);
+        }
+        self.red
+            .extend(report.red().iter().map(|case| format!("{name}/{case}")));
+        self.tally += tally;
+        self.finished.push(name);
+    }
+
+    fn finish(mut self) -> Findings {
+        self.end("");
+        if self.finished != SUITES {
+            println!("# the guest ran {:?}, and not {SUITES:?}", self.finished);
+            self.tally = self.tally.finish(false);
+        }
+        self.tally = self.tally.finish(self.passed);
+        Findings {
+            tally: self.tally,
+            red: self.red,
+        }
+    }
+}

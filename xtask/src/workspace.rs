@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where the repository and its build folder are, as cargo sees them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::command;
+use crate::error::{Context, Result};
+
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    pub(crate) target: PathBuf,
+    packages: Vec<Package>,
+}
+
+struct Package {
+    name: String,
+    has_benches: bool,
+}
+
+impl Package {
+    fn new(package: &Value) -> Self {
+        let is_bench = |target: &Value| target.pointer("/kind/0").is_some_and(|k| k == "bench");
+        let targets = package.get("targets").and_then(Value::as_array);
+        Self {
+            name: package
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            has_benches: targets.is_some_and(|targets| targets.iter().any(is_bench)),
+        }
+    }
+}
+
+impl Workspace {
+    pub(crate) fn load() -> Result<Self> {
+        let text = command::output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
+        let metadata: Value = serde_json::from_str(&text).context(|| "cargo metadata")?;
+        let path = |key: &str| {
+            metadata
+                .get(key)
+                .and_then(Value::as_str)
+                .map(PathBuf::from)
+                .context(|| format!("cargo metadata has no {key}"))
+        };
+        let packages = metadata.pointer("/packages").and_then(Value::as_array);
+        let packages = packages.context(|| "cargo metadata has no packages")?;
+        Ok(Self {
+            root: path("workspace_root")?,
+            target: path("target_directory")?,
+            packages: packages.iter().map(Package::new).collect(),
+        })
+    }
+
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = cargo();
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// The packages that have benches, which run as tests too.
+    pub(crate) fn benches(&self) -> impl Iterator<Item = &str> {
+        self.packages
+            .iter()
+            .filter(|p| p.has_benches)
+            .map(|p| p.name.as_str())
+    }
+}
+
+/// The cargo that runs us, so that a toolchain override holds for the whole run.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
