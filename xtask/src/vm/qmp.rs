@@ -52,6 +52,25 @@ impl Qmp {
         )))
     }
 
+    /// Waits until a machine that starts from a snapshot has read it. What is sent to its serial
+    /// port before is lost.
+    pub(crate) fn await_start(&mut self) -> Result<()> {
+        let deadline = Instant::now() + MIGRATION;
+        while Instant::now() < deadline {
+            let state = self.execute("query-status", &json!({}))?;
+            if state
+                .get("status")
+                .is_some_and(|status| status == "running")
+            {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Err(Error::new(format!(
+            "the snapshot was not read within {MIGRATION:?}"
+        )))
+    }
+
     pub(crate) fn quit(&mut self) -> Result<()> {
         self.execute("quit", &json!({})).map(drop)
     }

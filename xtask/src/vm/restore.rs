@@ -143,6 +143,7 @@ impl<'a> Rig<'a> {
     /// Restores the snapshot as the same machine, which must not notice.
     fn control(&self) -> Result<Vec<Report>> {
         let mut agent = self.start("control", GUID, Some(SNAPSHOT))?;
+        agent.machine.qmp().await_start()?;
         let mut reports = Vec::new();
         for _ in 0..SILENCE {
             reports.push(agent.report()?);

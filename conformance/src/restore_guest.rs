@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The agent in the machine that `cargo xtask vm restore` snapshots, clones and restores.
+//!
+//! It does what a service does: a watcher sleeps until the generation changes, rebuilds a guarded
+//! secret and acknowledges; an orchestrator notices as well and waits for it. What happens is said
+//! in lines of a word and its `key=value` pairs, which xtask's `restore.rs` describes.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, Read};
+use std::path::Path;
+use std::process::exit;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use sysgenid::{Deadline, Guarded, Orchestrator, Probe, Watcher};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+type Secret = [u8; 16];
+
+/// How long the watcher takes to handle a change, so that there is something to wait for.
+const WORK: Duration = Duration::from_millis(300);
+
+/// How long the orchestrator waits. The guest's CPU is emulated.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the threads share.
+struct Shared {
+    secret: Mutex<Guarded<Secret>>,
+    /// Changes that the watcher has noticed, and those it has handled.
+    wakes: AtomicU32,
+    handled: AtomicU32,
+}
+
+/// Runs the agent on the device until the host says that it may end.
+pub fn run(device: &Path) -> Result<()> {
+    let secret = Guarded::new(Probe::open_at(device)?, |_generation| random::<16>());
+    let shared = Arc::new(Shared {
+        secret: Mutex::new(secret),
+        wakes: AtomicU32::new(0),
+        handled: AtomicU32::new(0),
+    });
+    let mut unguarded = Unguarded(u64::from_ne_bytes(random()?));
+    let watcher = Arc::new(Watcher::open_at(device)?);
+    let orchestrator = Orchestrator::open_at(device)?;
+    let first = hex(&shared.secret()?);
+
+    let (acknowledged, acknowledgements) = channel();
+    let worker = (Arc::clone(&shared), Arc::clone(&watcher));
+    spawn(move || work(&worker.0, &worker.1, &acknowledged));
+    let overseer = Arc::clone(&shared);
+    spawn(move || oversee(&overseer, orchestrator, &acknowledgements));
+    // Until both sleep. Were they slower, they would still notice: the wait is no edge.
+    thread::sleep(WORK);
+
+    println!("ready generation={} secret={first}", watcher.generation());
+    for line in std::io::stdin().lock().lines() {
+        match line?.trim() {
+            "report" => {
+                let generation = watcher.generation();
+                let outdated = if watcher.try_changed()?.is_some() {
+                    "yes"
+                } else {
+                    "no"
+                };
+                println!(
+                    "report generation={generation} outdated={outdated} wakes={} secret={} \
+                     unguarded={:016x}",
+                    shared.wakes.load(Ordering::Acquire),
+                    hex(&shared.secret()?),
+                    unguarded.draw(),
+                );
+            }
+            "finish" => return Ok(()),
+            other => return Err(format!("the host says {other:?}").into()),
+        }
+    }
+    Err("the host has gone".into())
+}
+
+impl Shared {
+    /// The secret, through its guard: rebuilt if this is another generation than its own.
+    fn secret(&self) -> Result<Secret> {
+        let mut secret = self
+            .secret
+            .lock()
+            .map_err(|_| "a thread panicked with the secret")?;
+        Ok(secret.with(|secret| *secret)?)
+    }
+}
+
+/// Handles every change, as a service does.
+fn work(shared: &Shared, watcher: &Watcher, acknowledged: &Sender<()>) -> Result<()> {
+    loop {
+        let generation = watcher.handle(Deadline::NEVER, |generation| -> Result<()> {
+            // The partners of all these are the loads in the threads that report and oversee.
+            shared.wakes.fetch_add(1, Ordering::Release);
+            println!("woke generation={generation}");
+            println!("rebuilt secret={}", hex(&shared.secret()?));
+            thread::sleep(WORK);
+            shared.handled.fetch_add(1, Ordering::Release);
+            Ok(())
+        })?;
+        println!("acknowledged generation={generation}");
+        acknowledged.send(())?;
+    }
+}
+
+/// Notices every change, and waits until the service has handled it.
+fn oversee(
+    shared: &Shared,
+    mut orchestrator: Orchestrator,
+    acknowledgements: &Receiver<()>,
+) -> Result<()> {
+    loop {
+        let handled = shared.handled.load(Ordering::Acquire);
+        orchestrator.watcher().wait(Deadline::NEVER)?;
+        let generation =
+            orchestrator.settle(PATIENCE, |_generation| Ok::<_, std::io::Error>(()))?;
+        if shared.handled.load(Ordering::Acquire) == handled {
+            return Err("the wait returned before the watcher had handled the change".into());
+        }
+        // So that the two lines come in one order.
+        acknowledgements.recv_timeout(PATIENCE)?;
+        println!("settled generation={generation}");
+    }
+}
+
+/// Runs `body` in a thread that ends the agent if it fails: the host then sees why.
+fn spawn(body: impl FnOnce() -> Result<()> + Send + 'static) {
+    thread::spawn(move || {
+        let failure = body().err().map(|error| error.to_string());
+        println!(
+            "failed: {}",
+            failure.unwrap_or_else(|| "a thread has ended".into())
+        );
+        exit(1);
+    });
+}
+
+/// A generator that was seeded once, before the snapshot: what a program has that does not guard
+/// its state. (SplitMix64.)
+struct Unguarded(u64);
+
+impl Unguarded {
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// From the kernel, which reseeds itself on a restore before it tells anybody.
+fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
