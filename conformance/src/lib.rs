@@ -1,2 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Placeholder until the first commit of this crate.
+//! One behaviour suite, run over every implementation of the system generation device.
+//!
+//! - [`raw`]: system calls on the kernel driver's node.
+//!
+//! A suite is a table of named cases, made by [`cases!`] and run by [`suite::run`], which prints
+//! TAP. The names say the behaviour; they stay the same for every implementation.
+//!
+//! Nothing here measures how long anything takes: a virtual machine without hardware support is
+//! slower by an order of magnitude. What must happen has [`background::PATIENCE`] to happen in, and
+//! what must not happen is looked for a short while.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is a failed case"
+)]
+
+pub mod background;
+pub mod child;
+pub mod raw;
+pub mod suite;

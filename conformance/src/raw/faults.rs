@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The faults of the posted and shipped drivers, which this one must not have. Signed arithmetic
+//! and the wrap are among the cases of the end of the range.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+
+use super::Node;
+use super::mapping::{Mapping, Request};
+use super::node::Watcher;
+use crate::background::{Background, PATIENCE};
+use crate::cases;
+use crate::child::{Child, Role};
+
+cases! { Node;
+    epoll_wakes_again_after_it_was_added_while_outdated,
+    edge_triggered_epoll_wakes_again_after_it_was_added_while_outdated,
+    tracking_toggled_by_two_threads_counts_once,
+    root_of_a_user_namespace_may_not_trigger,
+    wait_of_five_seconds_is_not_shorter,
+    exclusive_epoll_users_are_all_woken,
+    page_and_read_are_one_counter,
+    interrupted_wait_is_told_from_an_outdated_caller_by_poll,
+}
+
+/// Fault 1. epoll asks to be put on the wait queue only when a descriptor is added; a driver that
+/// first looks whether it is outdated never puts it there, and no later change wakes.
+fn epoll_wakes_again_after_it_was_added_while_outdated(node: &Node) {
+    wakes_again(node, EventFlags::IN);
+}
+
+/// Fault 1, as mio and tokio are hit by it.
+fn edge_triggered_epoll_wakes_again_after_it_was_added_while_outdated(node: &Node) {
+    wakes_again(node, EventFlags::IN | EventFlags::ET);
+}
+
+fn wakes_again(node: &Node, flags: EventFlags) {
+    let watcher = node.open();
+    node.bump();
+    let epoll = new_epoll(&watcher, flags);
+    assert!(
+        is_ready(&epoll, PATIENCE),
+        "it was outdated when it was added"
+    );
+    for round in 0..3 {
+        watcher.catch_up();
+        assert!(
+            !is_ready(&epoll, Duration::ZERO),
+            "round {round}: it has acknowledged"
+        );
+        node.bump();
+        assert!(
+            is_ready(&epoll, PATIENCE),
+            "round {round}: the change wakes nobody"
+        );
+    }
+}
+
+/// Fault 3. Two threads that switch the tracking of one open file at once must not be counted
+/// twice or subtracted twice: a wait would never end, or not wait.
+fn tracking_toggled_by_two_threads_counts_once(node: &Node) {
+    const ROUNDS: u32 = 40;
+    const TOGGLES: u32 = 250;
+    let watcher = node.open();
+    let orchestrator = node.open();
+    node.bump();
+    orchestrator.catch_up();
+    let end = Instant::now() + Duration::from_secs(10);
+    for _ in 0..ROUNDS {
+        let start = Barrier::new(2);
+        let toggle = || {
+            start.wait();
+            for number in 0..TOGGLES {
+                watcher.track(number % 2 == 0);
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(toggle);
+            scope.spawn(toggle);
+        });
+        watcher.track(false);
+        assert_eq!(orchestrator.wait(2_000), Ok(()), "nobody is tracked");
+        watcher.track(true);
+        assert_eq!(orchestrator.wait(1), Err(Errno::TIME), "one is tracked");
+        if Instant::now() > end {
+            break;
+        }
+    }
+    watcher.catch_up();
+    assert_eq!(orchestrator.wait(2_000), Ok(()), "it has acknowledged");
+}
+
+/// Fault 4. Anyone can be root in a user namespace of their own, and a change is seen by all.
+fn root_of_a_user_namespace_may_not_trigger(node: &Node) {
+    let before = node.generation();
+    let child = Child::start(Role::TriggerAsNamespaceRoot, node.open().into());
+    assert_eq!(child.said(), "EACCES");
+    assert_eq!(node.generation(), before);
+}
+
+/// Fault 5. Milliseconds times a million overflow 32 bits: 5000 ms became 705 ms.
+fn wait_of_five_seconds_is_not_shorter(node: &Node) {
+    let _straggler = node.open_straggler();
+    let orchestrator = node.open();
+    let start = Instant::now();
+    assert_eq!(orchestrator.wait(5_000), Err(Errno::TIME));
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(5), "it lasted {waited:?}");
+}
+
+/// Fault 6. One wake-up for one exclusive waiter is no news to the next, whose descriptor is
+/// another.
+fn exclusive_epoll_users_are_all_woken(node: &Node) {
+    let sleepers: Vec<_> = (0..4)
+        .map(|_| {
+            let watcher = node.open();
+            let epoll = new_epoll(&watcher, EventFlags::IN | EventFlags::EXCLUSIVE);
+            Background::start(move || {
+                let ready = is_ready(&epoll, PATIENCE);
+                drop(watcher);
+                ready
+            })
+        })
+        .collect();
+    sleepers[0].expect_blocked("the generation has not changed");
+    node.bump();
+    for (number, sleeper) in sleepers.into_iter().enumerate() {
+        assert!(
+            sleeper.finish("it sleeps with a timeout"),
+            "sleeper {number} was not woken"
+        );
+    }
+}
+
+/// Fault 7. There is one counter: once `read` has returned a generation, the page is not older,
+/// and once the page shows one, `read` is not behind.
+fn page_and_read_are_one_counter(node: &Node) {
+    const CHANGES: u32 = 3_000;
+    let watcher = node.open();
+    let page = Mapping::new(&watcher, Request::default()).expect("it can be mapped");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let trigger = node.open();
+            let end = Instant::now() + Duration::from_secs(10);
+            for _ in 0..CHANGES {
+                trigger.trigger(0).expect("root may trigger");
+                if Instant::now() > end {
+                    break;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut acknowledged = page.load();
+        while !done.load(Ordering::Relaxed) {
+            let shown = page.load();
+            fence(Ordering::Acquire);
+            match watcher.read() {
+                Ok(read) => {
+                    let shown_after = page.load();
+                    assert!(!is_older(read, shown), "page {shown}, then read {read}");
+                    assert!(
+                        !is_older(shown_after, read),
+                        "read {read}, then page {shown_after}"
+                    );
+                    // Stale by now, perhaps.
+                    if watcher.acknowledge(read).is_ok() {
+                        acknowledged = read;
+                    }
+                }
+                Err(Errno::AGAIN) => assert!(
+                    !is_older(acknowledged, shown),
+                    "page {shown}, then nothing to read although {acknowledged} was acknowledged"
+                ),
+                Err(errno) => panic!("read: {errno}"),
+            }
+        }
+    });
+}
+
+/// Of two generations that are near each other. Only a test that does all changes itself, each by
+/// one, can say so.
+fn is_older(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other) > u32::MAX / 2
+}
+
+/// Fault 8. EINTR has two meanings, and the watcher's readiness tells which.
+fn interrupted_wait_is_told_from_an_outdated_caller_by_poll(node: &Node) {
+    let _straggler = node.open_straggler();
+    let caller = node.open();
+
+    let duplicate = caller.duplicate();
+    let wait = Background::start(move || duplicate.wait(0));
+    wait.expect_blocked("a tracked watcher is outdated");
+    assert_eq!(
+        wait.interrupt("a wait sleeps interruptibly"),
+        Err(Errno::INTR)
+    );
+    assert!(!caller.is_outdated(), "it was a signal");
+
+    let duplicate = caller.duplicate();
+    let wait = Background::start(move || duplicate.wait(0));
+    node.bump();
+    assert_eq!(wait.finish("the caller is outdated"), Err(Errno::INTR));
+    assert!(caller.is_outdated(), "it was a change");
+}
+
+fn new_epoll(watcher: &Watcher, flags: EventFlags) -> OwnedFd {
+    let epoll = epoll::create(CreateFlags::CLOEXEC).expect("epoll_create");
+    epoll::add(&epoll, watcher, EventData::new_u64(0), flags).expect("epoll_ctl");
+    epoll
+}
+
+fn is_ready(epoll: impl AsFd, timeout: Duration) -> bool {
+    let mut events = Vec::with_capacity(1);
+    let timeout = Timespec::try_from(timeout).expect("it is short");
+    epoll::wait(
+        epoll,
+        rustix::buffer::spare_capacity(&mut events),
+        Some(&timeout),
+    )
+    .expect("epoll_wait");
+    !events.is_empty()
+}

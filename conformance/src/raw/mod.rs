@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The device at the level of system calls: every row of the ABI's table of operations, and every
+//! fault of the posted and shipped drivers. Needs the kernel driver (v6 dialect), and root.
+
+mod close;
+mod end_of_range;
+mod faults;
+mod map;
+mod mapping;
+mod node;
+mod open;
+mod poll;
+mod read;
+mod tracking;
+mod trigger;
+mod wait;
+mod write;
+
+pub use node::Node;
+
+use crate::suite::Case;
+
+/// What the suite leaves to others, and why.
+pub const NOTES: &[&str] = &[
+    "32-bit processes (the missing compat ioctl) need a 32-bit program: see the driver's own test",
+    "milliseconds that overflow 32 bits need a 32-bit kernel: values that overflow 64 stand in",
+];
+
+/// All cases. Those that take the counter to the end of its range come last; they leave it at the
+/// beginning.
+pub fn cases() -> impl Iterator<Item = &'static Case<Node>> {
+    [
+        open::CASES,
+        read::CASES,
+        write::CASES,
+        poll::CASES,
+        tracking::CASES,
+        wait::CASES,
+        trigger::CASES,
+        map::CASES,
+        close::CASES,
+        faults::CASES,
+        end_of_range::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The node, and the open files of it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::ioctl::{IntegerSetter, Opcode, ioctl};
+use sysgenid_sys::abi::{self, Dialect};
+use sysgenid_sys::device;
+use sysgenid_sys::page::CounterPage;
+
+/// The device node under test.
+#[derive(Clone, Debug)]
+pub struct Node {
+    path: PathBuf,
+}
+
+impl Node {
+    /// The node at `path`.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// An open file for reading and writing that does not block.
+    pub(super) fn open(&self) -> Watcher {
+        self.open_with(OFlags::RDWR | OFlags::NONBLOCK)
+    }
+
+    /// An open file for reading and writing that blocks.
+    pub(super) fn open_blocking(&self) -> Watcher {
+        self.open_with(OFlags::RDWR)
+    }
+
+    /// An open file for reading.
+    pub(super) fn open_read_only(&self) -> Watcher {
+        self.open_with(OFlags::RDONLY | OFlags::NONBLOCK)
+    }
+
+    /// A watcher that is tracked and outdated: whoever waits, waits for it.
+    pub(super) fn open_straggler(&self) -> Watcher {
+        let watcher = self.open();
+        watcher.track(true);
+        self.bump();
+        watcher
+    }
+
+    pub(super) fn open_with(&self, flags: OFlags) -> Watcher {
+        let file = open(&self.path, flags | OFlags::CLOEXEC, Mode::empty());
+        Watcher(file.unwrap_or_else(|errno| panic!("open {}: {errno}", self.path.display())))
+    }
+
+    /// Changes the generation, and returns the new one.
+    pub(super) fn bump(&self) -> u32 {
+        self.bump_to(0)
+    }
+
+    /// Changes the generation to at least `min`, and returns the new one.
+    pub(super) fn bump_to(&self, min: u32) -> u32 {
+        let trigger = self.open();
+        trigger.trigger(min).expect("root may trigger");
+        trigger
+            .read()
+            .expect("a trigger outdates the file it is made on")
+    }
+
+    /// The current generation.
+    pub(super) fn generation(&self) -> u32 {
+        let file = self.open_read_only();
+        CounterPage::map(&file)
+            .expect("the page can be mapped")
+            .load()
+    }
+}
+
+/// An open file of the node.
+pub(super) struct Watcher(OwnedFd);
+
+impl Watcher {
+    pub(super) fn read(&self) -> Result<u32, Errno> {
+        device::read_generation(&self.0)
+    }
+
+    pub(super) fn read_bytes(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        rustix::io::read(&self.0, buffer)
+    }
+
+    pub(super) fn acknowledge(&self, generation: u32) -> Result<(), Errno> {
+        device::acknowledge(&self.0, generation)
+    }
+
+    pub(super) fn write_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        rustix::io::write(&self.0, bytes)
+    }
+
+    /// Acknowledges what it reads.
+    pub(super) fn catch_up(&self) {
+        let generation = self.read().expect("it is outdated");
+        self.acknowledge(generation)
+            .expect("what was read is current");
+    }
+
+    pub(super) fn is_outdated(&self) -> bool {
+        device::is_outdated(&self.0).expect("it can be polled")
+    }
+
+    /// What `poll` reports at once, of all there is.
+    pub(super) fn events(&self) -> PollFlags {
+        let all = PollFlags::IN
+            | PollFlags::PRI
+            | PollFlags::OUT
+            | PollFlags::RDNORM
+            | PollFlags::RDBAND
+            | PollFlags::WRNORM
+            | PollFlags::WRBAND
+            | PollFlags::RDHUP;
+        let mut fds = [PollFd::new(&self.0, all)];
+        poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+        .expect("it can be polled");
+        fds[0].revents()
+    }
+
+    pub(super) fn track(&self, tracked: bool) {
+        device::set_watcher_tracking(&self.0, Dialect::V6, tracked).expect("tracking can be set");
+    }
+
+    /// Waits for the watchers; 0 ms is for ever.
+    pub(super) fn wait(&self, ms: u32) -> Result<(), Errno> {
+        device::wait_watchers(&self.0, Dialect::V6, ms)
+    }
+
+    pub(super) fn trigger(&self, min: u32) -> Result<(), Errno> {
+        device::trigger_gen_update(&self.0, Dialect::V6, min)
+    }
+
+    /// An ioctl with a number as its argument, and any number as its code.
+    pub(super) fn ioctl<const OPCODE: Opcode>(&self, argument: usize) -> Result<(), Errno> {
+        // SAFETY: The file is the device's, whose ioctls take numbers by value. The cases use
+        // codes of its own types only, which nothing before the driver gives a meaning.
+        unsafe { ioctl(&self.0, IntegerSetter::<OPCODE>::new_usize(argument)) }
+    }
+
+    /// Waits with an argument that is wider than the milliseconds of [`Watcher::wait`].
+    pub(super) fn wait_wide(&self, ms: usize) -> Result<(), Errno> {
+        self.ioctl::<{ abi::WAIT_WATCHERS }>(ms)
+    }
+
+    /// Another descriptor of the same open file.
+    pub(super) fn duplicate(&self) -> Self {
+        Self(self.0.try_clone().expect("a descriptor can be duplicated"))
+    }
+}
+
+impl AsFd for Watcher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Watcher> for OwnedFd {
+    fn from(watcher: Watcher) -> Self {
+        watcher.0
+    }
+}

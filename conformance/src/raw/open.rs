@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `open`: a new watcher, up to date and untracked, whose state is the open file's.
+
+use rustix::io::Errno;
+use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::device::detect_dialect;
+
+use super::Node;
+use crate::cases;
+use crate::child::{Child, Role};
+
+cases! { Node;
+    opened_watcher_is_up_to_date,
+    opened_watcher_is_untracked,
+    open_files_have_states_of_their_own,
+    duplicate_shares_the_state,
+    child_process_shares_the_state,
+    dialect_is_v6,
+}
+
+/// The acknowledged generation is the current one, also when there were changes before.
+fn opened_watcher_is_up_to_date(node: &Node) {
+    node.bump();
+    let watcher = node.open();
+    assert!(!watcher.is_outdated());
+    assert_eq!(watcher.read(), Err(Errno::AGAIN));
+}
+
+/// Tracking is opt-in: a mapped probe or an onlooker must not hold anybody up.
+fn opened_watcher_is_untracked(node: &Node) {
+    let onlooker = node.open();
+    node.bump();
+    assert!(onlooker.is_outdated());
+    assert_eq!(node.open().wait(1), Ok(()));
+}
+
+/// One that acknowledges does not do so for another.
+fn open_files_have_states_of_their_own(node: &Node) {
+    let (first, second) = (node.open(), node.open());
+    node.bump();
+    first.catch_up();
+    assert!(!first.is_outdated());
+    assert!(second.is_outdated());
+}
+
+/// `dup` makes another name of the same watcher: its acknowledgement and its tracking count for
+/// both.
+fn duplicate_shares_the_state(node: &Node) {
+    let original = node.open();
+    let duplicate = original.duplicate();
+    duplicate.track(true);
+    node.bump();
+    assert_eq!(original.read(), duplicate.read());
+    assert_eq!(
+        node.open().wait(1),
+        Err(Errno::TIME),
+        "one of them has set the tracking"
+    );
+    original.catch_up();
+    assert!(!duplicate.is_outdated());
+    assert_eq!(
+        node.open().wait(1),
+        Ok(()),
+        "there is one watcher, and it has acknowledged"
+    );
+}
+
+/// A forked child has the parent's open file: if it acknowledges, the parent is silent too.
+fn child_process_shares_the_state(node: &Node) {
+    let parent = node.open();
+    node.bump();
+    assert!(parent.is_outdated());
+    let child = Child::start(Role::Acknowledge, parent.duplicate().into());
+    assert_eq!(child.said(), "ok");
+    assert!(!parent.is_outdated());
+}
+
+/// The way to tell the dialects apart without side effects works on this driver.
+fn dialect_is_v6(node: &Node) {
+    let before = node.generation();
+    let watcher = node.open();
+    assert_eq!(detect_dialect(&watcher), Ok(Dialect::V6));
+    assert!(!watcher.is_outdated());
+    assert_eq!(node.generation(), before);
+    assert_eq!(detect_dialect(node.open_read_only()), Err(Errno::BADF));
+}

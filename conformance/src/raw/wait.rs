@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `SYSGENID_WAIT_WATCHERS`: until no tracked watcher is outdated.
+
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::Node;
+use crate::background::Background;
+use crate::cases;
+
+cases! { Node;
+    wait_for_nobody_returns_at_once,
+    wait_returns_when_the_last_watcher_acknowledges,
+    wait_of_an_outdated_caller_is_eintr,
+    wait_is_eintr_when_the_caller_becomes_outdated,
+    wait_that_times_out_is_etime,
+    wait_lasts_as_long_as_its_timeout,
+    wait_is_interrupted_by_a_signal,
+    wait_with_a_huge_timeout_does_not_end_early,
+    all_waits_end_together,
+}
+
+/// With any timeout, 0 (for ever) included.
+fn wait_for_nobody_returns_at_once(node: &Node) {
+    for ms in [0, 1, 1_000, u32::MAX] {
+        let orchestrator = node.open();
+        let wait = Background::start(move || orchestrator.wait(ms));
+        assert_eq!(wait.finish("nobody is outdated"), Ok(()), "{ms} ms");
+    }
+}
+
+/// The last one, not the first. An untracked one does not matter.
+fn wait_returns_when_the_last_watcher_acknowledges(node: &Node) {
+    let (first, second, onlooker) = (node.open(), node.open(), node.open());
+    first.track(true);
+    second.track(true);
+    node.bump();
+    let orchestrator = node.open();
+    let wait = Background::start(move || orchestrator.wait(0));
+    wait.expect_blocked("two watchers are outdated");
+    first.catch_up();
+    wait.expect_blocked("one watcher is outdated");
+    second.catch_up();
+    assert_eq!(wait.finish("no tracked watcher is outdated"), Ok(()));
+    assert!(onlooker.is_outdated());
+}
+
+/// Whether others are outdated or not, and whatever the timeout.
+fn wait_of_an_outdated_caller_is_eintr(node: &Node) {
+    let caller = node.open();
+    node.bump();
+    assert_eq!(caller.wait(1), Err(Errno::INTR), "nobody else is outdated");
+    assert_eq!(
+        caller.wait(0),
+        Err(Errno::INTR),
+        "nobody else is outdated, for ever"
+    );
+    let straggler = node.open_straggler();
+    assert_eq!(caller.wait(1), Err(Errno::INTR), "another is outdated");
+    assert_eq!(
+        caller.wait(0),
+        Err(Errno::INTR),
+        "another is outdated, for ever"
+    );
+    drop(straggler);
+    caller.catch_up();
+    assert_eq!(caller.wait(1), Ok(()));
+}
+
+/// An answer about the others would belong to a generation that is gone.
+fn wait_is_eintr_when_the_caller_becomes_outdated(node: &Node) {
+    let _straggler = node.open_straggler();
+    let caller = node.open();
+    let wait = Background::start(move || caller.wait(0));
+    wait.expect_blocked("a tracked watcher is outdated");
+    node.bump();
+    assert_eq!(wait.finish("the generation changed"), Err(Errno::INTR));
+}
+
+/// ETIME, and not ETIMEDOUT.
+fn wait_that_times_out_is_etime(node: &Node) {
+    let _straggler = node.open_straggler();
+    for ms in [1, 10, 100] {
+        assert_eq!(node.open().wait(ms), Err(Errno::TIME), "{ms} ms");
+    }
+}
+
+/// Not less; how much more is the machine's.
+fn wait_lasts_as_long_as_its_timeout(node: &Node) {
+    let _straggler = node.open_straggler();
+    let orchestrator = node.open();
+    let start = Instant::now();
+    assert_eq!(orchestrator.wait(300), Err(Errno::TIME));
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(300), "it lasted {waited:?}");
+}
+
+/// EINTR; and it does not start over, which would begin the timeout anew.
+fn wait_is_interrupted_by_a_signal(node: &Node) {
+    let _straggler = node.open_straggler();
+    for ms in [0, 3_600_000] {
+        let orchestrator = node.open();
+        let wait = Background::start(move || orchestrator.wait(ms));
+        wait.expect_blocked("a tracked watcher is outdated");
+        assert_eq!(
+            wait.interrupt("a wait sleeps interruptibly"),
+            Err(Errno::INTR),
+            "{ms} ms"
+        );
+    }
+}
+
+/// A number of milliseconds that does not fit somewhere on the way to the timer must not become a
+/// small one: beyond 31 and 32 bits, beyond 63 and 64 bits of nanoseconds, and all bits set.
+fn wait_with_a_huge_timeout_does_not_end_early(node: &Node) {
+    let straggler = node.open_straggler();
+    let waits = HUGE.map(|ms| {
+        let orchestrator = node.open();
+        (ms, Background::start(move || orchestrator.wait_wide(ms)))
+    });
+    for (ms, wait) in &waits {
+        wait.expect_blocked(&format!("a tracked watcher is outdated, {ms} ms"));
+    }
+    straggler.catch_up();
+    for (ms, wait) in waits {
+        assert_eq!(wait.finish(&format!("nobody is outdated, {ms} ms")), Ok(()));
+    }
+}
+
+#[cfg(target_pointer_width = "32")]
+const HUGE: [usize; 5] = [5_000, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
+/// In nanoseconds, the fourth is 2^63 and a bit, and the fifth is 2^64 and a bit.
+#[cfg(target_pointer_width = "64")]
+const HUGE: [usize; 8] = [
+    0x7fff_ffff,
+    0xffff_ffff,
+    0x1_0000_0000,
+    9_223_372_036_855,
+    18_446_744_073_710,
+    0x7fff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0xffff_ffff_ffff_ffff,
+];
+
+/// No matter how many wait, and on which descriptors.
+fn all_waits_end_together(node: &Node) {
+    let straggler = node.open_straggler();
+    let shared = node.open();
+    let mut waits: Vec<_> = (0..3)
+        .map(|_| {
+            let duplicate = shared.duplicate();
+            Background::start(move || duplicate.wait(0))
+        })
+        .collect();
+    for _ in 0..3 {
+        let orchestrator = node.open();
+        waits.push(Background::start(move || orchestrator.wait(0)));
+    }
+    waits[0].expect_blocked("a tracked watcher is outdated");
+    straggler.catch_up();
+    for wait in waits {
+        assert_eq!(wait.finish("nobody is outdated"), Ok(()));
+    }
+}
