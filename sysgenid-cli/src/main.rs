@@ -1,3 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+#![forbid(unsafe_code)]
 //! The `sysgenid` command.
-fn main() {}
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the sysgenid command is for Linux only");
+
+mod args;
+mod demo;
+mod eof;
+mod failure;
+mod output;
+mod serve;
+mod status;
+mod trigger;
+mod wait;
+mod watch;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use sysgenid::Source;
+
+use crate::args::{Cli, Command};
+use crate::failure::Failure;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                // Nothing is left to be told to if this fails too.
+                let _ = writeln!(io::stderr(), "sysgenid: {message}");
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let brings_its_own = matches!(cli.command, Command::Serve(_) | Command::Demo(_));
+    if brings_its_own && cli.source.is_some() {
+        let message = "--source names what a client connects to; `serve` and `demo` bring their \
+                       own";
+        Cli::command()
+            .error(clap::error::ErrorKind::ArgumentConflict, message)
+            .exit();
+    }
+    let source = || match cli.source {
+        Some(path) => Source::at(path),
+        None => Source::discover(),
+    };
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Status(args) => status::run(&source()?, &mut Output::new(args.json)),
+        Command::Watch(args) => watch::run(source()?, &args),
+        Command::Trigger(args) => trigger::run(source()?, &args),
+        Command::Wait(args) => wait::run(source()?, &args),
+        Command::Demo(args) => demo::run(&mut Output::new(args.json)),
+        Command::DemoWorker(args) => demo::worker(args.role, source()?),
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Why a command ended without success, and the exit code that says so.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+/// Every command's error. The exit codes are a promise: see the crate's README.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A call of the SDK.
+    Sdk(sysgenid::Error),
+    /// The broker could not start or go on.
+    Broker(sysgenid_broker::Error),
+    /// The command line asks for what cannot be known.
+    Usage(String),
+    /// A deadline passed; the message says which.
+    TimedOut(String),
+    /// Anything else.
+    Other(String),
+    /// The reader of standard output has gone. That is how `… | head` ends a command.
+    Closed,
+    /// The same, for a command whose success is a statement that could not be made.
+    Unheard,
+}
+
+impl Failure {
+    /// A failed system call of this command: `what` failed on `path`.
+    pub(crate) fn io(path: &Path, what: &str, error: &io::Error) -> Self {
+        Self::Other(format!("{}: {what}: {error}", path.display()))
+    }
+
+    /// A failure that has no path.
+    pub(crate) fn call(what: &str, error: impl Display) -> Self {
+        Self::Other(format!("{what}: {error}"))
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Usage(_) => 2,
+            Self::Sdk(error) if error.is_absent() => 3,
+            Self::Sdk(error) if error.is_permission() => 4,
+            Self::Broker(error) if error.is_permission() => 4,
+            Self::TimedOut(_) => 5,
+            Self::Sdk(error)
+                if error.is_wrong_kind() || error.is_broken() || error.is_unsupported() =>
+            {
+                6
+            }
+            // The commands' own deadlines are `TimedOut`: what is left is a silent broker.
+            Self::Sdk(error) if error.is_lost() || error.is_timeout() => 7,
+            Self::Sdk(_) | Self::Broker(_) | Self::Other(_) | Self::Unheard => 1,
+        }
+    }
+
+    /// What to say on standard error, without the program's name.
+    pub(crate) fn message(&self) -> Option<String> {
+        match self {
+            Self::Sdk(error) => Some(error.to_string()),
+            Self::Broker(error) => Some(error.to_string()),
+            Self::Usage(message) | Self::TimedOut(message) | Self::Other(message) => {
+                Some(message.clone())
+            }
+            Self::Closed | Self::Unheard => None,
+        }
+    }
+}
+
+impl From<sysgenid::Error> for Failure {
+    fn from(error: sysgenid::Error) -> Self {
+        Self::Sdk(error)
+    }
+}
+
+impl From<sysgenid_broker::Error> for Failure {
+    fn from(error: sysgenid_broker::Error) -> Self {
+        Self::Broker(error)
+    }
+}

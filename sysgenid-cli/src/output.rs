@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Standard output: text for people, or JSON with one object per line.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use serde::Serialize;
+use sysgenid::SourceKind;
+
+use crate::failure::Failure;
+
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints the object, or the text that says the same.
+    pub(crate) fn print(
+        &mut self,
+        object: &impl Serialize,
+        text: impl Display,
+    ) -> Result<(), Failure> {
+        self.object(object)?;
+        self.text(text)
+    }
+
+    /// Prints what people are told on standard error instead.
+    pub(crate) fn object(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        let line =
+            serde_json::to_string(object).map_err(|error| Failure::call("writing JSON", error))?;
+        line_out(&line)
+    }
+
+    /// Prints what has no place in JSON: explanations.
+    pub(crate) fn text(&mut self, text: impl Display) -> Result<(), Failure> {
+        if self.json { Ok(()) } else { line_out(text) }
+    }
+}
+
+/// Each line leaves at once: somebody may be waiting for it.
+fn line_out(line: impl Display) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::call("standard output", error),
+        })
+}
+
+/// The name of a kind of source in JSON.
+pub(crate) fn kind_name(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Device => "device",
+        SourceKind::Broker => "broker",
+        SourceKind::PageFile => "page-file",
+        _ => "other",
+    }
+}
+
+/// The same for people.
+pub(crate) fn kind_text(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Device => "kernel driver",
+        SourceKind::Broker => "userspace driver",
+        SourceKind::PageFile => "page file",
+        _ => "another kind of source",
+    }
+}

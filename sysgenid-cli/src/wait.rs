@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `sysgenid wait`: waits until every tracked watcher has acknowledged.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+
+use serde::Serialize;
+use sysgenid::{Orchestrator, Source, Straggler};
+
+use crate::args::WaitArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// How many stragglers an error message names.
+const NAMED: usize = 10;
+
+#[derive(Serialize)]
+struct Line {
+    generation: u32,
+    settled: bool,
+    /// `None` if the source does not name them, or not to this user.
+    stragglers: Option<Vec<StragglerLine>>,
+}
+
+/// A straggler in JSON.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StragglerLine {
+    pid: Option<u32>,
+    command: String,
+    acknowledged: u32,
+}
+
+impl From<&Straggler> for StragglerLine {
+    fn from(straggler: &Straggler) -> Self {
+        Self {
+            pid: straggler.pid,
+            command: straggler.command.clone(),
+            acknowledged: straggler.acknowledged.get(),
+        }
+    }
+}
+
+pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
+    let mut out = Output::new(args.format.json);
+    let path = source.path().display().to_string();
+    let mut orchestrator = Orchestrator::on(source)?;
+    // There is nothing to rebuild here: it acknowledges, so that the wait is for the others.
+    let settled = orchestrator.settle(args.timeout.deadline(), |_| Ok::<_, Infallible>(()));
+    match settled {
+        Ok(generation) => {
+            let line = Line {
+                generation: generation.get(),
+                settled: true,
+                stragglers: Some(Vec::new()),
+            };
+            let text =
+                format_args!("generation {generation}: acknowledged by every tracked watcher");
+            out.print(&line, text)
+        }
+        Err(error) if error.is_timeout() => {
+            let generation = orchestrator.watcher().generation();
+            let stragglers = orchestrator.stragglers();
+            let who = match &stragglers {
+                Ok(stragglers) => names(stragglers),
+                Err(error) => format!("whose they are cannot be told: {error}"),
+            };
+            let line = Line {
+                generation: generation.get(),
+                settled: false,
+                stragglers: stragglers
+                    .ok()
+                    .map(|all| all.iter().map(Into::into).collect()),
+            };
+            out.object(&line)?;
+            Err(Failure::TimedOut(format!(
+                "{path}: after {}, tracked watchers have not acknowledged generation {generation}: \
+                 {who}; wait again, or look after these processes",
+                args.timeout,
+            )))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The stragglers in one line.
+pub(crate) fn names(stragglers: &[Straggler]) -> String {
+    let mut text = String::new();
+    for straggler in stragglers.iter().take(NAMED) {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{separator}{straggler}");
+    }
+    match stragglers.len() {
+        0 => "none any more".into(),
+        all if all > NAMED => text + &format!(" and {} more", all - NAMED),
+        _ => text,
+    }
+}
