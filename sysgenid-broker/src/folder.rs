@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::process::{Resource, geteuid, getrlimit};
 use sysgenid_sys::page::CounterPageMut;
 use sysgenid_sys::wire::PAGE_FILE;
 
@@ -25,7 +25,7 @@ const NEW_PAGE_FILE: &str = "page.new";
 pub(crate) struct Folder {
     path: PathBuf,
     fd: OwnedFd,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Folder {
@@ -65,7 +65,7 @@ impl Folder {
         Ok(Self {
             path: path.into(),
             fd,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -163,10 +163,24 @@ impl Folder {
     }
 }
 
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing would leave it to a child that another thread has forked, until that one execs.
+        let _ = fs::flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
 /// Reserves the page's blocks, so that a full disk is an error here and not a `SIGBUS` later.
 /// Never makes the file shorter, never changes what it holds.
 fn reserve(file: impl AsFd, path: &Path) -> Result<(), Error> {
     let failed = |error| Error::path(path, "reserve 4096 bytes for the page", error);
+    // The kernel would end this process with SIGXFSZ, which says nothing.
+    if getrlimit(Resource::Fsize)
+        .current
+        .is_some_and(|limit| limit < PAGE_LEN)
+    {
+        return Err(failed(Errno::FBIG));
+    }
     match fs::fallocate(&file, FallocateFlags::empty(), 0, PAGE_LEN) {
         Err(Errno::OPNOTSUPP) => {}
         result => return result.map_err(failed),

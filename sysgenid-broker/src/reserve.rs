@@ -30,20 +30,22 @@ impl Reserve {
         }
     }
 
-    /// Accepts a client in place of a spare descriptor. The last spare is not given away: with it
-    /// the client is accepted and closed at once.
+    /// Accepts a client in place of a spare descriptor: a guest. The last spare is not given away:
+    /// with it a client is accepted and closed at once, and the answer is `None`.
+    ///
+    /// Fails if other threads, or other processes, took the descriptor meanwhile.
     pub(crate) fn accept(
         &mut self,
         accept: impl Fn() -> Result<OwnedFd, Errno>,
-    ) -> Option<OwnedFd> {
+    ) -> Result<Option<OwnedFd>, Errno> {
         drop(self.0.pop());
-        let accepted = accept().ok();
-        if self.0.is_empty() {
-            drop(accepted);
-            self.refill();
-            return None;
+        let accepted = accept();
+        if !self.0.is_empty() {
+            return accepted.map(Some);
         }
-        accepted
+        let turned_away = accepted.map(drop);
+        self.refill();
+        turned_away.map(|()| None)
     }
 }
 

@@ -27,6 +27,10 @@ const CONTROL: ConnectionId = 2;
 /// Requests taken from one connection, and connections from one socket, before the next has its
 /// turn.
 const TURN: usize = 64;
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 const NOW: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
@@ -64,6 +68,8 @@ pub struct Server {
     control: OwnedFd,
     stop: Arc<Signal>,
     stopped: bool,
+    /// Nothing is accepted until the next event, or for the length of [`PAUSE`].
+    paused: bool,
     reserve: Reserve,
     capacity: u64,
     folder: Folder,
@@ -105,6 +111,7 @@ impl Server {
             control,
             stop,
             stopped: false,
+            paused: false,
             reserve,
             capacity: free / DESCRIPTORS_PER_WATCHER,
             folder,
@@ -145,7 +152,13 @@ impl Server {
     pub fn run(mut self) -> Result<(), Error> {
         let mut events = Vec::with_capacity(BATCH);
         while !self.stopped {
-            self.take_events(&mut events, None)?;
+            // The one timer: a client is in the queue and there was no descriptor for it.
+            let paused = self.paused;
+            self.take_events(&mut events, paused.then_some(&PAUSE))?;
+            if paused {
+                self.reserve.refill();
+                self.paused = self.listen_for(epoll::EventFlags::IN).is_err();
+            }
             while !self.held.is_empty() && !self.stopped {
                 // What was sent before these is in its socket's queue by now: read all of them
                 // once, then answer.
@@ -196,15 +209,11 @@ impl Server {
 
     /// Handles what a client has sent, up to its turn.
     fn read(&mut self, id: ConnectionId) {
-        if self.held.iter().any(|(held, _)| *held == id) {
-            // Its requests are handled in their order.
-            return;
-        }
         for _ in 0..TURN {
-            let Some(connection) = self.state.connection(id) else {
+            let Some(socket) = self.state.readable(id) else {
                 return;
             };
-            let handled = match socket::receive(connection.socket()) {
+            let handled = match socket::receive(socket) {
                 Received::Request(request) => match self.state.handle(id, request) {
                     Handled::Hold => {
                         self.held.push((id, request));
@@ -236,16 +245,29 @@ impl Server {
                 Ok(socket) => (socket, false),
                 Err(Errno::MFILE | Errno::NFILE) => {
                     match self.reserve.accept(|| socket::accept(listener)) {
-                        Some(socket) => (socket, true),
-                        None => return,
+                        Ok(Some(socket)) => (socket, true),
+                        Ok(None) => continue,
+                        Err(error) => return self.pause_unless_empty(error),
                     }
                 }
-                Err(Errno::WOULDBLOCK) => return,
-                // This one client gave up, or the kernel is short of memory: go on with others.
-                Err(_) => continue,
+                // A client that gave up while it was in the queue.
+                Err(Errno::CONNABORTED | Errno::INTR) => continue,
+                Err(error) => return self.pause_unless_empty(error),
             };
             self.admit(socket, role, guest);
         }
+    }
+
+    /// Without descriptors or memory the listening sockets would stay ready, and the loop spin.
+    fn pause_unless_empty(&mut self, error: Errno) {
+        if error != Errno::WOULDBLOCK {
+            self.paused = self.listen_for(epoll::EventFlags::empty()).is_ok();
+        }
+    }
+
+    fn listen_for(&self, events: epoll::EventFlags) -> Result<(), Errno> {
+        epoll::modify(&self.epoll, &self.watch, event_data(WATCH), events)?;
+        epoll::modify(&self.epoll, &self.control, event_data(CONTROL), events)
     }
 
     fn admit(&mut self, socket: OwnedFd, role: Role, guest: bool) {

@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     watcher: Option<Watcher>,
     /// Sequence number of the wait that is pending.
     wait: u32,
+    /// A request of it is held. Those after it keep their order by not being read.
+    held: bool,
     /// Came when descriptors had run out: it can be answered, but not become a watcher.
     guest: bool,
 }
@@ -51,12 +53,9 @@ impl Connection {
             pid: peer.pid,
             watcher: None,
             wait: 0,
+            held: false,
             guest,
         }
-    }
-
-    pub(crate) fn socket(&self) -> &OwnedFd {
-        &self.socket
     }
 }
 
@@ -100,8 +99,10 @@ impl State {
         self.connections.insert(id, connection);
     }
 
-    pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(&id)
+    /// The connection's socket, if it is to be read.
+    pub(crate) fn readable(&self, id: ConnectionId) -> Option<&OwnedFd> {
+        let connection = self.connections.get(&id)?;
+        (!connection.held).then_some(&connection.socket)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -116,7 +117,7 @@ impl State {
 
     /// Does what a request asks for, except for one that must be held.
     pub(crate) fn handle(&mut self, id: ConnectionId, request: Request) -> Handled {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get_mut(&id) else {
             return Handled::Yes;
         };
         let watcher = connection.watcher.as_ref().map(|watcher| watcher.id);
@@ -130,8 +131,8 @@ impl State {
                 self.model.cancel_wait(watcher);
                 Handled::Yes
             }
-            (Op::Status, _) => Handled::Hold,
-            (Op::Trigger | Op::Stragglers, _) if control => Handled::Hold,
+            (Op::Status, _) => hold(connection),
+            (Op::Trigger | Op::Stragglers, _) if control => hold(connection),
             (Op::Trigger, _) => self.reply(id, request, Status::Denied),
             (Op::Stragglers, _) => self.send(id, &self.no_stragglers(request).encode()),
             (Op::Open, Some(_)) | (Op::SetTracking | Op::Wait, None) => {
@@ -144,8 +145,9 @@ impl State {
 
     /// Answers a request that was held.
     pub(crate) fn answer(&mut self, id: ConnectionId, request: Request) {
-        if !self.connections.contains_key(&id) {
-            return;
+        match self.connections.get_mut(&id) {
+            Some(connection) => connection.held = false,
+            None => return,
         }
         let handled = match request.op {
             Op::Trigger => self.trigger(id, request),
@@ -186,6 +188,12 @@ impl State {
             id: watcher,
             signal,
         });
+        if sent == Err(Errno::TOOMANYREFS) {
+            // Clients have not read their descriptors yet, and these would be too many.
+            let ended = self.forget_watcher(id);
+            self.tell(ended);
+            return self.reply(id, request, Status::Full);
+        }
         handled(sent)
     }
 
@@ -303,17 +311,18 @@ impl State {
     }
 
     fn remove(&mut self, id: ConnectionId) -> Vec<Ended> {
-        match self
-            .connections
-            .remove(&id)
-            .and_then(|connection| connection.watcher)
-        {
-            Some(watcher) => {
-                self.by_watcher.remove(&watcher.id);
-                self.model.close(watcher.id)
-            }
-            None => Vec::new(),
-        }
+        let ended = self.forget_watcher(id);
+        self.connections.remove(&id);
+        ended
+    }
+
+    fn forget_watcher(&mut self, id: ConnectionId) -> Vec<Ended> {
+        let connection = self.connections.get_mut(&id);
+        let Some(watcher) = connection.and_then(|connection| connection.watcher.take()) else {
+            return Vec::new();
+        };
+        self.by_watcher.remove(&watcher.id);
+        self.model.close(watcher.id)
     }
 
     /// Tells those whose wait has ended. One who cannot be told is closed, which may end more.
@@ -352,6 +361,11 @@ fn status(outcome: Outcome) -> Status {
         Outcome::Done => Status::Ok,
         Outcome::Outdated => Status::Outdated,
     }
+}
+
+fn hold(connection: &mut Connection) -> Handled {
+    connection.held = true;
+    Handled::Hold
 }
 
 fn handled(sent: Result<(), Errno>) -> Handled {

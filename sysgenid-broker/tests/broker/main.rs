@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The broker as its clients and its owner see it, through a client that speaks the wire format
+//! itself: the SDK has its own tests.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails panics, also in a helper"
+)]
+
+mod child;
+mod client;
+
+mod folder;
+mod hostile;
+mod limits;
+mod ordering;
+mod requests;
+mod restart;
+mod stress;

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What was sent before a question is counted in its answer, also if it went over other
+//! connections.
+
+use sysgenid_broker::spawn;
+use sysgenid_sys::wire::{Op, Status};
+
+use crate::client::{Client, Watcher};
+
+/// More than the broker takes from the kernel at once.
+const MANY: usize = 600;
+
+#[test]
+fn a_status_counts_every_acknowledgement_that_was_sent_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::child::raise_files_to(0);
+    let broker = spawn(folder.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    let mut watchers: Vec<_> = (0..MANY).map(|_| Watcher::tracked(broker.dir())).collect();
+    for _ in 0..20 {
+        let generation = control.trigger(0).generation;
+        for watcher in &mut watchers {
+            watcher.acknowledge(generation).unwrap();
+        }
+        assert_eq!(control.status().outdated, 0);
+        assert_eq!(control.stragglers(0).count, 0);
+    }
+}
+
+#[test]
+fn a_status_counts_every_close_that_came_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = spawn(folder.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    for _ in 0..50 {
+        let watchers: Vec<_> = (0..10).map(|_| Watcher::tracked(broker.dir())).collect();
+        drop(watchers);
+        assert_eq!(control.status().watchers, 0);
+    }
+}
+
+#[test]
+fn a_trigger_comes_after_the_acknowledgement_that_ends_a_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = spawn(folder.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    let mut slow = Watcher::tracked(broker.dir());
+    let mut waiter = Watcher::untracked(broker.dir());
+    for _ in 0..200 {
+        let generation = control.trigger(0).generation;
+        waiter.acknowledge(generation).unwrap();
+        waiter.client.send(Op::Wait, [0, 0]);
+        slow.acknowledge(generation).unwrap();
+        control.trigger(0);
+        assert_eq!(waiter.client.reply().status, Status::Ok);
+    }
+}
+
+#[test]
+fn requests_of_one_connection_keep_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = spawn(folder.path()).unwrap();
+    let mut orchestrator = Client::control(broker.dir())
+        .into_watcher(sysgenid_sys::wire::OPEN_TRACKED, 0)
+        .unwrap();
+    for generation in 1..100 {
+        orchestrator.client.send(Op::Trigger, [0, 0]);
+        orchestrator.client.send(Op::Acknowledge, [generation, 0]);
+        orchestrator.client.send(Op::Status, [0, 0]);
+        assert_eq!(orchestrator.client.reply().outdated, 1);
+        assert_eq!(orchestrator.client.reply().outdated, 0);
+    }
+}
