@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guarded secrets over a page that the test writes.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use std::cell::Cell;
 use std::fs::OpenOptions;

@@ -2,6 +2,7 @@
 //! What is not a source, or a broken one, is told apart and never harms: no panic, no SIGBUS, no
 //! hanging open.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
