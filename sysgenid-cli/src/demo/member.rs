@@ -51,15 +51,21 @@ impl Member {
 
     pub(super) fn task(self) -> String {
         match self {
-            Self::Orchestrator => "this process: changes the generation, waits for all".into(),
+            Self::Orchestrator => {
+                "this process: changes the generation, waits until all watchers acknowledge".into()
+            }
             Self::Driver => {
                 "`sysgenid serve`: keeps the counter and who has acknowledged it".into()
             }
             Self::Guarded => format!(
-                "uses a secret about every {BETWEEN_USES:?}, each time checked against the counter"
+                "uses a secret every {} µs or so, checks the mapped counter at each use",
+                BETWEEN_USES.as_micros()
             ),
             Self::Watcher => "sleeps until it is woken, rebuilds its secret, acknowledges".into(),
-            Self::Slow => format!("the same, but needs {SLOW_REBUILD:?} to rebuild"),
+            Self::Slow => format!(
+                "the same, but needs {} ms to rebuild",
+                SLOW_REBUILD.as_millis()
+            ),
         }
     }
 

@@ -28,7 +28,7 @@ use crate::output::Output;
 const INTRODUCTION: &str = "\
 A machine that is restored from a snapshot gets back keys and random numbers that must never be
 used twice. The system generation is a counter that changes then. Here it changes on request, and
-you see when each process notices, whose secret is rebuilt, and who holds up the resume.";
+you see who notices when, whose secret is rebuilt (as a fingerprint), and who holds up the resume.";
 
 const NEXT: &str = "\
 To try it yourself, in three terminals:

@@ -172,10 +172,10 @@ impl Play<'_> {
         self.note(
             self.start,
             Member::Orchestrator,
-            Event::Triggers { generation: before },
+            Event::Trigger { generation: before },
         );
         let generation = generation.get();
-        self.note(done, Member::Orchestrator, Event::Triggered { generation });
+        self.note(done, Member::Orchestrator, Event::Changed { generation });
         Ok(generation)
     }
 
@@ -299,8 +299,8 @@ impl Play<'_> {
             }
         }
         match self.crew.ended() {
-            Some(obituary) => Err(step.failed(obituary)),
-            None => Ok(()),
+            ended if ended.is_empty() => Ok(()),
+            ended => Err(step.failed(ended.join("; "))),
         }
     }
 
@@ -311,21 +311,28 @@ impl Play<'_> {
         for entry in self.timeline.entries() {
             match &entry.event {
                 Event::Noticed { .. } => {
-                    noticed.push(format!("{} {}", entry.who, micros(entry.after_ns)));
+                    let how = if entry.who == Member::Guarded {
+                        " (at its next use)"
+                    } else {
+                        ""
+                    };
+                    noticed.push(format!(
+                        "{} after {}{how}",
+                        entry.who,
+                        micros(entry.after_ns)
+                    ));
                 }
-                Event::Rebuilt { before, after, .. } => {
-                    rebuilt.push(format!("{} {before} -> {after}", entry.who));
-                }
+                Event::Rebuilt { .. } => rebuilt.push(entry.who.name()),
                 Event::HeldUp { names, .. } => held_up.clone_from(names),
                 Event::Resumed { .. } => resumed = entry.after_ns,
-                Event::Triggers { .. } | Event::Triggered { .. } => {}
+                Event::Trigger { .. } | Event::Changed { .. } => {}
             }
         }
         out.text(format_args!(
-            "\nnoticed   {} (guarded: at its next use)\n\
-             rebuilt   {} (fingerprints, never the secrets)\n\
-             held up   by {held_up}\n\
-             resumed   after {}.{} ms, when all had acknowledged",
+            "\nnoticed by  {}\n\
+             rebuilt by  {}; no secret is the one it was\n\
+             held up by  {held_up}\n\
+             resumed     after {}.{} ms, when all had acknowledged",
             noticed.join(", "),
             rebuilt.join(", "),
             resumed / 1_000_000,
@@ -426,10 +433,9 @@ impl Play<'_> {
 
     /// `what`, and who has ended: that is most often the cause.
     fn cause(&mut self, what: &str) -> String {
+        let mut causes = self.crew.ended_just_now();
         self.overhear();
-        match self.crew.ended() {
-            Some(obituary) => format!("{obituary}; {what}"),
-            None => what.into(),
-        }
+        causes.push(what.into());
+        causes.join("; ")
     }
 }

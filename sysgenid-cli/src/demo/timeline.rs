@@ -24,10 +24,12 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event {
-    Triggers {
+    /// The change is asked for, in this generation.
+    Trigger {
         generation: u32,
     },
-    Triggered {
+    /// The answer.
+    Changed {
         generation: u32,
     },
     Noticed {
@@ -97,20 +99,26 @@ struct Told<'a>(&'a Entry);
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.event {
-            Event::Triggers { generation } => {
-                write!(f, "asks for a change; the generation is {generation}")
-            }
-            Event::Triggered { generation } => {
+            Event::Trigger { generation } => {
                 write!(
                     f,
-                    "is told that it is {generation} now, acknowledges for itself, waits"
+                    "asks for a change, as a restore would make; the generation is {generation}"
+                )
+            }
+            Event::Changed { generation } => {
+                write!(
+                    f,
+                    "it is {generation} now: acknowledges for itself, waits for the others"
                 )
             }
             Event::Noticed { generation } if self.0.who == Member::Guarded => {
-                write!(f, "next use of its secret: notices generation {generation}")
+                write!(
+                    f,
+                    "about to use its secret, notices generation {generation}"
+                )
             }
             Event::Noticed { generation } => {
-                write!(f, "woken: notices generation {generation}")
+                write!(f, "woken, notices generation {generation}")
             }
             Event::Rebuilt {
                 before,
@@ -118,17 +126,16 @@ impl fmt::Display for Told<'_> {
                 acknowledged,
                 ..
             } => {
-                let acknowledged = if *acknowledged {
+                let then = if *acknowledged {
                     "acknowledges"
                 } else {
-                    "uses it; it has nothing to acknowledge"
+                    "uses it"
                 };
-                write!(
-                    f,
-                    "has rebuilt its secret, {before} -> {after}, {acknowledged}"
-                )
+                write!(f, "secret rebuilt, {before} -> {after}; {then}")
             }
-            Event::HeldUp { names, .. } => write!(f, "must not resume yet: waits for {names}"),
+            Event::HeldUp { names, .. } => {
+                write!(f, "may not resume yet, not acknowledged by: {names}")
+            }
             Event::Resumed { generation } => {
                 write!(f, "all have acknowledged generation {generation}: resumes")
             }

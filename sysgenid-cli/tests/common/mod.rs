@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Runs the real command. Everything has a deadline, and no process outlives its test.
+#![allow(dead_code, reason = "each test file uses its share")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::Value;
+
+/// More than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The command, which finds no source by itself but those of the machine.
+pub(crate) fn sysgenid() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sysgenid"));
+    command
+        .env_remove("SYSGENID_SOURCE")
+        .env_remove("XDG_RUNTIME_DIR")
+        .stdin(Stdio::null());
+    command
+}
+
+/// The command on the source at `path`.
+pub(crate) fn on(path: &Path, arguments: &[&str]) -> Command {
+    let mut command = sysgenid();
+    command.args(arguments).arg("--source").arg(path);
+    command
+}
+
+/// The command without root's rights; `None`, with the reason printed, if that cannot be had.
+pub(crate) fn unprivileged() -> Option<Command> {
+    if !geteuid().is_root() {
+        return Some(sysgenid());
+    }
+    let nobody = || {
+        let mut command = sysgenid();
+        command.uid(65534).gid(65534);
+        command
+    };
+    match nobody().arg("--version").output() {
+        Ok(output) if output.status.success() => Some(nobody()),
+        other => {
+            println!("skipped: root here, and an unprivileged user cannot run this: {other:?}");
+            None
+        }
+    }
+}
+
+/// A process that is killed at the end of its test.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stdout = child.stdout.take().map(BufReader::new);
+        Self { child, stdout }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout
+            .as_mut()
+            .expect("open")
+            .read_line(&mut line)
+            .expect("text");
+        assert!(!line.is_empty(), "its output has ended");
+        line
+    }
+
+    pub(crate) fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line()).expect("JSON")
+    }
+
+    /// What `… | head -1` does after the first line.
+    pub(crate) fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(self.pid(), signal);
+    }
+
+    /// Waits for its end and returns what it said since it was last asked.
+    pub(crate) fn finish(mut self) -> Output {
+        let deadline = Instant::now() + PATIENCE;
+        let mut stderr = self.child.stderr.take().expect("piped");
+        let errors = thread::spawn(move || {
+            let mut text = Vec::new();
+            stderr.read_to_end(&mut text).expect("stderr");
+            text
+        });
+        // Its pipe holds all that a command prints.
+        let status = loop {
+            match self.child.try_wait().expect("wait") {
+                Some(status) => break status,
+                None if Instant::now() > deadline => panic!("it does not end"),
+                None => thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        let mut stdout = Vec::new();
+        if let Some(mut pipe) = self.stdout.take() {
+            pipe.read_to_end(&mut stdout).expect("stdout");
+        }
+        Output {
+            status,
+            stdout,
+            stderr: errors.join().expect("stderr"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A driver that serves `folder`.
+pub(crate) fn serve(folder: &Path) -> Running {
+    let mut driver = Running::start(sysgenid().arg("serve").arg("--dir").arg(folder));
+    assert!(driver.line().starts_with("serving generation "));
+    driver
+}
+
+pub(crate) fn run(command: &mut Command) -> Output {
+    Running::start(command).finish()
+}
+
+/// Runs it, expects success and JSON.
+pub(crate) fn object(command: &mut Command) -> Value {
+    let output = run(command.arg("--json"));
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+/// Expects this exit code, and an error that begins as all errors do. Returns the error.
+#[track_caller]
+pub(crate) fn fails(command: &mut Command, code: i32) -> String {
+    failed(&run(command), code)
+}
+
+#[track_caller]
+pub(crate) fn failed(output: &Output, code: i32) -> String {
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    assert!(error.starts_with("sysgenid: "), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+    error
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(crate) fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
+    kill_process(pid, signal).expect("it lives");
+}
+
+/// Whether the process runs; one that nobody has reaped does not.
+pub(crate) fn runs(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    !matches!(state, Some('Z' | 'X'))
+}
+
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
