@@ -1,2 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Placeholder until the first commit of this crate.
+//! What the examples share, and the project's pages as documentation tests.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+use std::io;
+
+/// A number that no other clone draws: from the kernel, which reseeds itself on a restore. One
+/// from a generator in this process's memory would be the same in every clone.
+///
+/// # Errors
+///
+/// The kernel has no `getrandom`, or a sandbox forbids it.
+pub fn random_id() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    // Up to 256 bytes are never cut short.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// The pages whose code is compiled and run as documentation tests. `tests/pages.rs` checks that
+/// none is left out.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../CONTRIBUTING.md")]
+    mod contributing {}
+    #[doc = include_str!("../../docs/src/problem.md")]
+    mod problem {}
+    #[doc = include_str!("../../docs/src/quickstart.md")]
+    mod quickstart {}
+    #[doc = include_str!("../../docs/src/guarantees.md")]
+    mod guarantees {}
+    #[doc = include_str!("../../docs/src/command.md")]
+    mod command {}
+    #[doc = include_str!("../../docs/src/platforms.md")]
+    mod platforms {}
+    #[doc = include_str!("../../docs/src/abi.md")]
+    mod abi {}
+    #[doc = include_str!("../../docs/src/architecture.md")]
+    mod architecture {}
+    #[doc = include_str!("../../docs/src/testing.md")]
+    mod testing {}
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Every example, run against a broker.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sysgenid::{Generation, Orchestrator, Watcher};
+
+/// For one line, or for an end. Much, because other tests may run beside this one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker in a folder of its own.
+struct Broker {
+    folder: tempfile::TempDir,
+    _broker: sysgenid_broker::Background,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = sysgenid_broker::spawn(folder.path()).unwrap();
+        Self {
+            folder,
+            _broker: broker,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn trigger(&self) -> Generation {
+        Orchestrator::open_at(self.path())
+            .unwrap()
+            .trigger()
+            .unwrap()
+    }
+}
+
+/// An example that runs, killed when dropped.
+struct Example {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Example {
+    fn start(name: &str, source: &Path) -> Self {
+        let mut child = Command::new(executable(name))
+            .env(sysgenid::SOURCE_VARIABLE, source)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stdout.lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines
+            .recv_timeout(PATIENCE)
+            .expect("the example printed nothing more")
+    }
+
+    /// The next line, which begins like this; returns the rest.
+    fn expect(&self, start: &str) -> String {
+        let line = self.line();
+        line.strip_prefix(start)
+            .unwrap_or_else(|| panic!("{line:?}, not {start:?}"))
+            .to_owned()
+    }
+
+    /// How it ended and what it wrote to its standard error.
+    fn end(mut self) -> (ExitStatus, String) {
+        let end = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "the example does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let stderr = std::io::read_to_string(self.child.stderr.take().unwrap()).unwrap();
+        (self.child.wait().unwrap(), stderr)
+    }
+
+    fn succeeds(self) {
+        let (status, stderr) = self.end();
+        assert!(status.success(), "{status}: {stderr}");
+        assert_eq!(stderr, "");
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The tests are in `deps`, beside the `examples` of the same profile.
+fn executable(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let path = profile.join("examples").join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: `cargo test -p sysgenid-examples` builds it, unless targets are selected \
+         (`--test`, `--all-targets`)",
+        path.display()
+    );
+    path
+}
+
+fn counts(broker: &Broker) -> sysgenid::WatcherCounts {
+    let source = sysgenid::Source::at(broker.path()).unwrap();
+    source.status(PATIENCE).unwrap().watchers.unwrap()
+}
+
+#[test]
+fn watchdog_thread_replaces_the_session_on_each_change() {
+    let broker = Broker::start();
+    let example = Example::start("watchdog_thread", broker.path());
+    assert_eq!(example.expect("watching from generation "), "0");
+    assert_eq!(counts(&broker).tracked, 1, "an orchestrator waits for it");
+
+    let mut sessions = Vec::new();
+    for number in 1..=3 {
+        assert_eq!(broker.trigger().get(), number);
+        sessions.push(example.expect(&format!("generation {number}: session ")));
+    }
+    sessions.dedup();
+    assert_eq!(sessions.len(), 3, "{sessions:?}");
+    example.succeeds();
+}
+
+#[test]
+fn poll_event_loop_replaces_the_token_before_the_next_answer() {
+    let broker = Broker::start();
+    let mut example = Example::start("poll_event_loop", broker.path());
+    example.expect("ready at generation 0");
+    let mut requests = example.child.stdin.take().unwrap();
+    let mut ask = |example: &Example| {
+        requests.write_all(b"a request\n").unwrap();
+        example.line()
+    };
+
+    let first = ask(&example);
+    assert!(first.starts_with("answered with token "), "{first:?}");
+    assert_eq!(ask(&example), first, "nothing has changed");
+
+    broker.trigger();
+    example.expect("generation 1: token replaced");
+    let second = ask(&example);
+    assert!(second.starts_with("answered with token "), "{second:?}");
+    assert_ne!(second, first);
+    assert_eq!(counts(&broker).outdated, 0, "it has acknowledged");
+
+    drop(requests);
+    example.succeeds();
+}
+
+#[test]
+fn guard_cached_secret_builds_a_key_for_each_generation() {
+    let broker = Broker::start();
+    let example = Example::start("guard_cached_secret", broker.path());
+    let mut keys = vec![example.expect("generation 0: key ")];
+    assert_eq!(counts(&broker).total, 0, "a probe is no watcher");
+    for number in 1..=3 {
+        broker.trigger();
+        keys.push(example.expect(&format!("generation {number}: key ")));
+    }
+    keys.dedup();
+    assert_eq!(keys.len(), 4, "{keys:?}");
+    example.succeeds();
+}
+
+#[test]
+fn orchestrate_restore_resumes_when_all_have_acknowledged() {
+    let broker = Broker::start();
+    let service = Watcher::open_at(broker.path()).unwrap();
+    let example = Example::start("orchestrate_restore", broker.path());
+    example.expect("quiesced at generation 0");
+    example.expect("generation 1: node ");
+    assert_eq!(service.wait(PATIENCE).unwrap().get(), 1);
+    assert!(
+        example.lines.try_recv().is_err(),
+        "it waits for the service"
+    );
+
+    service.acknowledge(Generation::new(1)).unwrap();
+    example.expect("all have acknowledged generation 1: resumed");
+    example.succeeds();
+}
+
+#[test]
+fn orchestrate_restore_names_those_who_are_missing() {
+    let broker = Broker::start();
+    let _service = Watcher::open_at(broker.path()).unwrap();
+    let example = Example::start("orchestrate_restore", broker.path());
+    example.expect("quiesced at generation 0");
+    example.expect("generation 1: node ");
+
+    let missing = example.expect("not ready: ");
+    let pid = format!("(pid {}), at generation 0", std::process::id());
+    assert!(missing.ends_with(&pid), "{missing:?}");
+    let (status, stderr) = example.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("deadline"), "{stderr}");
+}
+
+#[test]
+fn without_a_source_every_example_says_what_to_do() {
+    for name in [
+        "watchdog_thread",
+        "poll_event_loop",
+        "guard_cached_secret",
+        "orchestrate_restore",
+    ] {
+        let example = Example::start(name, Path::new("/nonexistent/sysgenid"));
+        let (status, stderr) = example.end();
+        assert_eq!(status.code(), Some(1), "{name}");
+        // Debug, as `main` prints it.
+        assert!(stderr.contains("/nonexistent/sysgenid"), "{name}: {stderr}");
+        assert!(stderr.contains("Absent"), "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn an_example_is_short() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        count += 1;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text
+            .lines()
+            .skip_while(|line| !line.starts_with("use "))
+            .count();
+        assert!(code <= 50, "{}: {code} lines", path.display());
+    }
+    assert_eq!(count, 4);
+}
