@@ -78,7 +78,7 @@ impl<T: Send + 'static> Background<T> {
 
     /// Sends signals until the call returns, and returns what it does. One could come just before
     /// the call sleeps.
-    pub(crate) fn interrupt(self, why: &str) -> T {
+    pub(crate) fn signal_until_finished(self, why: &str) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
             self.signal();

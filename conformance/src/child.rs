@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
 use clap::ValueEnum;
@@ -13,13 +14,15 @@ use rustix::thread::UnshareFlags;
 use sysgenid_sys::abi::Dialect;
 use sysgenid_sys::device;
 
-/// What a child does with the watcher that is its standard input.
+/// What a child does, with the open file that is its standard input or with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
     /// Acknowledges what it reads.
     Acknowledge,
     /// Keeps it open until it is killed.
     Hold,
+    /// Opens a tracked watcher on the path, and keeps it until it is killed.
+    HoldWatcher,
     /// Triggers as root of a user namespace of its own.
     TriggerAsNamespaceRoot,
 }
@@ -31,17 +34,25 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts a child with a duplicate of `watcher`, and waits until it has done its part.
-    pub(crate) fn start(role: Role, watcher: OwnedFd) -> Self {
+    /// Starts a child with this open file, and waits until it has done its part.
+    pub(crate) fn start(role: Role, file: OwnedFd) -> Self {
+        Self::spawn(role, |command| command.stdin(Stdio::from(file)))
+    }
+
+    /// Starts a child with this path, and waits until it has done its part.
+    pub(crate) fn start_on(role: Role, path: &Path) -> Self {
+        Self::spawn(role, |command| command.arg(path).stdin(Stdio::null()))
+    }
+
+    fn spawn(role: Role, prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let program = std::env::current_exe().expect("this program has a path");
         let name = role.to_possible_value().expect("no role is hidden");
-        let mut process = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("child")
             .arg(name.get_name())
-            .stdin(Stdio::from(watcher))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a child starts");
+            .stdout(Stdio::piped());
+        let mut process = prepare(&mut command).spawn().expect("a child starts");
         let mut said = String::new();
         BufReader::new(process.stdout.take().expect("it was piped"))
             .read_line(&mut said)
@@ -66,25 +77,41 @@ impl Drop for Child {
 }
 
 /// Plays a role; the body of the subcommand. Prints one line: `ok`, or an error.
-pub fn play(role: Role) {
-    let watcher = std::io::stdin();
-    let done = match role {
-        Role::Acknowledge => device::read_generation(&watcher)
-            .and_then(|generation| device::acknowledge(&watcher, generation)),
-        Role::Hold => Ok(()),
-        Role::TriggerAsNamespaceRoot => become_namespace_root()
-            .and_then(|()| device::trigger_gen_update(&watcher, Dialect::V6, 0)),
-    };
-    let word = match done {
-        Ok(()) => "ok".to_owned(),
-        Err(errno) => name_of(errno),
-    };
-    let mut out = std::io::stdout();
-    let _ = writeln!(out, "{word}").and_then(|()| out.flush());
-    if role == Role::Hold {
-        loop {
-            std::thread::park();
+pub fn play(role: Role, path: Option<PathBuf>) {
+    let file = std::io::stdin();
+    match role {
+        Role::Acknowledge => report(
+            device::read_generation(&file)
+                .and_then(|generation| device::acknowledge(&file, generation))
+                .map_err(name_of),
+        ),
+        Role::Hold => {
+            report(Ok(()));
+            wait_to_be_killed();
         }
+        Role::HoldWatcher => {
+            let watcher = sysgenid::Watcher::open_at(path.unwrap_or_default());
+            report(watcher.as_ref().map(drop).map_err(ToString::to_string));
+            wait_to_be_killed();
+        }
+        Role::TriggerAsNamespaceRoot => report(
+            become_namespace_root()
+                .and_then(|()| device::trigger_gen_update(&file, Dialect::V6, 0))
+                .map_err(name_of),
+        ),
+    }
+}
+
+fn report(done: Result<(), String>) {
+    let word = done.err().unwrap_or_else(|| "ok".to_owned());
+    let mut out = std::io::stdout();
+    // Nobody is left to be told if this fails.
+    let _ = writeln!(out, "{word}").and_then(|()| out.flush());
+}
+
+fn wait_to_be_killed() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 

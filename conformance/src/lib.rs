@@ -2,6 +2,7 @@
 //! One behaviour suite, run over every implementation of the system generation device.
 //!
 //! - [`raw`]: system calls on the kernel driver's node.
+//! - [`typed`]: the SDK, over every source that has watchers.
 //!
 //! A suite is a table of named cases, made by [`cases!`] and run by [`suite::run`], which prints
 //! TAP. The names say the behaviour; they stay the same for every implementation.
@@ -19,6 +20,8 @@
 )]
 
 pub mod background;
+mod capability;
 pub mod child;
 pub mod raw;
 pub mod suite;
+pub mod typed;

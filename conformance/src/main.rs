@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Runs a conformance suite and prints TAP. The exit code is 0 only if every case passed.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::exit;
 
 use clap::{Parser, Subcommand};
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{child, raw};
+use sysgenid_conformance::{child, raw, typed};
 
 #[derive(Parser)]
 #[command(about, version)]
@@ -26,9 +27,60 @@ enum Command {
         #[arg(long)]
         device: PathBuf,
     },
+    /// The SDK, over the kernel driver or the userspace driver
+    Typed {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        source: Source,
+    },
     /// What the program runs itself again for
     #[command(hide = true)]
-    Child { role: child::Role },
+    Child {
+        role: child::Role,
+        path: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// The kernel driver's node
+    #[arg(long)]
+    device: Option<PathBuf>,
+    /// The folder of a broker that runs; without it, one is started
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    broker: Option<Option<PathBuf>>,
+}
+
+impl Source {
+    /// The path of the source, and what keeps it there.
+    fn path(self) -> Result<(PathBuf, Option<OwnBroker>), Box<dyn Error>> {
+        match (self.device, self.broker.flatten()) {
+            (Some(path), _) | (None, Some(path)) => Ok((path, None)),
+            (None, None) => {
+                let own = OwnBroker::start()?;
+                Ok((own.folder.path().to_owned(), Some(own)))
+            }
+        }
+    }
+}
+
+/// A broker in a temporary folder.
+struct OwnBroker {
+    _broker: sysgenid_broker::Background,
+    folder: tempfile::TempDir,
+}
+
+impl OwnBroker {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let broker = sysgenid_broker::spawn(folder.path())?;
+        Ok(Self {
+            _broker: broker,
+            folder,
+        })
+    }
 }
 
 #[derive(clap::Args)]
@@ -65,16 +117,34 @@ impl Filter {
 }
 
 fn main() {
-    let run = match Cli::parse().command {
+    let is_success = match run(Cli::parse().command) {
+        Ok(is_success) => is_success,
+        Err(error) => {
+            println!("Bail out! {error}");
+            false
+        }
+    };
+    // Does not wait for the threads of cases that hung.
+    exit(i32::from(!is_success));
+}
+
+fn run(command: Command) -> Result<bool, Box<dyn Error>> {
+    let summary = match command {
         Command::Raw { device, filter } => {
             for note in raw::NOTES {
                 println!("# note: {note}");
             }
-            filter.run(&raw::Node::new(device), raw::cases())
+            filter.run(&raw::Node::new(device), raw::cases())?
         }
-        Command::Child { role } => return child::play(role),
+        Command::Typed { source, filter } => {
+            let (path, _broker) = source.path()?;
+            let subject = typed::Subject::new(path);
+            filter.run(&subject, typed::cases(subject.kind()?))?
+        }
+        Command::Child { role, path } => {
+            child::play(role, path);
+            return Ok(true);
+        }
     };
-    let is_success = run.is_ok_and(Summary::is_success);
-    // Does not wait for the threads of cases that hung.
-    exit(i32::from(!is_success));
+    Ok(summary.is_success())
 }

@@ -4,6 +4,8 @@
 //! Each case begins by winding the counter to its beginning, past its end, and so leaves it where
 //! the cases of a later run can use it.
 
+use rustix::io::Errno;
+
 use super::Node;
 use crate::cases;
 
@@ -16,6 +18,8 @@ cases! { Node;
     minimum_above_int_max_is_honoured,
     smaller_minimum_above_int_max_is_ignored,
     last_generation_can_be_acknowledged,
+    trigger_at_the_end_changes_whatever_it_asks_for,
+    generation_that_comes_round_again_is_a_change,
 }
 
 /// Fault 10. 2^32 - 1 and one is 0, and that is a change like any other.
@@ -80,6 +84,33 @@ fn last_generation_can_be_acknowledged(node: &Node) {
     assert_eq!(node.open().wait(1), Ok(()));
     drop(watcher);
     wind_to_zero(node);
+}
+
+/// What is there already would be a change that no page shows: the next generation is 0.
+fn trigger_at_the_end_changes_whatever_it_asks_for(node: &Node) {
+    wind_to_zero(node);
+    assert_eq!(node.bump_to(u32::MAX), u32::MAX);
+    let watcher = node.open();
+    assert_eq!(node.bump_to(u32::MAX), 0);
+    assert_eq!(watcher.read(), Ok(0));
+}
+
+/// Whoever missed the changes between must rebuild, though the number is the one that they have
+/// acknowledged.
+fn generation_that_comes_round_again_is_a_change(node: &Node) {
+    wind_to_zero(node);
+    let watcher = node.open();
+    watcher.track(true);
+    wind_to_zero(node);
+    assert_eq!(watcher.read(), Ok(0));
+    assert_eq!(
+        node.open().wait(1),
+        Err(Errno::TIME),
+        "it has missed two changes"
+    );
+    watcher.acknowledge(0).expect("it is current");
+    assert_eq!(watcher.read(), Err(Errno::AGAIN));
+    assert_eq!(node.open().wait(1), Ok(()));
 }
 
 fn wind_to_zero(node: &Node) {

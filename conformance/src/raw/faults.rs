@@ -200,7 +200,7 @@ fn interrupted_wait_is_told_from_an_outdated_caller_by_poll(node: &Node) {
     let wait = Background::start(move || duplicate.wait(0));
     wait.expect_blocked("a tracked watcher is outdated");
     assert_eq!(
-        wait.interrupt("a wait sleeps interruptibly"),
+        wait.signal_until_finished("a wait sleeps interruptibly"),
         Err(Errno::INTR)
     );
     assert!(!caller.is_outdated(), "it was a signal");

@@ -104,7 +104,7 @@ fn read_is_interrupted_by_a_signal(node: &Node) {
     let reader = Background::start(move || watcher.read());
     reader.expect_blocked("the generation has not changed");
     assert_eq!(
-        reader.interrupt("read sleeps interruptibly"),
+        reader.signal_until_finished("read sleeps interruptibly"),
         Err(Errno::INTR)
     );
 }

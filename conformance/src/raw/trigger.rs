@@ -3,10 +3,11 @@
 
 use rustix::io::Errno;
 use rustix::ioctl::opcode;
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use rustix::thread::CapabilitySet;
 use sysgenid_sys::abi;
 
 use super::Node;
+use crate::capability::keep;
 use crate::cases;
 
 cases! { Node;
@@ -79,13 +80,6 @@ fn trigger_needs_one_of_two_capabilities(node: &Node) {
         assert_eq!(watcher.read(), Ok(before + 1));
         keep(CapabilitySet::all());
     }
-}
-
-/// Makes these, of the permitted ones, effective for this thread. A case has a thread of its own.
-fn keep(effective: CapabilitySet) {
-    let mut sets = capabilities(None).expect("capabilities can be read");
-    sets.effective = sets.permitted & effective;
-    set_capabilities(None, sets).expect("capabilities can be dropped");
 }
 
 /// ENOTTY by the kernel's rule; the shipped drivers say EINVAL, and a client accepts both.

@@ -104,7 +104,7 @@ fn wait_is_interrupted_by_a_signal(node: &Node) {
         let wait = Background::start(move || orchestrator.wait(ms));
         wait.expect_blocked("a tracked watcher is outdated");
         assert_eq!(
-            wait.interrupt("a wait sleeps interruptibly"),
+            wait.signal_until_finished("a wait sleeps interruptibly"),
             Err(Errno::INTR),
             "{ms} ms"
         );

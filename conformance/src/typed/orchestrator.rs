@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Triggering a change, and waiting until everybody has handled it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use sysgenid::Generation;
+
+use super::Subject;
+use super::subject::{SOON, catch_up, is_outdated};
+use crate::background::{Background, PATIENCE};
+use crate::cases;
+
+cases! { Subject;
+    trigger_changes_the_generation_for_all,
+    trigger_at_least_takes_the_larger_number,
+    orchestrator_holds_nobody_up,
+    outdated_orchestrator_may_not_wait,
+    change_ends_the_wait_of_an_orchestrator,
+    wait_for_watchers_fails_when_its_deadline_passes,
+    signal_does_not_end_a_wait_for_watchers,
+    orchestrator_that_gave_up_can_wait_again,
+    settle_rebuilds_acknowledges_and_waits,
+    settle_without_a_change_rebuilds_nothing,
+    settle_starts_over_when_the_generation_moves_during_the_rebuild,
+    settle_starts_over_when_the_generation_moves_during_the_wait,
+    settle_fails_when_its_deadline_passes,
+    settle_fails_when_the_rebuild_fails,
+}
+
+/// The orchestrator's own watcher is one of them.
+fn trigger_changes_the_generation_for_all(subject: &Subject) {
+    let (watcher, onlooker, probe) = (subject.watcher(), subject.onlooker(), subject.probe());
+    let mut orchestrator = subject.orchestrator();
+    let before = probe.generation();
+    let generation = orchestrator.trigger().unwrap();
+    assert_ne!(generation, before);
+    assert_eq!(probe.generation(), generation);
+    for watcher in [&watcher, &onlooker, orchestrator.watcher()] {
+        assert_eq!(watcher.wait(PATIENCE).unwrap(), generation);
+    }
+}
+
+/// Of what was asked for and of the next one.
+fn trigger_at_least_takes_the_larger_number(subject: &Subject) {
+    let mut orchestrator = subject.orchestrator();
+    let before = subject.probe().generation().get();
+    let asked = Generation::new(before + 1_000);
+    assert_eq!(orchestrator.trigger_at_least(asked).unwrap(), asked);
+    for smaller in [0, before, before + 1_000] {
+        let next = subject.probe().generation().get() + 1;
+        let generation = orchestrator
+            .trigger_at_least(Generation::new(smaller))
+            .unwrap();
+        assert_eq!(generation.get(), next, "at least {smaller}");
+    }
+}
+
+/// Its own watcher is untracked: another orchestrator does not wait for it.
+fn orchestrator_holds_nobody_up(subject: &Subject) {
+    let orchestrator = subject.orchestrator();
+    subject.change();
+    assert!(is_outdated(orchestrator.watcher()));
+    subject.expect_settled("nobody else is tracked");
+}
+
+/// An answer about the others would belong to a generation that is gone: whether others are
+/// outdated or not.
+fn outdated_orchestrator_may_not_wait(subject: &Subject) {
+    let mut orchestrator = subject.orchestrator();
+    orchestrator.trigger().unwrap();
+    let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
+    assert!(error.is_outdated(), "{error}");
+    let straggler = subject.straggler();
+    let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
+    assert!(error.is_outdated(), "{error}");
+
+    catch_up(&straggler);
+    assert_eq!(orchestrator.acknowledge().unwrap(), straggler.generation());
+    orchestrator.wait_for_watchers(PATIENCE).unwrap();
+}
+
+/// It must not go on as if it had been answered.
+fn change_ends_the_wait_of_an_orchestrator(subject: &Subject) {
+    let _straggler = subject.straggler();
+    let mut orchestrator = subject.orchestrator();
+    let wait = Background::start(move || orchestrator.wait_for_watchers(PATIENCE));
+    wait.expect_blocked("a tracked watcher is outdated");
+    subject.change();
+    let error = wait.finish("the generation changed").unwrap_err();
+    assert!(error.is_outdated(), "{error}");
+}
+
+/// With an error of its own, and not before.
+fn wait_for_watchers_fails_when_its_deadline_passes(subject: &Subject) {
+    let _straggler = subject.straggler();
+    let mut orchestrator = subject.orchestrator();
+    for timeout in [Duration::ZERO, SOON] {
+        let start = Instant::now();
+        let error = orchestrator.wait_for_watchers(timeout).unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        assert!(start.elapsed() >= timeout, "{timeout:?}");
+    }
+}
+
+/// Nor does it move the deadline.
+fn signal_does_not_end_a_wait_for_watchers(subject: &Subject) {
+    let straggler = subject.straggler();
+    let mut orchestrator = subject.orchestrator();
+    let wait = Background::start(move || orchestrator.wait_for_watchers(PATIENCE));
+    for _ in 0..3 {
+        wait.signal();
+        wait.expect_blocked("a signal is no acknowledgement");
+    }
+    let mut impatient = subject.orchestrator();
+    let timeout = Duration::from_millis(300);
+    let timed_out = Background::start(move || impatient.wait_for_watchers(timeout));
+    let error = timed_out
+        .signal_until_finished("the deadline passed")
+        .unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+
+    catch_up(&straggler);
+    wait.finish("nobody is outdated").unwrap();
+}
+
+/// A wait that is over leaves nothing behind that the next would take for its answer.
+fn orchestrator_that_gave_up_can_wait_again(subject: &Subject) {
+    let straggler = subject.straggler();
+    let mut orchestrator = subject.orchestrator();
+    for _ in 0..5 {
+        assert!(
+            orchestrator
+                .wait_for_watchers(Duration::from_millis(1))
+                .unwrap_err()
+                .is_timeout()
+        );
+    }
+    catch_up(&straggler);
+    orchestrator.wait_for_watchers(PATIENCE).unwrap();
+    subject.change();
+    let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
+    assert!(error.is_outdated(), "{error}");
+}
+
+/// In this order: nobody is waited for who waits for the orchestrator.
+fn settle_rebuilds_acknowledges_and_waits(subject: &Subject) {
+    let watcher = subject.watcher();
+    let mut orchestrator = subject.orchestrator();
+    let generation = orchestrator.trigger().unwrap();
+    let worker = Background::start(move || {
+        watcher
+            .handle(PATIENCE, |_| Ok::<_, io::Error>(()))
+            .map(|handled| (handled, watcher))
+    });
+    let mut rebuilt = Vec::new();
+    let settled = orchestrator.settle(PATIENCE, |generation| {
+        rebuilt.push(generation);
+        Ok::<_, io::Error>(())
+    });
+    assert_eq!(settled.unwrap(), generation);
+    assert_eq!(rebuilt, [generation]);
+    let (handled, watcher) = worker.finish("the generation changed").unwrap();
+    assert_eq!(handled, generation);
+    assert!(!is_outdated(&watcher));
+    assert!(!is_outdated(orchestrator.watcher()));
+}
+
+/// The others are waited for all the same.
+fn settle_without_a_change_rebuilds_nothing(subject: &Subject) {
+    let straggler = subject.straggler();
+    let mut orchestrator = subject.orchestrator();
+    let settle = Background::start(move || {
+        orchestrator.settle(PATIENCE, |_| -> io::Result<()> {
+            panic!("nothing has changed")
+        })
+    });
+    settle.expect_blocked("a tracked watcher is outdated");
+    catch_up(&straggler);
+    let settled = settle.finish("nobody is outdated").unwrap();
+    assert_eq!(settled, straggler.generation());
+}
+
+/// The generation that it returns is the one that everybody has acknowledged.
+fn settle_starts_over_when_the_generation_moves_during_the_rebuild(subject: &Subject) {
+    let mut orchestrator = subject.orchestrator();
+    let first = orchestrator.trigger().unwrap();
+    let mut rebuilt = Vec::new();
+    let settled = orchestrator.settle(PATIENCE, |generation| {
+        rebuilt.push(generation);
+        if rebuilt.len() == 1 {
+            subject.change();
+        }
+        Ok::<_, io::Error>(())
+    });
+    let last = settled.unwrap();
+    assert_eq!(rebuilt, [first, last]);
+    assert_ne!(first, last);
+    assert_eq!(subject.probe().generation(), last);
+}
+
+/// The same, if the change comes while the others are waited for.
+fn settle_starts_over_when_the_generation_moves_during_the_wait(subject: &Subject) {
+    let watcher = subject.watcher();
+    let mut orchestrator = subject.orchestrator();
+    let first = orchestrator.trigger().unwrap();
+    let settle = Background::start(move || {
+        let mut rebuilt = Vec::new();
+        let settled = orchestrator.settle(PATIENCE, |generation| {
+            rebuilt.push(generation);
+            Ok::<_, io::Error>(())
+        });
+        settled.map(|settled| (settled, rebuilt))
+    });
+    settle.expect_blocked("a tracked watcher is outdated");
+    let last = subject.change();
+    settle.expect_blocked("it is outdated still");
+    watcher.acknowledge(last).unwrap();
+    let (settled, rebuilt) = settle.finish("nobody is outdated").unwrap();
+    assert_eq!(settled, last);
+    assert_eq!(rebuilt, [first, last]);
+}
+
+/// Because of others; its own part is done then.
+fn settle_fails_when_its_deadline_passes(subject: &Subject) {
+    let _watcher = subject.watcher();
+    let mut orchestrator = subject.orchestrator();
+    orchestrator.trigger().unwrap();
+    let settled = orchestrator.settle(Duration::from_millis(300), |_| Ok::<_, io::Error>(()));
+    let error = settled.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(!is_outdated(orchestrator.watcher()));
+}
+
+/// Nothing is acknowledged, and nobody resumes.
+fn settle_fails_when_the_rebuild_fails(subject: &Subject) {
+    let mut orchestrator = subject.orchestrator();
+    orchestrator.trigger().unwrap();
+    let settled = orchestrator.settle(PATIENCE, |_| Err(io::Error::other("no entropy")));
+    let error = settled.unwrap_err();
+    assert!(error.is_rebuild(), "{error}");
+    assert!(is_outdated(orchestrator.watcher()));
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sysgenid::{Generation, Orchestrator, Probe, Source, SourceKind, Watcher};
+
+use crate::background::PATIENCE;
+
+/// A deadline that is meant to pass.
+pub(super) const SOON: Duration = Duration::from_millis(30);
+
+/// A source under test.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    path: PathBuf,
+}
+
+impl Subject {
+    /// The source at `path`: a node, or a broker's folder.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// What kind of source it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::at`].
+    pub fn kind(&self) -> sysgenid::Result<SourceKind> {
+        Source::at(&self.path).map(|source| source.kind())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A tracked watcher.
+    pub(super) fn watcher(&self) -> Watcher {
+        Watcher::open_at(&self.path).expect("a watcher can be opened")
+    }
+
+    /// An untracked watcher.
+    pub(super) fn onlooker(&self) -> Watcher {
+        let options = Watcher::options().tracked(false);
+        options
+            .open_at(&self.path)
+            .expect("an untracked watcher can be opened")
+    }
+
+    /// A tracked watcher that is outdated: whoever waits, waits for it.
+    pub(super) fn straggler(&self) -> Watcher {
+        let watcher = self.watcher();
+        self.change();
+        watcher
+    }
+
+    pub(super) fn orchestrator(&self) -> Orchestrator {
+        Orchestrator::open_at(&self.path).expect("an orchestrator can be opened")
+    }
+
+    pub(super) fn probe(&self) -> Probe {
+        Probe::open_at(&self.path).expect("a probe can be opened")
+    }
+
+    /// Changes the generation, and returns the new one.
+    pub(super) fn change(&self) -> Generation {
+        self.orchestrator()
+            .trigger()
+            .expect("its owner may trigger")
+    }
+
+    /// Changes the generation to at least `number`, and returns the new one.
+    pub(super) fn change_to(&self, number: u32) -> Generation {
+        let generation = Generation::new(number);
+        self.orchestrator()
+            .trigger_at_least(generation)
+            .expect("its owner may trigger")
+    }
+
+    /// That tracked watchers are outdated.
+    pub(super) fn expect_unsettled(&self, why: &str) {
+        let error = self.orchestrator().wait_for_watchers(SOON).expect_err(why);
+        assert!(error.is_timeout(), "{why}: {error}");
+    }
+
+    /// That no tracked watcher is outdated, or soon will not be: an acknowledgement may be under
+    /// way still.
+    pub(super) fn expect_settled(&self, why: &str) {
+        let waited = self.orchestrator().wait_for_watchers(PATIENCE);
+        waited.unwrap_or_else(|error| panic!("{why}: {error}"));
+    }
+}
+
+/// Acknowledges what has changed.
+pub(super) fn catch_up(watcher: &Watcher) {
+    let changed = watcher.try_changed().expect("it can be asked");
+    let generation = changed.expect("it is outdated");
+    watcher
+        .acknowledge(generation)
+        .expect("it is the current one");
+}
+
+/// Whether the watcher is outdated.
+pub(super) fn is_outdated(watcher: &Watcher) -> bool {
+    watcher.try_changed().expect("it can be asked").is_some()
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A watcher's state: up to date, outdated, acknowledged.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sysgenid::Generation;
+
+use super::Subject;
+use super::subject::{SOON, catch_up, is_outdated};
+use crate::background::{Background, PATIENCE};
+use crate::cases;
+
+cases! { Subject;
+    watcher_starts_up_to_date,
+    watchers_have_states_of_their_own,
+    wait_returns_the_new_generation,
+    wait_returns_at_once_while_outdated,
+    wait_on_several_threads_wakes_all,
+    wait_fails_when_its_deadline_passes,
+    signal_does_not_end_a_wait,
+    try_changed_repeats_until_acknowledged,
+    several_changes_are_seen_as_the_latest,
+    acknowledgement_twice_is_accepted,
+    acknowledgement_while_up_to_date_is_accepted,
+    stale_acknowledgement_names_the_current_generation,
+}
+
+/// Only later changes are reported.
+fn watcher_starts_up_to_date(subject: &Subject) {
+    let generation = subject.change();
+    for watcher in [subject.watcher(), subject.onlooker()] {
+        assert_eq!(watcher.try_changed().unwrap(), None);
+        assert_eq!(watcher.generation(), generation);
+    }
+}
+
+/// One that acknowledges does not do so for another.
+fn watchers_have_states_of_their_own(subject: &Subject) {
+    let (first, second) = (subject.watcher(), subject.watcher());
+    subject.change();
+    catch_up(&first);
+    assert!(!is_outdated(&first));
+    assert!(is_outdated(&second));
+}
+
+/// Not before there is one.
+fn wait_returns_the_new_generation(subject: &Subject) {
+    let watcher = subject.watcher();
+    let wait = Background::start(move || watcher.wait(PATIENCE));
+    wait.expect_blocked("the generation has not changed");
+    let generation = subject.change();
+    assert_eq!(wait.finish("the generation changed").unwrap(), generation);
+}
+
+/// A change is reported even if the deadline has passed.
+fn wait_returns_at_once_while_outdated(subject: &Subject) {
+    let watcher = subject.watcher();
+    let generation = subject.change();
+    assert_eq!(watcher.wait(PATIENCE).unwrap(), generation);
+    assert_eq!(watcher.wait(Duration::ZERO).unwrap(), generation);
+}
+
+/// A watcher can be shared.
+fn wait_on_several_threads_wakes_all(subject: &Subject) {
+    let watcher = Arc::new(subject.watcher());
+    let waits: Vec<_> = (0..3)
+        .map(|_| {
+            let watcher = Arc::clone(&watcher);
+            Background::start(move || watcher.wait(PATIENCE))
+        })
+        .collect();
+    let generation = subject.change();
+    for wait in waits {
+        assert_eq!(wait.finish("the generation changed").unwrap(), generation);
+    }
+}
+
+/// With an error of its own, and not before.
+fn wait_fails_when_its_deadline_passes(subject: &Subject) {
+    let watcher = subject.watcher();
+    for timeout in [Duration::ZERO, SOON] {
+        let start = Instant::now();
+        let error = watcher.wait(timeout).unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        assert!(start.elapsed() >= timeout, "{timeout:?}");
+    }
+}
+
+/// Nor does it move the deadline.
+fn signal_does_not_end_a_wait(subject: &Subject) {
+    let (watcher, impatient) = (subject.watcher(), subject.watcher());
+    let wait = Background::start(move || watcher.wait(PATIENCE));
+    for _ in 0..3 {
+        wait.signal();
+        wait.expect_blocked("a signal is no change");
+    }
+    let timeout = Duration::from_millis(300);
+    let timed_out = Background::start(move || impatient.wait(timeout));
+    let error = timed_out
+        .signal_until_finished("the deadline passed")
+        .unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+
+    let generation = subject.change();
+    assert_eq!(wait.finish("the generation changed").unwrap(), generation);
+}
+
+/// Looking does not acknowledge.
+fn try_changed_repeats_until_acknowledged(subject: &Subject) {
+    let watcher = subject.watcher();
+    let generation = subject.change();
+    for _ in 0..3 {
+        assert_eq!(watcher.try_changed().unwrap(), Some(generation));
+    }
+    watcher.acknowledge(generation).unwrap();
+    assert_eq!(watcher.try_changed().unwrap(), None);
+}
+
+/// Changes are not queued.
+fn several_changes_are_seen_as_the_latest(subject: &Subject) {
+    let watcher = subject.watcher();
+    let first = subject.change();
+    let last = subject.change();
+    assert_ne!(first, last);
+    assert_eq!(watcher.try_changed().unwrap(), Some(last));
+    watcher.acknowledge(last).unwrap();
+    assert_eq!(watcher.try_changed().unwrap(), None);
+}
+
+/// It is idempotent.
+fn acknowledgement_twice_is_accepted(subject: &Subject) {
+    let watcher = subject.watcher();
+    let generation = subject.change();
+    watcher.acknowledge(generation).unwrap();
+    watcher.acknowledge(generation).unwrap();
+    assert!(!is_outdated(&watcher));
+    subject.expect_settled("it has acknowledged");
+}
+
+/// Nothing was asked, and nothing is wrong with the answer.
+fn acknowledgement_while_up_to_date_is_accepted(subject: &Subject) {
+    let watcher = subject.watcher();
+    watcher.acknowledge(watcher.generation()).unwrap();
+    assert!(!is_outdated(&watcher));
+}
+
+/// The error says what to rebuild for, nothing is acknowledged, and what it says is accepted.
+fn stale_acknowledgement_names_the_current_generation(subject: &Subject) {
+    let watcher = subject.watcher();
+    let before = watcher.generation();
+    let current = subject.change();
+    for stale in [before, Generation::new(current.get().wrapping_add(1))] {
+        let error = watcher.acknowledge(stale).unwrap_err();
+        assert!(error.is_stale(), "{error}");
+        assert_eq!(error.current(), Some(current));
+        assert!(is_outdated(&watcher));
+    }
+    subject.expect_unsettled("nothing was acknowledged");
+    watcher.acknowledge(current).unwrap();
+    assert!(!is_outdated(&watcher));
+    assert!(watcher.acknowledge(before).unwrap_err().is_stale());
+    assert!(
+        !is_outdated(&watcher),
+        "a stale acknowledgement outdates nobody"
+    );
+}
