@@ -2,18 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # The module stays while anybody uses it, and goes when nobody does.
 
-failed=
-number=0
-
-report() {
-	number=$((number + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $number - $2"
-	else
-		echo "not ok $number - $2"
-		failed=1
-	fi
-}
+. /tap.sh
 
 loaded() { grep -q '^sysgenid ' /proc/modules; }
 stays() { ! rmmod sysgenid 2>/dev/null && loaded; }
@@ -22,7 +11,7 @@ echo 1..4
 
 exec 3</dev/sysgenid
 stays
-report $? rmmod_refused_while_open
+report rmmod_refused_while_open
 exec 3<&-
 
 mkfifo /tmp/to /tmp/from
@@ -30,14 +19,14 @@ mkfifo /tmp/to /tmp/from
 exec 4>/tmp/to 5</tmp/from
 read -r word <&5
 [ "$word" = mapped ] && stays
-report $? rmmod_refused_while_mapped
+report rmmod_refused_while_mapped
 exec 4>&- 5<&-
 wait
 
 rmmod sysgenid && ! loaded && ! [ -e /dev/sysgenid ]
-report $? rmmod_when_unused
+report rmmod_when_unused
 
 insmod /sysgenid.ko && loaded && [ -c /dev/sysgenid ]
-report $? insmod_again
+report insmod_again
 
 [ -z "$failed" ]

@@ -31,21 +31,22 @@ pub(crate) fn conformance(vm: &Vm) -> Result<PathBuf> {
     Ok(target.join(TARGET).join("release/sysgenid-conformance"))
 }
 
-/// The helper that keeps the driver busy.
-pub(crate) fn hold(vm: &Vm) -> Result<PathBuf> {
-    let program = vm.dir.join("hold");
-    let source = vm.workspace.root.join("xtask/guest/hold.c");
-    compile(&source, &program)?;
-    Ok(program)
-}
-
-fn compile(source: &Path, program: &Path) -> Result<()> {
+/// A small program of `xtask/guest`, for what busybox cannot do.
+pub(crate) fn helper(vm: &Vm, name: &str) -> Result<PathBuf> {
     check_compiler()?;
+    let program = vm.dir.join(name);
+    let source = vm
+        .workspace
+        .root
+        .join("xtask/guest")
+        .join(name)
+        .with_extension("c");
     let mut gcc = Command::new("gcc");
     gcc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(program)
+        .arg(&program)
         .arg(source);
-    command::run(&mut gcc)
+    command::run(&mut gcc)?;
+    Ok(program)
 }
 
 /// What the driver and the static programs need and a bare machine lacks.

@@ -28,15 +28,24 @@ pub(crate) struct Findings {
 /// Runs the suites on the driver as it is.
 pub(crate) fn run(vm: &Vm, cases: u32) -> Result<Tally> {
     let driver = Driver::build(vm, None)?;
-    Ok(run_on(vm, &driver, "suites", cases)?.tally)
+    Ok(run_on(vm, &driver, "suites", &SUITES, cases)?.tally)
 }
 
-/// Runs the suites on a driver, and passes on what the guest prints.
-pub(crate) fn run_on(vm: &Vm, driver: &Driver, name: &str, cases: u32) -> Result<Findings> {
+/// Runs some of the suites on a driver, and passes on what the guest prints.
+pub(crate) fn run_on(
+    vm: &Vm,
+    driver: &Driver,
+    name: &str,
+    suites: &[&str],
+    cases: u32,
+) -> Result<Findings> {
     let dir = vm.dir.join("run");
     std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
     let initrd = dir.join(format!("{name}.cpio"));
-    image(vm, driver, cases)?.write(&initrd)?;
+    let mut image = image(vm, driver)?;
+    image.add_text("suites", &suites.join(" "));
+    image.add_text("cases", &cases.to_string());
+    image.write(&initrd)?;
 
     let mut machine = Machine::start(
         vm,
@@ -56,7 +65,7 @@ pub(crate) fn run_on(vm: &Vm, driver: &Driver, name: &str, cases: u32) -> Result
     }
     let console = dir.join(format!("{name}.console"));
     let status = machine.wait()?;
-    let mut findings = listener.finish();
+    let mut findings = listener.finish(suites);
     if status.code() != Some(SUCCESS) {
         // Failed cases explain themselves. A machine that ended for another reason does not.
         if findings.red.is_empty() {
@@ -68,15 +77,17 @@ pub(crate) fn run_on(vm: &Vm, driver: &Driver, name: &str, cases: u32) -> Result
     Ok(findings)
 }
 
-fn image(vm: &Vm, driver: &Driver, cases: u32) -> Result<Initramfs> {
+fn image(vm: &Vm, driver: &Driver) -> Result<Initramfs> {
     let scripts = vm.workspace.root.join("xtask/guest");
     let mut image = Initramfs::new(&vm.debian.busybox(), &scripts.join("suites.sh"))?;
-    image.add_file("common.sh", &scripts.join("common.sh"))?;
-    image.add_file("unload.sh", &scripts.join("unload.sh"))?;
+    for script in ["common.sh", "tap.sh", "load.sh", "unload.sh"] {
+        image.add_file(script, &scripts.join(script))?;
+    }
+    for helper in ["hold", "ioctl32"] {
+        image.add_file(helper, &guest::helper(vm, helper)?)?;
+    }
     image.add_file("sysgenid.ko", &driver.module)?;
-    image.add_file("hold", &guest::hold(vm)?)?;
     image.add_file("conformance", &guest::conformance(vm)?)?;
-    image.add_text("cases", &cases.to_string());
     Ok(image)
 }
 
@@ -125,10 +136,10 @@ impl Listener {
         self.finished.push(name);
     }
 
-    fn finish(mut self) -> Findings {
+    fn finish(mut self, suites: &[&str]) -> Findings {
         self.end("");
-        if self.finished != SUITES {
-            println!("# the guest ran {:?}, and not {SUITES:?}", self.finished);
+        if self.finished != suites {
+            println!("# the guest ran {:?}, and not {suites:?}", self.finished);
             self.tally = self.tally.finish(false);
         }
         self.tally = self.tally.finish(self.passed);
