@@ -54,6 +54,17 @@ fn pages() -> BTreeSet<String> {
     pages
 }
 
+/// The README of every folder, written with the folder's own code.
+fn readmes() -> BTreeSet<String> {
+    let folders = fs::read_dir(root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let readmes = folders.map(|folder| format!("{}/README.md", folder.to_str().unwrap()));
+    readmes
+        .filter(|readme| root().join(readme).exists())
+        .collect()
+}
+
 /// The targets of the links of a page, code left out.
 fn links(text: &str) -> Vec<String> {
     let mut links = Vec::new();
@@ -141,14 +152,11 @@ fn the_summary_names_every_page_of_the_book() {
 fn every_page_with_code_is_a_documentation_test() {
     let tested = read("examples/src/lib.rs");
     for page in pages() {
-        if matches!(page.as_str(), "docs/src/SUMMARY.md" | "driver/README.md") {
-            continue;
-        }
         let has_rust = blocks(&read(&page))
             .iter()
             .any(|(info, _)| info.starts_with("rust"));
         let is_tested = tested.contains(&format!("include_str!(\"../../{page}\")"));
-        let must = has_rust || page.starts_with("docs/src/");
+        let must = has_rust || (page.starts_with("docs/src/") && page != "docs/src/SUMMARY.md");
         assert!(is_tested || !must, "{page} is not in examples/src/lib.rs");
     }
 }
@@ -170,16 +178,16 @@ fn every_block_says_its_language() {
 #[test]
 fn every_link_leads_somewhere() {
     let mut count = 0;
-    for page in pages() {
-        let folder = root().join(&page).parent().unwrap().to_owned();
-        for link in links(&read(&page)) {
+    for page in pages().union(&readmes()) {
+        let folder = root().join(page).parent().unwrap().to_owned();
+        for link in links(&read(page)) {
             count += 1;
             if link.starts_with("https://") {
                 continue;
             }
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
             let target = if path.is_empty() {
-                root().join(&page)
+                root().join(page)
             } else {
                 folder.join(path)
             };
@@ -201,6 +209,31 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(count > 20, "only {count} links were found");
+}
+
+#[test]
+fn the_tables_name_every_member_of_the_workspace() {
+    let manifest = read("Cargo.toml");
+    let members = manifest
+        .split_once("members = [")
+        .unwrap()
+        .1
+        .split_once(']')
+        .unwrap()
+        .0;
+    let members: Vec<_> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.len() > 3, "{members:?}");
+    for page in ["README.md", "docs/src/architecture.md"] {
+        let text = read(page);
+        let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ")).collect();
+        for member in &members {
+            let name = format!("`{member}`");
+            assert!(
+                rows.iter().any(|row| row.contains(&name)),
+                "{page}: no row for {name}"
+            );
+        }
+    }
 }
 
 #[test]
