@@ -11,7 +11,10 @@ use sysgenid::Deadline;
 
 use crate::demo::Member;
 
-const EXIT_CODES: &str = "\
+const MORE: &str = "\
+A source is found in $SYSGENID_SOURCE, else it is the first that exists of
+  /dev/sysgenid, /run/sysgenid, $XDG_RUNTIME_DIR/sysgenid
+
 Exit codes:
   0  done
   1  failed for another reason
@@ -25,10 +28,9 @@ Exit codes:
 /// Notice that this system was restored or cloned from a snapshot, and know when all have handled
 /// it.
 #[derive(Debug, Parser)]
-#[command(name = "sysgenid", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "sysgenid", version, after_help = MORE, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// A device, a folder of the userspace driver, or a page file [default: $SYSGENID_SOURCE, else
-    /// the first of /dev/sysgenid, /run/sysgenid, $XDG_RUNTIME_DIR/sysgenid]
+    /// A device, a userspace driver's folder, or a page file [default: $SYSGENID_SOURCE, or found]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) source: Option<PathBuf>,
 

@@ -11,6 +11,7 @@ mod report;
 mod timeline;
 mod worker;
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
@@ -29,12 +30,6 @@ const INTRODUCTION: &str = "\
 A machine that is restored from a snapshot gets back keys and random numbers that must never be
 used twice. The system generation is a counter that changes then. Here it changes on request, and
 you see who notices when, whose secret is rebuilt (as a fingerprint), and who holds up the resume.";
-
-const NEXT: &str = "\
-To try it yourself, in three terminals:
-  sysgenid serve      # the userspace driver; it prints the line that the other two need
-  sysgenid watch      # prints each change
-  sysgenid trigger    # makes one";
 
 pub(crate) fn run(out: &mut Output) -> Result<(), Failure> {
     // What was not told was not shown.
@@ -55,7 +50,19 @@ fn demonstrate(out: &mut Output) -> Result<(), Failure> {
     let played = play::play(folder.path(), out);
     let removed = remove(folder);
     played.and(removed)?;
-    out.text(format_args!("\n{NEXT}"))
+    out.text(format_args!("\n{}", what_next()))
+}
+
+/// Commands to copy, with this program's name as it was called.
+fn what_next() -> String {
+    let program = env::args_os().next().unwrap_or_else(|| "sysgenid".into());
+    let program = program.to_string_lossy();
+    format!(
+        "To try it yourself, in three terminals:\n  \
+         {program} serve    # the userspace driver; it prints the line that the others need\n  \
+         {program} watch    # prints each change\n  \
+         {program} trigger  # makes one"
+    )
 }
 
 fn remove(folder: TempDir) -> Result<(), Failure> {
