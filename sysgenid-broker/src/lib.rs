@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The userspace driver of the system generation: the *broker*.
+#![doc = include_str!("../README.md")]
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 

@@ -247,11 +247,7 @@ impl State {
         self.page.store(self.model.generation());
         for connection in self.connections.values() {
             if let Some(watcher) = &connection.watcher {
-                if self.model.is_outdated(watcher.id) {
-                    watcher.signal.raise();
-                } else {
-                    watcher.signal.clear();
-                }
+                watcher.signal.raise();
             }
         }
         let handled = self.reply(id, request, Status::Ok);
