@@ -23,5 +23,6 @@ pub mod background;
 mod capability;
 pub mod child;
 pub mod raw;
+pub mod restore_guest;
 pub mod suite;
 pub mod typed;

@@ -8,7 +8,7 @@ use std::process::exit;
 
 use clap::{Parser, Subcommand};
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{child, raw, typed};
+use sysgenid_conformance::{child, raw, restore_guest, typed};
 
 #[derive(Parser)]
 #[command(about, version)]
@@ -33,6 +33,12 @@ enum Command {
         filter: Filter,
         #[command(flatten)]
         source: Source,
+    },
+    /// The agent in the machine that `cargo xtask vm restore` restores
+    RestoreGuest {
+        /// The node
+        #[arg(long)]
+        device: PathBuf,
     },
     /// What the program runs itself again for
     #[command(hide = true)]
@@ -140,6 +146,10 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             let (path, _broker) = source.path()?;
             let subject = typed::Subject::new(path);
             filter.run(&subject, typed::cases(subject.kind()?))?
+        }
+        Command::RestoreGuest { device } => {
+            restore_guest::run(&device).map_err(|error| -> Box<dyn Error> { error })?;
+            return Ok(true);
         }
         Command::Child { role, path } => {
             child::play(role, path);
