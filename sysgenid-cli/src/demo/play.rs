@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process;
+use std::thread;
 use std::time::Duration;
 
 use sysgenid::{Deadline, Orchestrator, Straggler};
@@ -19,8 +20,11 @@ use crate::wait::names;
 
 /// How long each step may take.
 const STEP: Duration = Duration::from_secs(5);
+/// How long the clients are left at work before the change, so that what is measured is not their
+/// start.
+const AT_WORK: Duration = Duration::from_millis(300);
 /// When the orchestrator looks who is missing: well before the slow client is done.
-const FIRST_LOOK: Duration = Duration::from_millis(250);
+const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 /// The steps, as a failure names them.
 #[derive(Clone, Copy)]
@@ -88,6 +92,7 @@ impl Play<'_> {
         self.start_clients()?;
         self.introduce(out)?;
         let mut orchestrator = self.blame(Step::Trigger, Orchestrator::open_at(self.folder))?;
+        thread::sleep(AT_WORK);
         let generation = self.trigger(&mut orchestrator)?;
         self.name_straggler(&mut orchestrator, generation)?;
         self.wait_for_all(&mut orchestrator, generation)?;

@@ -40,7 +40,8 @@ impl Report {
 pub(super) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     // Neither is ever negative.
-    let [seconds, nanoseconds] = [time.tv_sec, time.tv_nsec].map(|part| part.unsigned_abs());
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
     seconds * 1_000_000_000 + nanoseconds
 }
 
