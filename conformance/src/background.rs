@@ -58,10 +58,24 @@ impl<T: Send + 'static> Background<T> {
 
     /// What the call returns, which must be soon.
     pub(crate) fn finish(self, why: &str) -> T {
-        match self.result.recv_timeout(PATIENCE) {
+        self.finish_within(PATIENCE, why)
+    }
+
+    pub(crate) fn finish_within(self, patience: Duration, why: &str) -> T {
+        match self.result.recv_timeout(patience) {
             Ok(result) => result.unwrap_or_else(|reason| panic!("{why}: {reason}")),
-            Err(error) => panic!("a call is blocked after {PATIENCE:?} ({error}): {why}"),
+            Err(error) => panic!("a call is blocked after {patience:?} ({error}): {why}"),
         }
+    }
+
+    /// Whether the call has returned.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Lets it end, if it does soon.
+    pub(crate) fn give_up(self, patience: Duration) {
+        let _ = self.result.recv_timeout(patience);
     }
 
     /// Sends the thread a signal that is caught.
@@ -105,7 +119,7 @@ impl<T: Send + 'static> Background<T> {
         let mut seen = 0;
         let end = Instant::now() + Duration::from_secs(2);
         while seen < 2 && !self.thread.is_finished() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(2));
             seen = if asleep() { seen + 1 } else { 0 };
         }
     }

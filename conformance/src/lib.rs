@@ -3,6 +3,7 @@
 //!
 //! - [`raw`]: system calls on the kernel driver's node.
 //! - [`typed`]: the SDK, over every source that has watchers.
+//! - [`model`]: random operations, compared with the model of the device.
 //!
 //! A suite is a table of named cases, made by [`cases!`] and run by [`suite::run`], which prints
 //! TAP. The names say the behaviour; they stay the same for every implementation.
@@ -22,6 +23,7 @@
 pub mod background;
 mod capability;
 pub mod child;
+pub mod model;
 pub mod raw;
 pub mod restore_guest;
 pub mod suite;

@@ -5,10 +5,14 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::exit;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{child, raw, restore_guest, typed};
+use sysgenid_conformance::{child, model, raw, restore_guest, typed};
+
+/// For a comparison as a whole, which has many sequences.
+const MODEL_LIMIT: Duration = Duration::from_secs(480);
 
 #[derive(Parser)]
 #[command(about, version)]
@@ -39,6 +43,19 @@ enum Command {
         /// The node
         #[arg(long)]
         device: PathBuf,
+    },
+    /// Random operations, compared with the model of the device
+    Model {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        source: Source,
+        /// How many sequences of operations
+        #[arg(long, default_value_t = 256)]
+        cases: u32,
+        /// Where the random numbers begin
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
     },
     /// What the program runs itself again for
     #[command(hide = true)]
@@ -104,11 +121,13 @@ impl Filter {
         &self,
         subject: &S,
         cases: impl Iterator<Item = &'static Case<S>>,
+        limit: Duration,
     ) -> io::Result<Summary> {
         let cases: Vec<_> = cases
             .filter(|case| case.name.contains(&self.part))
             .collect();
-        let mut out = io::stdout().lock();
+        // Not locked: a case may add a comment.
+        let mut out = io::stdout();
         if self.list {
             for case in &cases {
                 writeln!(out, "{}", case.name)?;
@@ -118,7 +137,7 @@ impl Filter {
                 failed: 0,
             });
         }
-        suite::run(&mut out, subject, &cases)
+        suite::run(&mut out, subject, &cases, limit)
     }
 }
 
@@ -140,16 +159,32 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             for note in raw::NOTES {
                 println!("# note: {note}");
             }
-            filter.run(&raw::Node::new(device), raw::cases())?
+            filter.run(&raw::Node::new(device), raw::cases(), suite::LIMIT)?
         }
         Command::Typed { source, filter } => {
             let (path, _broker) = source.path()?;
             let subject = typed::Subject::new(path);
-            filter.run(&subject, typed::cases(subject.kind()?))?
+            filter.run(&subject, typed::cases(subject.kind()?), suite::LIMIT)?
         }
         Command::RestoreGuest { device } => {
             restore_guest::run(&device).map_err(|error| -> Box<dyn Error> { error })?;
             return Ok(true);
+        }
+        Command::Model {
+            source,
+            filter,
+            cases,
+            seed,
+        } => {
+            let (path, _broker) = source.path()?;
+            let source = typed::Subject::new(path);
+            let kind = source.kind()?;
+            let subject = model::Subject {
+                source,
+                sequences: cases,
+                seed,
+            };
+            filter.run(&subject, model::cases(kind), MODEL_LIMIT)?
         }
         Command::Child { role, path } => {
             child::play(role, path);

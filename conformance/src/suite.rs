@@ -10,8 +10,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// How long a case may take before it counts as hung. More than any patience within a case.
-const LIMIT: Duration = Duration::from_secs(90);
+/// How long a case of several calls may take before it counts as hung: more than any patience
+/// within it.
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// One behaviour of a subject `S`. The function returns if it holds, and panics if it does not.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ impl Summary {
 
 /// Runs each case on a thread of its own and prints TAP.
 ///
-/// A case that panics has failed, and so has one that hangs; the suite goes on in either case.
+/// A case that panics has failed, and so has one that takes longer than `limit`; the suite goes on
+/// in either case.
 ///
 /// # Errors
 ///
@@ -63,6 +65,7 @@ pub fn run<S: Clone + Send + 'static>(
     out: &mut dyn Write,
     subject: &S,
     cases: &[&Case<S>],
+    limit: Duration,
 ) -> io::Result<Summary> {
     writeln!(out, "TAP version 14\n1..{}", cases.len())?;
     let mut summary = Summary::default();
@@ -70,7 +73,7 @@ pub fn run<S: Clone + Send + 'static>(
         summary.cases += 1;
         let subject = subject.clone();
         let run = case.run;
-        match attempt(LIMIT, move || run(&subject)) {
+        match attempt(limit, move || run(&subject)) {
             Ok(()) => writeln!(out, "ok {} - {}", summary.cases, case.name)?,
             Err(reason) => {
                 summary.failed += 1;
@@ -114,9 +117,14 @@ thread_local! {
 fn keep_panic_messages() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|info| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
             let message = info.to_string();
             PANIC.with(|last| *last.borrow_mut() = Some(message));
+            // The hook is the process's: this crate's own tests want theirs.
+            if cfg!(test) {
+                print(info);
+            }
         }));
     });
 }
@@ -150,7 +158,7 @@ mod tests {
 
     fn report(cases: &[&Case<()>]) -> (String, Summary) {
         let mut out = Vec::new();
-        let summary = run(&mut out, &(), cases).unwrap();
+        let summary = run(&mut out, &(), cases, LIMIT).unwrap();
         (String::from_utf8(out).unwrap(), summary)
     }
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::Node;
 use super::mapping::{Mapping, Request};
-use super::node::Watcher;
+use super::node::OpenFile;
 use crate::background::{Background, PATIENCE};
 use crate::cases;
 use crate::child::{Child, Role};
@@ -212,7 +212,7 @@ fn interrupted_wait_is_told_from_an_outdated_caller_by_poll(node: &Node) {
     assert!(caller.is_outdated(), "it was a change");
 }
 
-fn new_epoll(watcher: &Watcher, flags: EventFlags) -> OwnedFd {
+fn new_epoll(watcher: &OpenFile, flags: EventFlags) -> OwnedFd {
     let epoll = epoll::create(CreateFlags::CLOEXEC).expect("epoll_create");
     epoll::add(&epoll, watcher, EventData::new_u64(0), flags).expect("epoll_ctl");
     epoll

@@ -16,7 +16,8 @@ mod trigger;
 mod wait;
 mod write;
 
-pub use node::Node;
+pub use self::node::Node;
+pub(crate) use self::node::OpenFile;
 
 use crate::suite::Case;
 

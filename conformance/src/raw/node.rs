@@ -26,40 +26,40 @@ impl Node {
     }
 
     /// An open file for reading and writing that does not block.
-    pub(super) fn open(&self) -> Watcher {
+    pub(crate) fn open(&self) -> OpenFile {
         self.open_with(OFlags::RDWR | OFlags::NONBLOCK)
     }
 
     /// An open file for reading and writing that blocks.
-    pub(super) fn open_blocking(&self) -> Watcher {
+    pub(crate) fn open_blocking(&self) -> OpenFile {
         self.open_with(OFlags::RDWR)
     }
 
     /// An open file for reading.
-    pub(super) fn open_read_only(&self) -> Watcher {
+    pub(crate) fn open_read_only(&self) -> OpenFile {
         self.open_with(OFlags::RDONLY | OFlags::NONBLOCK)
     }
 
     /// A watcher that is tracked and outdated: whoever waits, waits for it.
-    pub(super) fn open_straggler(&self) -> Watcher {
+    pub(crate) fn open_straggler(&self) -> OpenFile {
         let watcher = self.open();
         watcher.track(true);
         self.bump();
         watcher
     }
 
-    pub(super) fn open_with(&self, flags: OFlags) -> Watcher {
+    pub(crate) fn open_with(&self, flags: OFlags) -> OpenFile {
         let file = open(&self.path, flags | OFlags::CLOEXEC, Mode::empty());
-        Watcher(file.unwrap_or_else(|errno| panic!("open {}: {errno}", self.path.display())))
+        OpenFile(file.unwrap_or_else(|errno| panic!("open {}: {errno}", self.path.display())))
     }
 
     /// Changes the generation, and returns the new one.
-    pub(super) fn bump(&self) -> u32 {
+    pub(crate) fn bump(&self) -> u32 {
         self.bump_to(0)
     }
 
     /// Changes the generation to at least `min`, and returns the new one.
-    pub(super) fn bump_to(&self, min: u32) -> u32 {
+    pub(crate) fn bump_to(&self, min: u32) -> u32 {
         let trigger = self.open();
         trigger.trigger(min).expect("root may trigger");
         trigger
@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// The current generation.
-    pub(super) fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         let file = self.open_read_only();
         CounterPage::map(&file)
             .expect("the page can be mapped")
@@ -77,38 +77,38 @@ impl Node {
 }
 
 /// An open file of the node.
-pub(super) struct Watcher(OwnedFd);
+pub(crate) struct OpenFile(OwnedFd);
 
-impl Watcher {
-    pub(super) fn read(&self) -> Result<u32, Errno> {
+impl OpenFile {
+    pub(crate) fn read(&self) -> Result<u32, Errno> {
         device::read_generation(&self.0)
     }
 
-    pub(super) fn read_bytes(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn read_bytes(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         rustix::io::read(&self.0, buffer)
     }
 
-    pub(super) fn acknowledge(&self, generation: u32) -> Result<(), Errno> {
+    pub(crate) fn acknowledge(&self, generation: u32) -> Result<(), Errno> {
         device::acknowledge(&self.0, generation)
     }
 
-    pub(super) fn write_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
+    pub(crate) fn write_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
         rustix::io::write(&self.0, bytes)
     }
 
     /// Acknowledges what it reads.
-    pub(super) fn catch_up(&self) {
+    pub(crate) fn catch_up(&self) {
         let generation = self.read().expect("it is outdated");
         self.acknowledge(generation)
             .expect("what was read is current");
     }
 
-    pub(super) fn is_outdated(&self) -> bool {
+    pub(crate) fn is_outdated(&self) -> bool {
         device::is_outdated(&self.0).expect("it can be polled")
     }
 
     /// What `poll` reports at once, of all there is.
-    pub(super) fn events(&self) -> PollFlags {
+    pub(crate) fn events(&self) -> PollFlags {
         let all = PollFlags::IN
             | PollFlags::PRI
             | PollFlags::OUT
@@ -129,45 +129,45 @@ impl Watcher {
         fds[0].revents()
     }
 
-    pub(super) fn track(&self, tracked: bool) {
+    pub(crate) fn track(&self, tracked: bool) {
         device::set_watcher_tracking(&self.0, Dialect::V6, tracked).expect("tracking can be set");
     }
 
     /// Waits for the watchers; 0 ms is for ever.
-    pub(super) fn wait(&self, ms: u32) -> Result<(), Errno> {
+    pub(crate) fn wait(&self, ms: u32) -> Result<(), Errno> {
         device::wait_watchers(&self.0, Dialect::V6, ms)
     }
 
-    pub(super) fn trigger(&self, min: u32) -> Result<(), Errno> {
+    pub(crate) fn trigger(&self, min: u32) -> Result<(), Errno> {
         device::trigger_gen_update(&self.0, Dialect::V6, min)
     }
 
     /// An ioctl with a number as its argument, and any number as its code.
-    pub(super) fn ioctl<const OPCODE: Opcode>(&self, argument: usize) -> Result<(), Errno> {
+    pub(crate) fn ioctl<const OPCODE: Opcode>(&self, argument: usize) -> Result<(), Errno> {
         // SAFETY: The file is the device's, whose ioctls take numbers by value. The cases use
         // codes of its own types only, which nothing before the driver gives a meaning.
         unsafe { ioctl(&self.0, IntegerSetter::<OPCODE>::new_usize(argument)) }
     }
 
-    /// Waits with an argument that is wider than the milliseconds of [`Watcher::wait`].
-    pub(super) fn wait_wide(&self, ms: usize) -> Result<(), Errno> {
+    /// Waits with an argument that is wider than the milliseconds of [`OpenFile::wait`].
+    pub(crate) fn wait_wide(&self, ms: usize) -> Result<(), Errno> {
         self.ioctl::<{ abi::WAIT_WATCHERS }>(ms)
     }
 
     /// Another descriptor of the same open file.
-    pub(super) fn duplicate(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         Self(self.0.try_clone().expect("a descriptor can be duplicated"))
     }
 }
 
-impl AsFd for Watcher {
+impl AsFd for OpenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl From<Watcher> for OwnedFd {
-    fn from(watcher: Watcher) -> Self {
-        watcher.0
+impl From<OpenFile> for OwnedFd {
+    fn from(file: OpenFile) -> Self {
+        file.0
     }
 }

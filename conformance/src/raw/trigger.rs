@@ -115,7 +115,7 @@ fn v4_ioctl_is_refused_and_changes_nothing(node: &Node) {
 
 fn refused<const N: usize>(
     node: &Node,
-    calls: impl FnOnce(&super::node::Watcher) -> [Result<(), Errno>; N],
+    calls: impl FnOnce(&super::node::OpenFile) -> [Result<(), Errno>; N],
 ) {
     let watcher = node.open();
     let before = node.generation();

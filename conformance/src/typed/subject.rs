@@ -31,7 +31,7 @@ impl Subject {
         Source::at(&self.path).map(|source| source.kind())
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -55,11 +55,11 @@ impl Subject {
         watcher
     }
 
-    pub(super) fn orchestrator(&self) -> Orchestrator {
+    pub(crate) fn orchestrator(&self) -> Orchestrator {
         Orchestrator::open_at(&self.path).expect("an orchestrator can be opened")
     }
 
-    pub(super) fn probe(&self) -> Probe {
+    pub(crate) fn probe(&self) -> Probe {
         Probe::open_at(&self.path).expect("a probe can be opened")
     }
 

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Any source that has watchers, by the SDK.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sysgenid::{Generation, Orchestrator, Probe, Source};
+
+use super::device::{Counts, Device, Waited, Watcher};
+use crate::background::PATIENCE;
+use crate::typed::Subject;
+
+pub(super) struct Sdk {
+    subject: Subject,
+    /// For triggers; its own watcher is untracked.
+    orchestrator: RefCell<Orchestrator>,
+    probe: Probe,
+}
+
+impl Sdk {
+    pub(super) fn new(subject: &Subject) -> Self {
+        Self {
+            subject: subject.clone(),
+            orchestrator: RefCell::new(subject.orchestrator()),
+            probe: subject.probe(),
+        }
+    }
+}
+
+impl Device for Sdk {
+    fn open(&self, tracked: bool) -> Box<dyn Watcher> {
+        // An orchestrator, because only that can wait for the others.
+        let orchestrator = self.subject.orchestrator();
+        if tracked {
+            orchestrator
+                .watcher()
+                .set_tracking(true)
+                .expect("tracking can be set");
+        }
+        Box::new(orchestrator)
+    }
+
+    fn trigger(&self, min: u32) -> u32 {
+        let mut orchestrator = self.orchestrator.borrow_mut();
+        let triggered = orchestrator.trigger_at_least(Generation::new(min));
+        triggered.expect("its owner may trigger").get()
+    }
+
+    fn page(&self) -> u32 {
+        self.probe.generation().get()
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        let source = Source::at(self.subject.path()).expect("it is there");
+        let status = source.status(PATIENCE).expect("it answers");
+        let count = |number: u32| usize::try_from(number).expect("it is small");
+        status.watchers.map(|watchers| Counts {
+            // One is the trigger's.
+            total: count(watchers.total) - 1,
+            tracked: count(watchers.tracked),
+            outdated: count(watchers.outdated),
+        })
+    }
+}
+
+impl Watcher for Orchestrator {
+    fn read(&self) -> Option<u32> {
+        let changed = self.watcher().try_changed().expect("it can be asked");
+        changed.map(Generation::get)
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut fds = [PollFd::new(self.watcher(), PollFlags::IN)];
+        poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+        .expect("poll");
+        fds[0].revents().contains(PollFlags::IN)
+    }
+
+    fn acknowledge(&self, generation: u32) -> bool {
+        match self.watcher().acknowledge(Generation::new(generation)) {
+            Ok(()) => true,
+            Err(error) if error.is_stale() => false,
+            Err(error) => panic!("acknowledge: {error}"),
+        }
+    }
+
+    fn set_tracking(&self, tracked: bool) {
+        self.watcher()
+            .set_tracking(tracked)
+            .expect("tracking can be set");
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Waited {
+        match self.wait_for_watchers(timeout) {
+            Ok(()) => Waited::Done,
+            Err(error) if error.is_outdated() => Waited::Outdated,
+            Err(error) if error.is_timeout() => Waited::TimedOut,
+            Err(error) => panic!("wait_for_watchers: {error}"),
+        }
+    }
+}
