@@ -143,7 +143,9 @@ impl Source {
     pub fn status(&self, deadline: impl Into<Deadline>) -> Result<Status> {
         if self.kind == SourceKind::Broker {
             let connection = Connection::connect(&self.path.join(wire::WATCH_SOCKET))?;
-            let reply = connection.call(wire::Op::Status, [0, 0], deadline.into())?;
+            let reply = connection
+                .call(wire::Op::Status, [0, 0], deadline.into())
+                .map_err(|error| error.at(&self.path))?;
             return Ok(Status {
                 generation: Generation::new(reply.generation),
                 watchers: Some(WatcherCounts {
