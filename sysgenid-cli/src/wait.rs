@@ -61,8 +61,16 @@ pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
             let generation = orchestrator.watcher().generation();
             let stragglers = orchestrator.stragglers();
             let who = match &stragglers {
-                Ok(stragglers) => names(stragglers),
-                Err(error) => format!("whose they are cannot be told: {error}"),
+                Ok(stragglers) => names(stragglers) + "; wait again, or look after these processes",
+                Err(error) if error.is_permission() => {
+                    "only the owner of the userspace driver is told whose; wait again, or ask as \
+                     that user"
+                        .into()
+                }
+                Err(error) if error.is_unsupported() => {
+                    "this source does not tell whose; wait again".into()
+                }
+                Err(error) => error.to_string(),
             };
             let line = Line {
                 generation: generation.get(),
@@ -74,7 +82,7 @@ pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
             out.object(&line)?;
             Err(Failure::TimedOut(format!(
                 "{path}: after {}, tracked watchers have not acknowledged generation {generation}: \
-                 {who}; wait again, or look after these processes",
+                 {who}",
                 args.timeout,
             )))
         }

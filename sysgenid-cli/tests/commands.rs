@@ -12,25 +12,14 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Running, eventually, failed, fails, object, on, run, serve, sysgenid, text};
+use common::{
+    Running, eventually, failed, fails, hung_watcher, object, on, run, serve, sysgenid, text,
+};
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::tempdir;
-
-/// A tracked watcher that will never acknowledge: `sysgenid watch`, stopped.
-fn hung_watcher(folder: &Path) -> Running {
-    let mut watcher = Running::start(&mut on(folder, &["watch", "--tracked"]));
-    assert!(watcher.line().contains(": watching "));
-    watcher.signal(Signal::STOP);
-    let stat = format!("/proc/{}/stat", watcher.pid());
-    eventually("it is stopped", || {
-        fs::read_to_string(&stat).unwrap().contains(") T ")
-    });
-    watcher
-}
 
 #[test]
 fn a_round_trip_in_json() {

@@ -10,9 +10,10 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use common::{fails, object, on, run, serve, sysgenid, text, unprivileged};
+use common::{failed, fails, hung_watcher, object, on, run, serve, sysgenid, text, unprivileged};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::geteuid;
+use rustix::process::{Signal, geteuid};
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 const CLIENTS: [&[&str]; 4] = [&["status"], &["watch"], &["trigger"], &["wait"]];
@@ -102,6 +103,19 @@ fn a_folder_without_its_driver() {
 }
 
 #[test]
+fn a_driver_that_hangs() {
+    let folder = tempdir().unwrap();
+    let driver = serve(folder.path());
+    driver.signal(Signal::STOP);
+    let error = fails(&mut on(folder.path(), &["status"]), 7);
+    let begin = format!(
+        "sysgenid: {}: the broker did not answer",
+        folder.path().display()
+    );
+    assert!(error.starts_with(&begin), "{error}");
+}
+
+#[test]
 fn denied() {
     let folder = tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
@@ -120,16 +134,33 @@ fn denied() {
     let error = fails(command.arg("status").arg("--source").arg(&page), 4);
     assert!(error.contains("permission denied; "), "{error}");
 
-    let on_driver = |command: &mut Command, name| {
-        command.arg(name).arg("--source").arg(folder.path());
+    let on_driver = |arguments: &[&str]| {
+        let mut command = unprivileged().unwrap();
+        command.args(arguments).arg("--source").arg(folder.path());
+        command
     };
-    let mut command = unprivileged().unwrap();
-    on_driver(&mut command, "trigger");
-    let error = fails(&mut command, 4);
+    let error = fails(&mut on_driver(&["trigger"]), 4);
     assert!(error.contains("permission denied; "), "{error}");
-    let mut command = unprivileged().unwrap();
-    on_driver(&mut command, "status");
-    assert!(run(&mut command).status.success(), "everybody may look");
+    let status = run(&mut on_driver(&["status"])).status;
+    assert!(status.success(), "everybody may look");
+
+    let _hung = hung_watcher(folder.path());
+    let control = folder.path().join("control.sock");
+    let before = fs::metadata(&control).unwrap().permissions();
+    fs::set_permissions(&control, Permissions::from_mode(0o600)).unwrap();
+    assert!(run(&mut on(folder.path(), &["trigger"])).status.success());
+    fs::set_permissions(&control, before).unwrap();
+    let output = run(&mut on_driver(&["wait", "--json", "--timeout", "50ms"]));
+    let error = failed(&output, 5);
+    assert!(
+        error.contains("only the owner of the userspace driver is told whose"),
+        "{error}"
+    );
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        line,
+        json!({"generation": 1, "settled": false, "stragglers": null})
+    );
 }
 
 #[test]

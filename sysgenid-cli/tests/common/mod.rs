@@ -145,6 +145,20 @@ pub(crate) fn serve(folder: &Path) -> Running {
     driver
 }
 
+/// A tracked watcher that will never acknowledge: `sysgenid watch`, stopped.
+pub(crate) fn hung_watcher(folder: &Path) -> Running {
+    let mut watcher = Running::start(&mut on(folder, &["watch", "--tracked"]));
+    assert!(watcher.line().contains(": watching "));
+    watcher.signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", watcher.pid());
+    eventually("it is stopped", || {
+        fs::read_to_string(&stat)
+            .expect("it lives")
+            .contains(") T ")
+    });
+    watcher
+}
+
 pub(crate) fn run(command: &mut Command) -> Output {
     Running::start(command).finish()
 }
