@@ -8,7 +8,6 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
 
 use common::{failed, fails, hung_watcher, object, on, run, serve, sysgenid, text, unprivileged};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
