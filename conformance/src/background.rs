@@ -29,6 +29,13 @@ pub(crate) struct Background<T> {
 impl<T: Send + 'static> Background<T> {
     /// Starts `call`, and returns once it sleeps in the kernel or has returned.
     pub(crate) fn start(call: impl FnOnce() -> T + Send + 'static) -> Self {
+        let background = Self::start_without_waiting(call);
+        background.wait_until_asleep();
+        background
+    }
+
+    /// Starts `call`.
+    pub(crate) fn start_without_waiting(call: impl FnOnce() -> T + Send + 'static) -> Self {
         let (tell_tid, tid) = mpsc::channel();
         let (tell_result, result) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -37,13 +44,11 @@ impl<T: Send + 'static> Background<T> {
             let _ = tell_result.send(ended);
         });
         let tid = tid.recv().expect("the thread starts");
-        let background = Self {
+        Self {
             thread,
             tid,
             result,
-        };
-        background.wait_until_asleep();
-        background
+        }
     }
 
     /// That the call has not returned yet, and does not while one glances at it.

@@ -134,7 +134,7 @@ impl Watcher for DoubleWatcher {
                 }
                 Wait::Ended(Outcome::Outdated) => return Waited::Outdated,
                 Wait::Ended(Outcome::Done) => return Waited::Done,
-                _ if turns > 5 && self.double.fault == Fault::SpuriousWaitEnd => {
+                _ if turns > 1 && self.double.fault == Fault::SpuriousWaitEnd => {
                     return Waited::Done;
                 }
                 _ if Instant::now() > end => return Waited::TimedOut,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The node, and the open files of it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -96,6 +98,20 @@ impl OpenFile {
         rustix::io::write(&self.0, bytes)
     }
 
+    /// Reads four bytes to memory that is not there.
+    pub(crate) fn read_to_nowhere(&self) -> Result<usize, Errno> {
+        // SAFETY: Nothing is mapped at the first page, so the kernel refuses to write there.
+        let read = unsafe { libc::read(self.0.as_raw_fd(), NOWHERE, abi::COUNTER_LEN) };
+        usize::try_from(read).map_err(|_| last_errno())
+    }
+
+    /// Writes four bytes from memory that is not there.
+    pub(crate) fn write_from_nowhere(&self) -> Result<usize, Errno> {
+        // SAFETY: As above; the kernel refuses to read there.
+        let written = unsafe { libc::write(self.0.as_raw_fd(), NOWHERE, abi::COUNTER_LEN) };
+        usize::try_from(written).map_err(|_| last_errno())
+    }
+
     /// Acknowledges what it reads.
     pub(crate) fn catch_up(&self) {
         let generation = self.read().expect("it is outdated");
@@ -158,6 +174,12 @@ impl OpenFile {
     pub(crate) fn duplicate(&self) -> Self {
         Self(self.0.try_clone().expect("a descriptor can be duplicated"))
     }
+}
+
+const NOWHERE: *mut c_void = std::ptr::without_provenance_mut(8);
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).expect("a call has just failed")
 }
 
 impl AsFd for OpenFile {

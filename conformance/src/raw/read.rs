@@ -17,6 +17,7 @@ cases! { Node;
     read_returns_the_latest_of_several_changes,
     read_blocks_until_the_generation_changes,
     read_is_interrupted_by_a_signal,
+    read_to_bad_memory_is_efault,
     read_works_on_a_read_only_descriptor,
     file_has_no_position,
 }
@@ -107,6 +108,14 @@ fn read_is_interrupted_by_a_signal(node: &Node) {
         reader.signal_until_finished("read sleeps interruptibly"),
         Err(Errno::INTR)
     );
+}
+
+/// It is the caller's fault, and nobody else's.
+fn read_to_bad_memory_is_efault(node: &Node) {
+    let watcher = node.open();
+    let generation = node.bump();
+    assert_eq!(watcher.read_to_nowhere(), Err(Errno::FAULT));
+    assert_eq!(watcher.read(), Ok(generation));
 }
 
 /// What only looks needs no write access.

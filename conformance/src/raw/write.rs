@@ -14,6 +14,7 @@ cases! { Node;
     acknowledgement_while_up_to_date_is_accepted,
     stale_acknowledgement_is_einval_and_changes_nothing,
     write_of_a_wrong_size_is_enobufs_and_changes_nothing,
+    write_from_bad_memory_is_efault_and_changes_nothing,
     write_on_a_read_only_descriptor_is_ebadf,
     read_on_a_write_only_descriptor_is_ebadf,
     acknowledgement_never_blocks,
@@ -92,6 +93,14 @@ fn write_of_a_wrong_size_is_enobufs_and_changes_nothing(node: &Node) {
             "{length} bytes acknowledge nothing"
         );
     }
+}
+
+/// It is the caller's fault, and acknowledges nothing.
+fn write_from_bad_memory_is_efault_and_changes_nothing(node: &Node) {
+    let watcher = node.open();
+    let generation = node.bump();
+    assert_eq!(watcher.write_from_nowhere(), Err(Errno::FAULT));
+    assert_eq!(watcher.read(), Ok(generation));
 }
 
 /// Who may only read may not acknowledge.

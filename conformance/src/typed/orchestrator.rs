@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sysgenid::Generation;
 
 use super::Subject;
-use super::subject::{SOON, catch_up, is_outdated};
+use super::subject::{Changes, SOON, catch_up, is_outdated};
 use crate::background::{Background, PATIENCE};
 use crate::cases;
 
@@ -24,6 +24,7 @@ cases! { Subject;
     settle_without_a_change_rebuilds_nothing,
     settle_starts_over_when_the_generation_moves_during_the_rebuild,
     settle_starts_over_when_the_generation_moves_during_the_wait,
+    settle_ends_with_the_last_of_racing_changes,
     settle_fails_when_its_deadline_passes,
     settle_fails_when_the_rebuild_fails,
 }
@@ -219,6 +220,38 @@ fn settle_starts_over_when_the_generation_moves_during_the_wait(subject: &Subjec
     let (settled, rebuilt) = settle.finish("nobody is outdated").unwrap();
     assert_eq!(settled, last);
     assert_eq!(rebuilt, [first, last]);
+}
+
+/// What it returns is acknowledged by all, and if that was not the last, it settles again.
+fn settle_ends_with_the_last_of_racing_changes(subject: &Subject) {
+    let watchers = [subject.watcher(), subject.watcher()];
+    let mut orchestrator = subject.orchestrator();
+    let changes = Changes::start(subject, 200);
+    let last = changes.last;
+    let workers = watchers.map(|watcher| {
+        Background::start_without_waiting(move || {
+            while watcher
+                .handle(PATIENCE, |_| Ok::<_, io::Error>(()))
+                .unwrap()
+                != last
+            {}
+        })
+    });
+    let mut settled = None;
+    while settled != Some(last) {
+        // Nothing is told twice: without a change there is nothing to settle.
+        orchestrator.watcher().wait(PATIENCE).unwrap();
+        settled = Some(
+            orchestrator
+                .settle(PATIENCE, |_| Ok::<_, io::Error>(()))
+                .unwrap(),
+        );
+    }
+    for worker in workers {
+        worker.finish("it follows the changes");
+    }
+    changes.finish();
+    subject.expect_settled("all have acknowledged");
 }
 
 /// Because of others; its own part is done then.

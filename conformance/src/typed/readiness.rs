@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sysgenid::Watcher;
 
 use super::Subject;
-use super::subject::catch_up;
+use super::subject::{Changes, catch_up};
 use crate::background::{Background, PATIENCE};
 use crate::cases;
 
@@ -24,6 +24,8 @@ cases! { Subject;
     one_shot_epoll_wakes_again_when_it_is_armed_again,
     epoll_tells_which_of_several_watchers,
     several_event_loops_are_all_woken,
+    no_wake_up_is_lost_when_changes_race_with_acknowledgements,
+    no_edge_is_lost_when_changes_race_with_acknowledgements,
 }
 
 const EDGE: EventFlags = EventFlags::IN.union(EventFlags::ET);
@@ -180,6 +182,42 @@ fn several_event_loops_are_all_woken(subject: &Subject) {
             "sleeper {number} was not woken"
         );
     }
+}
+
+/// However a change falls between the steps of an acknowledgement, the watcher is up to date at
+/// the end, or it is reported.
+fn no_wake_up_is_lost_when_changes_race_with_acknowledgements(subject: &Subject) {
+    race(subject, EventFlags::IN);
+}
+
+/// Also for an event loop that is told of edges only, and asks until there is nothing to tell.
+fn no_edge_is_lost_when_changes_race_with_acknowledgements(subject: &Subject) {
+    race(subject, EDGE);
+}
+
+fn race(subject: &Subject, flags: EventFlags) {
+    let watcher = subject.watcher();
+    let epoll = new_epoll([(&watcher, flags)]);
+    let changes = Changes::start(subject, 400);
+    let mut acknowledged = watcher.generation();
+    while acknowledged != changes.last {
+        let ready = is_ready(&epoll, PATIENCE);
+        assert!(
+            ready,
+            "{acknowledged} was acknowledged, and {} is not told",
+            changes.last
+        );
+        while let Some(generation) = watcher.try_changed().unwrap() {
+            match watcher.acknowledge(generation) {
+                Ok(()) => acknowledged = generation,
+                Err(error) => assert!(error.is_stale(), "{error}"),
+            }
+        }
+    }
+    changes.finish();
+    assert!(!is_ready(&epoll, Duration::ZERO) || flags.contains(EventFlags::ET));
+    assert_eq!(watcher.try_changed().unwrap(), None);
+    subject.expect_settled("it has acknowledged the last change");
 }
 
 fn polls_ready(watcher: &Watcher, timeout: Duration) -> bool {

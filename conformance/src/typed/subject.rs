@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sysgenid::{Generation, Orchestrator, Probe, Source, SourceKind, Watcher};
 
-use crate::background::PATIENCE;
+use crate::background::{Background, PATIENCE};
 
 /// A deadline that is meant to pass.
 pub(super) const SOON: Duration = Duration::from_millis(30);
@@ -89,6 +89,36 @@ impl Subject {
     pub(super) fn expect_settled(&self, why: &str) {
         let waited = self.orchestrator().wait_for_watchers(PATIENCE);
         waited.unwrap_or_else(|error| panic!("{why}: {error}"));
+    }
+}
+
+/// Changes that come one after another, from another thread.
+pub(super) struct Changes {
+    thread: Background<()>,
+    /// The generation after the last change. Nobody else changes it meanwhile.
+    pub(super) last: Generation,
+}
+
+impl Changes {
+    /// Starts so many changes, with pauses of no regular length.
+    pub(super) fn start(subject: &Subject, number: u32) -> Self {
+        let mut orchestrator = subject.orchestrator();
+        let first = orchestrator.watcher().generation().get();
+        let last = Generation::new(first.wrapping_add(number));
+        let thread = Background::start_without_waiting(move || {
+            for step in 0..number {
+                orchestrator.trigger().expect("its owner may trigger");
+                for _ in 0..step * step % 97 * 20 {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        Self { thread, last }
+    }
+
+    /// Waits until the last change has come.
+    pub(super) fn finish(self) {
+        self.thread.finish("the changes end");
     }
 }
 

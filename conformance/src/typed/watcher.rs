@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sysgenid::Generation;
 
 use super::Subject;
-use super::subject::{SOON, catch_up, is_outdated};
+use super::subject::{Changes, SOON, catch_up, is_outdated};
 use crate::background::{Background, PATIENCE};
 use crate::cases;
 
@@ -24,6 +24,7 @@ cases! { Subject;
     acknowledgement_twice_is_accepted,
     acknowledgement_while_up_to_date_is_accepted,
     stale_acknowledgement_names_the_current_generation,
+    watchers_on_several_threads_follow_racing_changes,
 }
 
 /// Only later changes are reported.
@@ -164,4 +165,26 @@ fn stale_acknowledgement_names_the_current_generation(subject: &Subject) {
         !is_outdated(&watcher),
         "a stale acknowledgement outdates nobody"
     );
+}
+
+/// Whatever each sees in between, all end with the last generation, and are up to date.
+fn watchers_on_several_threads_follow_racing_changes(subject: &Subject) {
+    let watchers = [subject.watcher(), subject.watcher(), subject.onlooker()];
+    let changes = Changes::start(subject, 400);
+    let last = changes.last;
+    let workers = watchers.map(|watcher| {
+        Background::start_without_waiting(move || {
+            while watcher
+                .handle(PATIENCE, |_| Ok::<_, std::io::Error>(()))
+                .unwrap()
+                != last
+            {}
+            watcher.try_changed().unwrap()
+        })
+    });
+    for worker in workers {
+        assert_eq!(worker.finish("it follows the changes"), None);
+    }
+    changes.finish();
+    subject.expect_settled("all have acknowledged");
 }
