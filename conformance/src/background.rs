@@ -84,11 +84,11 @@ impl<T: Send + 'static> Background<T> {
     }
 
     /// Sends the thread a signal that is caught.
-    pub(crate) fn signal(&self) {
-        catch_signal();
+    pub(crate) fn signal(&self, signal: Signal) {
+        catch_signals();
         // SAFETY: The thread has not been joined or detached, so its handle names it or what is
         // left of it, and the signal has a handler.
-        let code = unsafe { libc::pthread_kill(self.thread.as_pthread_t(), libc::SIGUSR1) };
+        let code = unsafe { libc::pthread_kill(self.thread.as_pthread_t(), signal.number()) };
         assert!(
             code == 0 || code == libc::ESRCH,
             "pthread_kill: error {code}"
@@ -97,10 +97,10 @@ impl<T: Send + 'static> Background<T> {
 
     /// Sends signals until the call returns, and returns what it does. One could come just before
     /// the call sleeps.
-    pub(crate) fn signal_until_finished(self, why: &str) -> T {
+    pub(crate) fn signal_until_finished(self, signal: Signal, why: &str) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
-            self.signal();
+            self.signal(signal);
             match self.result.recv_timeout(Duration::from_millis(20)) {
                 Ok(result) => return result.unwrap_or_else(|reason| panic!("{why}: {reason}")),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
@@ -130,18 +130,46 @@ impl<T: Send + 'static> Background<T> {
     }
 }
 
-/// Makes `SIGUSR1` interrupt system calls, and do nothing else.
-fn catch_signal() {
+/// How a call that was interrupted goes on, if the kernel's driver leaves that to the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    /// It ends.
+    Ends,
+    /// It is restarted.
+    Restarts,
+}
+
+impl Signal {
+    fn number(self) -> libc::c_int {
+        match self {
+            Self::Ends => libc::SIGUSR1,
+            Self::Restarts => libc::SIGUSR2,
+        }
+    }
+
+    fn flags(self) -> libc::c_int {
+        match self {
+            Self::Ends => 0,
+            Self::Restarts => libc::SA_RESTART,
+        }
+    }
+}
+
+/// Makes the signals interrupt system calls, and do nothing else.
+fn catch_signals() {
     extern "C" fn ignore(_signal: libc::c_int) {}
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: All zeros is a valid `sigaction`: no flags (no SA_RESTART in particular), an
-        // empty mask. The handler does nothing, so it is safe at any moment.
-        let code = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut())
-        };
-        assert_eq!(code, 0, "sigaction: {}", std::io::Error::last_os_error());
+        for signal in [Signal::Ends, Signal::Restarts] {
+            // SAFETY: All zeros is a valid `sigaction`, with an empty mask. The handler does
+            // nothing, so it is safe at any moment.
+            let code = unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as libc::sighandler_t;
+                action.sa_flags = signal.flags();
+                libc::sigaction(signal.number(), &raw const action, std::ptr::null_mut())
+            };
+            assert_eq!(code, 0, "sigaction: {}", std::io::Error::last_os_error());
+        }
     });
 }

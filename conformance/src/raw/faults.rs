@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::Node;
 use super::mapping::{Mapping, Request};
 use super::node::OpenFile;
-use crate::background::{Background, PATIENCE};
+use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
 use crate::child::{Child, Role};
 
@@ -201,7 +201,7 @@ fn interrupted_wait_is_told_from_an_outdated_caller_by_poll(node: &Node) {
     let wait = Background::start(move || duplicate.wait(0));
     wait.expect_blocked("a tracked watcher is outdated");
     assert_eq!(
-        wait.signal_until_finished("a wait sleeps interruptibly"),
+        wait.signal_until_finished(Signal::Ends, "a wait sleeps interruptibly"),
         Err(Errno::INTR)
     );
     assert!(!caller.is_outdated(), "it was a signal");

@@ -5,7 +5,7 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::Node;
-use crate::background::Background;
+use crate::background::{Background, Signal};
 use crate::cases;
 
 cases! { Node;
@@ -17,6 +17,7 @@ cases! { Node;
     read_returns_the_latest_of_several_changes,
     read_blocks_until_the_generation_changes,
     read_is_interrupted_by_a_signal,
+    read_is_restarted_after_a_signal_that_asks_for_it,
     read_to_bad_memory_is_efault,
     read_works_on_a_read_only_descriptor,
     file_has_no_position,
@@ -105,9 +106,21 @@ fn read_is_interrupted_by_a_signal(node: &Node) {
     let reader = Background::start(move || watcher.read());
     reader.expect_blocked("the generation has not changed");
     assert_eq!(
-        reader.signal_until_finished("read sleeps interruptibly"),
+        reader.signal_until_finished(Signal::Ends, "read sleeps interruptibly"),
         Err(Errno::INTR)
     );
+}
+
+/// With a handler that restarts calls, the program does not notice.
+fn read_is_restarted_after_a_signal_that_asks_for_it(node: &Node) {
+    let watcher = node.open_blocking();
+    let reader = Background::start(move || watcher.read());
+    for _ in 0..3 {
+        reader.signal(Signal::Restarts);
+        reader.expect_blocked("the generation has not changed");
+    }
+    let generation = node.bump();
+    assert_eq!(reader.finish("the generation changed"), Ok(generation));
 }
 
 /// It is the caller's fault, and nobody else's.

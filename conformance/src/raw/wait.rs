@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::Node;
-use crate::background::Background;
+use crate::background::{Background, Signal};
 use crate::cases;
 
 cases! { Node;
@@ -17,6 +17,7 @@ cases! { Node;
     wait_that_times_out_is_etime,
     wait_lasts_as_long_as_its_timeout,
     wait_is_interrupted_by_a_signal,
+    wait_is_not_restarted_after_a_signal_that_asks_for_it,
     wait_with_a_huge_timeout_does_not_end_early,
     all_waits_end_together,
 }
@@ -96,7 +97,7 @@ fn wait_lasts_as_long_as_its_timeout(node: &Node) {
     assert!(waited >= Duration::from_millis(300), "it lasted {waited:?}");
 }
 
-/// EINTR; and it does not start over, which would begin the timeout anew.
+/// EINTR, with a timeout and without.
 fn wait_is_interrupted_by_a_signal(node: &Node) {
     let _straggler = node.open_straggler();
     for ms in [0, 3_600_000] {
@@ -104,10 +105,23 @@ fn wait_is_interrupted_by_a_signal(node: &Node) {
         let wait = Background::start(move || orchestrator.wait(ms));
         wait.expect_blocked("a tracked watcher is outdated");
         assert_eq!(
-            wait.signal_until_finished("a wait sleeps interruptibly"),
+            wait.signal_until_finished(Signal::Ends, "a wait sleeps interruptibly"),
             Err(Errno::INTR),
             "{ms} ms"
         );
+    }
+}
+
+/// EINTR, because a restart would begin the timeout anew: signals that come often enough would keep
+/// it from ending.
+fn wait_is_not_restarted_after_a_signal_that_asks_for_it(node: &Node) {
+    let _straggler = node.open_straggler();
+    for ms in [0, 3_600_000] {
+        let orchestrator = node.open();
+        let wait = Background::start(move || orchestrator.wait(ms));
+        wait.expect_blocked("a tracked watcher is outdated");
+        let ended = wait.signal_until_finished(Signal::Restarts, "a wait is not restarted");
+        assert_eq!(ended, Err(Errno::INTR), "{ms} ms");
     }
 }
 

@@ -8,7 +8,7 @@ use sysgenid::Generation;
 
 use super::Subject;
 use super::subject::{Changes, SOON, catch_up, is_outdated};
-use crate::background::{Background, PATIENCE};
+use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
 
 cases! { Subject;
@@ -110,14 +110,14 @@ fn signal_does_not_end_a_wait_for_watchers(subject: &Subject) {
     let mut orchestrator = subject.orchestrator();
     let wait = Background::start(move || orchestrator.wait_for_watchers(PATIENCE));
     for _ in 0..3 {
-        wait.signal();
+        wait.signal(Signal::Ends);
         wait.expect_blocked("a signal is no acknowledgement");
     }
     let mut impatient = subject.orchestrator();
     let timeout = Duration::from_millis(300);
     let timed_out = Background::start(move || impatient.wait_for_watchers(timeout));
     let error = timed_out
-        .signal_until_finished("the deadline passed")
+        .signal_until_finished(Signal::Ends, "the deadline passed")
         .unwrap_err();
     assert!(error.is_timeout(), "{error}");
 

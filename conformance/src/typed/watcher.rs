@@ -8,7 +8,7 @@ use sysgenid::Generation;
 
 use super::Subject;
 use super::subject::{Changes, SOON, catch_up, is_outdated};
-use crate::background::{Background, PATIENCE};
+use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
 
 cases! { Subject;
@@ -93,13 +93,13 @@ fn signal_does_not_end_a_wait(subject: &Subject) {
     let (watcher, impatient) = (subject.watcher(), subject.watcher());
     let wait = Background::start(move || watcher.wait(PATIENCE));
     for _ in 0..3 {
-        wait.signal();
+        wait.signal(Signal::Ends);
         wait.expect_blocked("a signal is no change");
     }
     let timeout = Duration::from_millis(300);
     let timed_out = Background::start(move || impatient.wait(timeout));
     let error = timed_out
-        .signal_until_finished("the deadline passed")
+        .signal_until_finished(Signal::Ends, "the deadline passed")
         .unwrap_err();
     assert!(error.is_timeout(), "{error}");
 
