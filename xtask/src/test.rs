@@ -25,7 +25,7 @@ pub(crate) struct Args {
 enum Step {
     /// cargo fmt --check
     Format,
-    /// clippy over all targets, warnings denied
+    /// clippy over all targets and the links of the documentation, warnings denied
     Lint,
     /// Unit, integration and documentation tests
     Unit,
@@ -57,14 +57,13 @@ impl Step {
     }
 
     fn run(self, workspace: &Workspace, vm: Option<&Vm>) -> Result<Tally> {
-        let check = |args: &[&str]| command::run(workspace.cargo().args(args)).map(|()| Tally::ONE);
         match (self, vm) {
-            (Self::Format, _) => check(&["fmt", "--all", "--check"]),
-            (Self::Lint, _) => {
-                let scope = ["clippy", "--quiet", "--workspace", "--all-targets"];
-                check(&[&scope[..], &["--", "--deny=warnings"]].concat())
+            (Self::Format, _) => {
+                command::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+                Ok(Tally::ONE)
             }
-            (Self::Unit, _) => count(workspace, &["test", "--workspace", "--no-fail-fast"], &[]),
+            (Self::Lint, _) => lints(workspace),
+            (Self::Unit, _) => unit(workspace),
             (Self::Bench, _) => benches(workspace),
             (Self::Driver, Some(vm)) => Driver::build(vm, None).map(|_| Tally::ONE),
             (Self::Vm, Some(vm)) => vm.suites(),
@@ -83,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         .collect();
 
     let mut total = Tally::default();
+    let mut red = Vec::new();
     let mut vm = None;
     for step in steps {
         println!("\n== {}", step.title());
@@ -92,9 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         }
         let start = Instant::now();
         let outcome = if step.needs_vm() && vm.is_none() {
-            Workspace::load()
-                .and_then(|workspace| Vm::open(workspace, false))
-                .map(|v| vm = Some(v))
+            Vm::open(workspace.clone(), false).map(|opened| vm = Some(opened))
         } else {
             Ok(())
         };
@@ -108,17 +106,40 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
             }
         });
         println!("-- {tally} in {:.0?}", start.elapsed());
-        total += tally;
+        if !tally.is_success() {
+            red.push(step.title());
+        }
+        total += tally.finish(tally.is_success());
     }
-    println!("\n{total}");
+    println!();
+    if args.no_vm {
+        println!("left out: the VM, so nothing was tested on the kernel driver");
+    }
+    for title in red {
+        println!("failed: {title}");
+    }
+    println!("{total}");
     Ok(total.is_success())
 }
 
-/// Runs a cargo command and adds up the summaries it prints.
-fn count(workspace: &Workspace, args: &[&str], rest: &[&str]) -> Result<Tally> {
+fn lints(workspace: &Workspace) -> Result<Tally> {
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--quiet", "--workspace", "--all-targets"]);
+    command::run(clippy.args(["--", "--deny=warnings"]))?;
+    let mut doc = workspace.cargo();
+    doc.args(["doc", "--quiet", "--workspace", "--no-deps"]);
+    command::run(doc.env("RUSTDOCFLAGS", "--deny=warnings"))?;
+    Ok(Tally {
+        passed: 2,
+        failed: 0,
+    })
+}
+
+/// Runs all tests, and adds up the summaries that cargo prints.
+fn unit(workspace: &Workspace) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut cargo = workspace.cargo();
-    cargo.args(args).args(rest);
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
     let success = command::tee(&mut cargo, |line| tally.add_cargo_line(line))?;
     Ok(tally.finish(success))
 }

@@ -9,12 +9,14 @@ use serde_json::Value;
 use crate::command;
 use crate::error::{Context, Result};
 
+#[derive(Clone)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,
     packages: Vec<Package>,
 }
 
+#[derive(Clone)]
 struct Package {
     name: String,
     has_benches: bool,
