@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Acknowledging on the broker beside a write and a read of an eventfd, which is the least that
 //! two processes can say to each other.
+//!
+//! What a client pays is asked for, each time for a change that it has been told of, while nobody
+//! waits for the others.
 #![allow(
     clippy::expect_used,
     reason = "a bench that cannot run says why and ends"
@@ -10,24 +13,31 @@ use std::process::ExitCode;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use rustix::event::{EventfdFlags, eventfd};
-use sysgenid::Watcher;
+use sysgenid::{Orchestrator, Watcher};
 use sysgenid_benches::Bounds;
 
 const BOUND: f64 = 3.0;
 
-/// Acknowledgements that fit the broker's queue: what a client pays is asked for, not how much the
-/// broker takes in a second.
-const BATCH: u32 = 100;
+/// Watchers that acknowledge one change, each once.
+const BATCH: usize = 100;
 
 fn main() -> ExitCode {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let _broker = sysgenid_broker::spawn(folder.path()).expect("a broker");
-    let watcher = Watcher::open_at(folder.path()).expect("a watcher");
-    let generation = watcher.generation();
-    let acknowledge =
-        || (0..BATCH).for_each(|_| watcher.acknowledge(generation).expect("an empty queue"));
-    // Answered after all that was sent before it, so the queue is empty then.
-    let settle = || watcher.set_tracking(true).expect("an answer");
+    let watchers: Vec<_> = (0..BATCH)
+        .map(|_| Watcher::open_at(folder.path()).expect("a watcher"))
+        .collect();
+    let mut orchestrator = Orchestrator::open_at(folder.path()).expect("an orchestrator");
+    let mut change = || {
+        orchestrator.trigger().expect("a change");
+    };
+    let acknowledge = || {
+        for watcher in &watchers {
+            watcher
+                .acknowledge(watcher.generation())
+                .expect("the current generation");
+        }
+    };
     let event = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
     let signal = || {
         for _ in 0..BATCH {
@@ -38,10 +48,10 @@ fn main() -> ExitCode {
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("acknowledge");
-    group.throughput(Throughput::Elements(u64::from(BATCH)));
+    group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("eventfd write and read", |bencher| bencher.iter(signal));
     group.bench_function("Watcher::acknowledge on the broker", |bencher| {
-        bencher.iter_batched(settle, |()| acknowledge(), BatchSize::PerIteration);
+        bencher.iter_batched(&mut change, |()| acknowledge(), BatchSize::PerIteration);
     });
     group.finish();
     criterion.final_summary();
@@ -50,7 +60,7 @@ fn main() -> ExitCode {
     bounds.ratio(
         "acknowledge to eventfd write and read",
         BOUND,
-        settle,
+        change,
         acknowledge,
         signal,
     );

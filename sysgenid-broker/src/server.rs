@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use sysgenid_sys::wire::{CONTROL_SOCKET, Request, WATCH_SOCKET};
@@ -16,9 +16,8 @@ use crate::Error;
 use crate::folder::Folder;
 use crate::process;
 use crate::reserve::Reserve;
-use crate::signal::Signal;
 use crate::socket::{self, Peer, Received};
-use crate::state::{Connection, ConnectionId, Handled, Role, State};
+use crate::state::{Connection, ConnectionId, Handled, OF_SIGNAL, Role, State};
 
 const STOP: ConnectionId = 0;
 const WATCH: ConnectionId = 1;
@@ -37,7 +36,7 @@ const NOW: Timespec = Timespec {
 };
 /// Events taken at once.
 const BATCH: usize = 256;
-/// A watcher is a socket and an eventfd.
+/// A watcher is a connection and a signal.
 const DESCRIPTORS_PER_WATCHER: u64 = 2;
 
 /// A broker that serves one folder, on the thread that calls [`run`](Self::run).
@@ -61,12 +60,12 @@ const DESCRIPTORS_PER_WATCHER: u64 = 2;
 /// ```
 pub struct Server {
     state: State,
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     /// Requests that wait until what was sent before them is read.
     held: Vec<(ConnectionId, Request)>,
     watch: OwnedFd,
     control: OwnedFd,
-    stop: Arc<Signal>,
+    stop: Arc<OwnedFd>,
     stopped: bool,
     /// Nothing is accepted until the next event, or for the length of [`PAUSE`].
     paused: bool,
@@ -92,8 +91,8 @@ impl Server {
         let folder = Folder::lock(dir.as_ref())?;
         let (page, page_reader) = folder.page()?;
         let failed = |error| Error::system("prepare the event loop", error);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
-        let stop = Arc::new(Signal::new().map_err(failed)?);
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?);
+        let stop = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(failed)?;
         let reserve = Reserve::new().map_err(failed)?;
         let control = socket::listen(&folder, CONTROL_SOCKET, 0o600)?;
         let watch = socket::listen(&folder, WATCH_SOCKET, 0o666)?;
@@ -104,12 +103,12 @@ impl Server {
 
         let free = limit.saturating_sub(process::open_descriptors());
         Ok(Self {
-            state: State::new(page, page_reader, CONTROL),
+            state: State::new(page, page_reader, Arc::clone(&epoll), CONTROL),
             epoll,
             held: Vec::new(),
             watch,
             control,
-            stop,
+            stop: Arc::new(stop),
             stopped: false,
             paused: false,
             reserve,
@@ -201,6 +200,7 @@ impl Server {
                 STOP => self.stopped = true,
                 WATCH => self.accept(Role::Watch),
                 CONTROL => self.accept(Role::Control),
+                id if id & OF_SIGNAL != 0 => self.read_signal(id & !OF_SIGNAL),
                 id => self.read(id),
             }
         }
@@ -227,6 +227,12 @@ impl Server {
             if matches!(handled, Handled::Close) {
                 return self.close(id);
             }
+        }
+    }
+
+    fn read_signal(&mut self, id: ConnectionId) {
+        if matches!(self.state.read_signal(id), Handled::Close) {
+            self.close(id);
         }
     }
 
@@ -304,12 +310,13 @@ impl fmt::Debug for Server {
 
 /// Stops a [`Server`] from any thread.
 #[derive(Clone, Debug)]
-pub struct Stopper(Arc<Signal>);
+pub struct Stopper(Arc<OwnedFd>);
 
 impl Stopper {
     /// Makes [`Server::run`] return soon. It stays stopped; stopping again changes nothing.
     pub fn stop(&self) {
-        self.0.raise();
+        // It fails only when the counter is full, and then it is readable.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 }
 

@@ -1,41 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The eventfd that is readable while a watcher is outdated.
+//! What is readable while a watcher is outdated, and takes its acknowledgements.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use std::io::IoSliceMut;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+    sockopt::set_socket_send_buffer_size,
+};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::{Errno, ReadWriteFlags, preadv2, read, write};
-
-/// Offset of a file that has none.
-const STREAM: u64 = u64::MAX;
-
-/// Level-triggered: readable until it is cleared, however often it was raised.
+/// The broker's end of a watcher's signal: see `sysgenid_sys::wire`.
 ///
-/// The client shares the open file, and with it the flag `O_NONBLOCK`. A client may well want a
-/// descriptor that blocks, so nothing here relies on the flag.
+/// Nothing that a client does to its own end can block the broker: the flags of the two ends are
+/// apart, and each call here says for itself that it must not wait.
 #[derive(Debug)]
 pub(crate) struct Signal(OwnedFd);
 
+/// The client has closed its end, or sent what is no acknowledgement.
+pub(crate) struct Broken;
+
 impl Signal {
-    pub(crate) fn new() -> Result<Self, Errno> {
-        eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map(Self)
+    /// The broker's end and the client's.
+    pub(crate) fn new() -> Result<(Self, OwnedFd), Errno> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        for end in [&ours, &theirs] {
+            // The kernel makes it the least it allows, a few tokens: one is enough, and what an
+            // idle client leaves unread must not add up.
+            set_socket_send_buffer_size(end, 0)?;
+        }
+        Ok((Self(ours), theirs))
     }
 
-    /// Makes it readable.
-    pub(crate) fn raise(&self) {
-        // It fails only when the counter is full, and then it is readable.
-        let _ = write(&self.0, &1_u64.to_ne_bytes());
+    /// Makes the client's end readable, with the token of this generation.
+    pub(crate) fn raise(&self, generation: u32) {
+        // It fails if the client has closed its end, which is its own affair, or has left so many
+        // tokens that no more fit: then its end is readable already.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = send(&self.0, &generation.to_le_bytes(), flags);
     }
 
-    /// Makes it unreadable.
-    pub(crate) fn clear(&self) {
-        let mut count = [0_u8; 8];
-        let mut buffer = [IoSliceMut::new(&mut count)];
-        // It fails only when the counter is 0, and then it is not readable.
-        if preadv2(&self.0, &mut buffer, STREAM, ReadWriteFlags::NOWAIT) == Err(Errno::OPNOTSUPP) {
-            let _ = read(&self.0, &mut count);
+    /// Takes all acknowledgements that the client has left.
+    pub(crate) fn take(&self, mut acknowledge: impl FnMut(u32)) -> Result<(), Broken> {
+        loop {
+            let mut left = [0; 256];
+            let length = match recv(&self.0, &mut left, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(Broken),
+                Ok((length, _)) => length,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(_) => return Err(Broken),
+            };
+            let mut rest = left.get(..length).unwrap_or_default();
+            while let Some((generation, after)) = rest.split_first_chunk() {
+                acknowledge(u32::from_le_bytes(*generation));
+                rest = after;
+            }
+            if !rest.is_empty() {
+                return Err(Broken);
+            }
+            if length < left.len() {
+                return Ok(());
+            }
         }
     }
 }

@@ -7,17 +7,35 @@
 //! A packet of another length, version or operation closes the connection.
 //!
 //! A connection becomes a watcher with [`Op::Open`]. The reply carries two descriptors
-//! (`SCM_RIGHTS`): an eventfd, readable while the watcher is outdated, and the counter page, open
+//! (`SCM_RIGHTS`): the *signal*, readable while the watcher is outdated, and the counter page, open
 //! for reading.
 //!
-//! # Acknowledging without waiting
+//! # The signal
 //!
-//! [`Op::Acknowledge`] has no reply. The client compares the page with the generation it handled,
-//! empties the eventfd, and compares again before it sends. If the broker has moved the generation
-//! between the two looks, the client makes the eventfd readable again and reports the
-//! acknowledgement as stale. The broker stores the page before it signals, so no order of these
-//! steps loses a wake-up. On receipt the broker checks once more: a current generation is
-//! acknowledged and the eventfd emptied, another one makes it readable.
+//! The signal is the client's end of a stream socket pair. The broker puts a *token* into it at
+//! each change: the new generation. The client leaves its acknowledgements there: the generation
+//! it has handled. Both are a little-endian `u32`. The signal hangs up when the broker ends.
+//!
+//! An acknowledgement is not answered, and the broker reads it when somebody asks for or waits for
+//! those who are outdated, so to acknowledge wakes nobody who need not be woken:
+//!
+//! 1. The client compares the page with the generation it handled. Another one is stale, and
+//!    nothing happens.
+//! 2. It takes all tokens from the signal.
+//! 3. It compares again. If the generation is still the current one, it leaves the
+//!    acknowledgement in the signal, unless there was no token and it has left this one before.
+//! 4. If not, or if the signal is full, it asks for [`Op::Acknowledge`], which the broker reads at
+//!    once. To a stale one it answers with another token, because what was taken may have been the
+//!    token of the change that came between the two looks.
+//!
+//! The broker stores the page before it puts the tokens. So a token that is taken is of a change
+//! that the second look sees, and no order of these steps loses a wake-up.
+//!
+//! A token whose generation the client has acknowledged already comes late, from a change that the
+//! client saw in the page first. It means nothing, and acknowledging again removes it.
+//!
+//! It is not an eventfd, because the two sides of an eventfd share its flags and its counter: a
+//! client that fills it and makes it blocking would stop the broker, and with it everybody.
 
 /// File of the counter page in the broker's folder.
 pub const PAGE_FILE: &str = "page";
@@ -34,9 +52,10 @@ pub const VERSION: u16 = 1;
 #[repr(u16)]
 pub enum Op {
     /// Become a watcher. Argument 0: the `OPEN_` flags; 1: with [`OPEN_RESUME`], the acknowledged
-    /// generation. The reply carries the eventfd and the page, in this order.
+    /// generation. The reply carries the signal and the page, in this order.
     Open = 1,
-    /// Acknowledge. Argument 0: the generation. **No reply.**
+    /// Acknowledge now, when the signal is full or the generation stale. Argument 0: the
+    /// generation. **No reply**, but a token if it is stale.
     Acknowledge = 2,
     /// Set tracking. Argument 0: 0 or 1.
     SetTracking = 3,
@@ -85,7 +104,7 @@ pub const OPEN_RESUME: u32 = 2;
 pub enum Status {
     /// Done.
     Ok = 0,
-    /// `EINTR`: the caller's own watcher is outdated, or was cancelled.
+    /// `EINTR`: the caller's own watcher is outdated.
     Outdated = 4,
     /// `EACCES`: not on this socket.
     Denied = 13,

@@ -86,7 +86,7 @@ impl Connection {
         )
     }
 
-    /// Becomes a watcher: the answer, the eventfd and the page.
+    /// Becomes a watcher: the answer, the signal and the page.
     pub(crate) fn open(
         &self,
         flags: u32,
@@ -200,13 +200,6 @@ impl Connection {
                 Err(errno) => return Err(lost_or("send", errno)),
             }
         }
-    }
-}
-
-impl AsFd for Connection {
-    /// For its hang-up: readable data is for [`Connection::call`] alone.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

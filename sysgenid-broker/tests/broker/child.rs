@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use sysgenid_broker::Server;
 
 use crate::client::Watcher;
@@ -150,6 +150,20 @@ impl Process {
     fn ready(self) -> Self {
         assert!(self.said.starts_with("ready"), "{:?}", self.said);
         self
+    }
+
+    /// Lets it neither run nor end.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("signal the child");
     }
 
     pub(crate) fn id(&self) -> u32 {

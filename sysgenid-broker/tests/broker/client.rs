@@ -226,17 +226,23 @@ impl Watcher {
         );
     }
 
-    /// As the protocol says: compare, empty, compare, send.
+    /// As the protocol says: compare, take the tokens, compare, send.
     pub(crate) fn acknowledge(&mut self, generation: u32) -> Result<(), Stale> {
         if self.map.load() != generation {
             return Err(Stale);
         }
-        let _ = read(&self.signal, &mut [0; 8]);
+        while read(&self.signal, &mut [0; 256]) == Ok(256) {}
         if self.map.load() != generation {
-            let _ = write(&self.signal, &1_u64.to_ne_bytes());
+            self.client.send(Op::Acknowledge, [generation, 0]);
             return Err(Stale);
         }
-        self.client.send(Op::Acknowledge, [generation, 0]);
+        match write(&self.signal, &generation.to_le_bytes()) {
+            Ok(_) => {}
+            Err(Errno::AGAIN) => {
+                self.client.send(Op::Acknowledge, [generation, 0]);
+            }
+            Err(error) => panic!("acknowledge: {error}"),
+        }
         Ok(())
     }
 }

@@ -18,13 +18,19 @@ fn refused(dir: &Path) -> Error {
 
 #[test]
 fn a_missing_folder_is_created_with_the_documented_modes() {
-    let parent = tempfile::tempdir().unwrap();
-    let dir = parent.path().join("sysgenid");
-    // The strictest umask must not matter.
-    let before = umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let broker = spawn(&dir);
-    umask(before);
-    let _broker = broker.unwrap();
+    // Neither the strictest umask nor none must matter.
+    for mask in [0o077, 0] {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("sysgenid");
+        let before = umask(rustix::fs::Mode::from_raw_mode(mask));
+        let broker = spawn(&dir);
+        umask(before);
+        let _broker = broker.unwrap();
+        check_modes(&dir);
+    }
+}
+
+fn check_modes(dir: &Path) {
     let mode = |name: &str| {
         let metadata = fs::symlink_metadata(dir.join(name)).unwrap();
         metadata.permissions().mode() & 0o7777

@@ -58,33 +58,70 @@ fn a_client_that_stops_reading_is_closed_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn a_client_may_make_its_eventfd_blocking() {
+fn a_client_that_lets_its_signal_fill_up_and_block_stops_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let broker = spawn(folder.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut watcher = Watcher::tracked(broker.dir());
     let flags = fcntl_getfl(&watcher.signal).unwrap();
     fcntl_setfl(&watcher.signal, flags - OFlags::NONBLOCK).unwrap();
-    for generation in 1..4 {
+    // More tokens than fit.
+    for _ in 0..2_000 {
         control.trigger(0);
-        // The signal is empty when the broker comes to empty it: that must not block the broker.
-        watcher.acknowledge(generation).unwrap();
-        assert_eq!(control.status().outdated, 0);
     }
+    fcntl_setfl(&watcher.signal, flags).unwrap();
+    watcher.acknowledge(2_000).unwrap();
+    assert_eq!(control.status().outdated, 0);
+    assert!(!watcher.is_readable());
 }
 
 #[test]
-fn a_client_may_fill_its_eventfd() {
+fn a_client_that_fills_its_signal_with_acknowledgements_is_still_heard() {
     let folder = tempfile::tempdir().unwrap();
     let broker = spawn(folder.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut watcher = Watcher::tracked(broker.dir());
-    write(&watcher.signal, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-    assert_eq!(control.trigger(0).generation, 1);
-    assert!(watcher.is_readable());
-    watcher.acknowledge(1).unwrap();
+    while write(&watcher.signal, &9_u32.to_le_bytes()).is_ok() {}
+    control.trigger(0);
+    watcher.client.send(Op::Acknowledge, [1, 0]);
     assert_eq!(control.status().outdated, 0);
-    assert!(!watcher.is_readable());
+    assert!(
+        write(&watcher.signal, &1_u32.to_le_bytes()).is_ok(),
+        "all were taken"
+    );
+}
+
+#[test]
+fn garbage_in_the_signal_closes_that_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = spawn(folder.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    let watcher = Watcher::tracked(broker.dir());
+    let mut other = Watcher::tracked(broker.dir());
+    control.trigger(0);
+    write(&watcher.signal, b"odd").unwrap();
+    control.status();
+    assert_eq!(control.status().watchers, 1);
+    other.acknowledge(1).unwrap();
+    assert_eq!(control.status().outdated, 0);
+}
+
+#[test]
+fn a_client_that_closes_its_signal_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = spawn(folder.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    let mut orchestrator = Watcher::untracked(broker.dir());
+    let Watcher { client, signal, .. } = Watcher::tracked(broker.dir());
+    control.trigger(0);
+    orchestrator.acknowledge(1).unwrap();
+    let wait = orchestrator.client.send(Op::Wait, [0, 0]);
+    assert!(orchestrator.client.is_quiet());
+    // It cannot acknowledge any more, so nobody waits for it.
+    drop(signal);
+    let reply = orchestrator.client.reply();
+    assert_eq!((reply.sequence, reply.status), (wait, Status::Ok));
+    drop(client);
 }
 
 #[test]

@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fd::OwnedFd;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use sysgenid_sys::Errno;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::wire::{self, Op, Reply, Status};
@@ -18,13 +19,14 @@ use crate::{Deadline, Generation};
 
 pub(crate) struct BrokerWatcher {
     connection: Connection,
-    /// The eventfd: readable while outdated. It is shared with the broker, and with a forked
-    /// child, so that it is the state and not a copy of it.
+    /// Readable while outdated. It is shared with a forked child, so that it is the state and not a
+    /// copy of it.
     signal: OwnedFd,
     page: CounterPage,
-    /// What a broker that starts anew is told. Nothing else depends on either of them, so they
-    /// are relaxed.
+    /// What this process acknowledged last: a broker that starts anew is told, and a token of it
+    /// means nothing. Nothing else depends on it, so it is relaxed.
     acknowledged: AtomicU32,
+    /// What a broker that starts anew is told. Relaxed as well.
     tracked: AtomicBool,
 }
 
@@ -55,18 +57,13 @@ impl BrokerWatcher {
     }
 
     fn register(&self, readiness: &OwnedFd) -> Result<()> {
-        let data = epoll::EventData::new_u64(0);
-        epoll::add(readiness, &self.signal, data, epoll::EventFlags::IN)
-            .and_then(|()| {
-                // No events: a hang-up is always reported, and the answers are not for the loop.
-                epoll::add(
-                    readiness,
-                    &self.connection,
-                    data,
-                    epoll::EventFlags::empty(),
-                )
-            })
-            .map_err(|errno| Error::call("epoll_ctl", errno))
+        epoll::add(
+            readiness,
+            &self.signal,
+            epoll::EventData::new_u64(0),
+            epoll::EventFlags::IN,
+        )
+        .map_err(|errno| Error::call("epoll_ctl", errno))
     }
 
     pub(super) fn reconnect(&mut self, folder: &Path, readiness: &OwnedFd) -> Result<()> {
@@ -78,9 +75,8 @@ impl BrokerWatcher {
         )?;
         fresh.register(readiness)?;
         let old = std::mem::replace(self, fresh);
-        // Closing would do if nobody else held them; a forked child may.
+        // Closing would do if nobody else held it; a forked child may.
         let _ = epoll::delete(readiness, &old.signal);
-        let _ = epoll::delete(readiness, &old.connection);
         Ok(())
     }
 
@@ -89,15 +85,36 @@ impl BrokerWatcher {
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
-        self.poll(Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }))
+        loop {
+            let mut token = [0_u8; 4];
+            // Left where it is: it is the state that a poll shows.
+            match recv(
+                &self.signal,
+                &mut token,
+                RecvFlags::PEEK | RecvFlags::DONTWAIT,
+            ) {
+                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(gone()),
+                Ok(_) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(Error::call("recv", errno)),
+            }
+            let changed_to = u32::from_le_bytes(token);
+            if changed_to != self.acknowledged.load(Ordering::Relaxed) {
+                return Ok(Some(self.generation()));
+            }
+            // A late token: the change was seen in the page, and acknowledged, before it came.
+            match self.acknowledge(Generation::new(changed_to)) {
+                Ok(()) => {}
+                Err(error) if error.is_stale() => return Ok(Some(self.generation())),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(super) fn wait(&self, deadline: Deadline) -> Result<Generation> {
         loop {
-            if let Some(generation) = self.poll(deadline.timespec().as_ref())? {
+            if let Some(generation) = self.try_changed()? {
                 return Ok(generation);
             }
             if deadline.has_passed() {
@@ -105,49 +122,56 @@ impl BrokerWatcher {
                     "the generation did not change before the deadline",
                 )));
             }
+            let mut fds = [PollFd::new(&self.signal, PollFlags::IN)];
+            match poll(&mut fds, deadline.timespec().as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::call("poll", errno)),
+            }
         }
     }
 
-    /// Waits for a change or for the loss of the broker; `None` if neither came in time.
-    fn poll(&self, timeout: Option<&Timespec>) -> Result<Option<Generation>> {
-        let mut fds = [
-            PollFd::new(&self.signal, PollFlags::IN),
-            PollFd::new(&self.connection, PollFlags::empty()),
-        ];
-        match poll(&mut fds, timeout) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(None),
-            Err(errno) => return Err(Error::call("poll", errno)),
-        }
-        let [signal, connection] = fds;
-        // A change that was signalled is worth handling also if the broker ended after it.
-        if signal.revents().contains(PollFlags::IN) {
-            return Ok(Some(self.generation()));
-        }
-        if !connection.revents().is_empty() {
-            return Err(gone());
-        }
-        Ok(None)
-    }
-
+    /// In the steps that `sysgenid_sys::wire` gives, with the reasons.
     pub(super) fn acknowledge(&self, generation: Generation) -> Result<()> {
         self.check_current(generation)?;
-        // Emptied before the second look: a change in between stores the page before it signals,
-        // so either the signal comes after this read, or the look sees the page. See
-        // `sysgenid_sys::wire`.
-        match rustix::io::read(&self.signal, &mut [0_u8; 8]) {
-            Ok(_) | Err(Errno::AGAIN) => {}
-            Err(errno) => return Err(Error::call("emptying the eventfd", errno)),
+        let outdated = self.take_tokens()?;
+        if let Err(stale) = self.check_current(generation) {
+            self.connection
+                .tell(Op::Acknowledge, [generation.get(), 0])?;
+            return Err(stale);
         }
-        let told = self
-            .check_current(generation)
-            .and_then(|()| self.connection.tell(Op::Acknowledge, [generation.get(), 0]));
-        match told {
-            Ok(()) => self.acknowledged.store(generation.get(), Ordering::Relaxed),
-            // Not acknowledged, so it stays outdated. A full eventfd is readable anyway.
-            Err(_) => drop(rustix::io::write(&self.signal, &1_u64.to_ne_bytes())),
+        if !outdated && self.acknowledged.load(Ordering::Relaxed) == generation.get() {
+            // Said before. Once for each change always fits.
+            return Ok(());
         }
-        told
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match send(&self.signal, &generation.get().to_le_bytes(), flags) {
+            Ok(_) => {}
+            // Full of acknowledgements that nobody has asked for.
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.connection
+                    .tell(Op::Acknowledge, [generation.get(), 0])?;
+            }
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(gone()),
+            Err(errno) => return Err(Error::call("send", errno)),
+        }
+        self.acknowledged.store(generation.get(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns whether there were any.
+    fn take_tokens(&self) -> Result<bool> {
+        let mut any = false;
+        loop {
+            let mut tokens = [0_u8; 256];
+            match recv(&self.signal, &mut tokens, RecvFlags::DONTWAIT) {
+                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(gone()),
+                Ok((length, _)) if length < tokens.len() => return Ok(true),
+                Ok(_) => any = true,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(any),
+                Err(errno) => return Err(Error::call("recv", errno)),
+            }
+        }
     }
 
     fn check_current(&self, generation: Generation) -> Result<()> {
