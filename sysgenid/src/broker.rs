@@ -25,7 +25,8 @@ const NOT_READING: &str =
     "the broker does not take requests: it hangs, or is stopped; restart it, then reconnect";
 const NONSENSE: &str = "the broker answered what this version does not understand; use a broker \
                         and a client of the same release";
-const NO_ANSWER: &str = "the broker did not answer before the deadline";
+const NO_ANSWER: &str = "the broker did not answer before the deadline: it hangs, or is \
+                         stopped; look at its process, or start it again and reconnect";
 
 /// A connected socket. At most one request that is answered is under way at a time.
 #[derive(Debug)]

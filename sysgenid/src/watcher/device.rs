@@ -145,7 +145,8 @@ impl DeviceWatcher {
         match (self.dialect, tracked) {
             (Dialect::V5, true) => Ok(()),
             (Dialect::V5, false) => Err(Error::new(Kind::Unsupported(
-                "this driver (v5 dialect) tracks every open file; nothing can opt out",
+                "this driver (v5 dialect) tracks every open file and nothing can opt out; open a \
+                 tracked watcher and acknowledge with it",
             ))),
             (dialect, tracked) => device::set_watcher_tracking(&self.file, dialect, tracked)
                 .map_err(|errno| Error::call("SYSGENID_SET_WATCHER_TRACKING", errno)),
