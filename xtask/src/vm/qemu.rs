@@ -21,6 +21,13 @@ use crate::error::{Context, Error, Result};
 /// reboots, and QEMU exits with 0: no accident looks like this.
 pub(crate) const SUCCESS: i32 = 11;
 
+/// What all machines are. The CPU is one with RDRAND: else getrandom() waits for a second after a
+/// restore. KVM is not tried: where it is offered without working, QEMU hangs.
+const MACHINE: &str = "-M q35 -accel tcg,thread=multi -cpu max -smp 2 -m 256 \
+    -nodefaults -no-user-config -display none -no-reboot \
+    -device isa-debug-exit,iobase=0x501,iosize=1 \
+    -chardev stdio,id=agent,signal=off -mon chardev=qmp,mode=control";
+
 const CONNECT: Duration = Duration::from_secs(30);
 
 /// How to start a machine.
@@ -57,44 +64,15 @@ impl Machine {
             UnixListener::bind(&socket).context(|| format!("cannot make {}", socket.display()))?;
 
         let mut qemu = vm.debian.qemu(launcher());
-        qemu.args([
-            "-M",
-            "q35",
-            "-accel",
-            "tcg,thread=multi",
-            "-m",
-            "256",
-            "-smp",
-            "2",
-        ]);
-        // A CPU with RDRAND: else getrandom() waits for a second after a restore.
-        qemu.args(["-cpu", "max"]);
-        qemu.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ]);
-        qemu.arg("-serial")
-            .arg(format!("file:{}.console", config.name));
-        qemu.args([
-            "-chardev",
-            "stdio,id=agent,signal=off",
-            "-serial",
-            "chardev:agent",
-        ]);
-        qemu.arg("-chardev")
-            .arg(format!("socket,id=qmp,path={}", socket.display()));
-        qemu.args(["-mon", "chardev=qmp,mode=control"]);
-        qemu.args(["-device", "isa-debug-exit,iobase=0x501,iosize=1"]);
-        qemu.arg("-device")
-            .arg(format!("vmgenid,guid={}", config.guid));
-        qemu.arg("-kernel")
-            .arg(vm.debian.vmlinux())
-            .arg("-initrd")
-            .arg(config.initrd);
+        qemu.args(MACHINE.split_whitespace());
+        let log = format!("file:{}.console", config.name);
+        let monitor = format!("socket,id=qmp,path={}", socket.display());
+        let generation = format!("vmgenid,guid={}", config.guid);
+        qemu.args(["-serial", &log, "-serial", "chardev:agent"]);
+        qemu.args(["-chardev", &monitor, "-device", &generation]);
         qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1"]);
+        qemu.arg("-kernel").arg(vm.debian.vmlinux());
+        qemu.arg("-initrd").arg(config.initrd);
         if let Some(snapshot) = config.snapshot {
             qemu.arg("-incoming").arg(format!("exec:cat {snapshot}"));
         }
