@@ -230,11 +230,8 @@ fn settle_ends_with_the_last_of_racing_changes(subject: &Subject) {
     let last = changes.last;
     let workers = watchers.map(|watcher| {
         Background::start_without_waiting(move || {
-            while watcher
-                .handle(PATIENCE, |_| Ok::<_, io::Error>(()))
-                .unwrap()
-                != last
-            {}
+            let handle = || watcher.handle(PATIENCE, |_| Ok::<_, io::Error>(()));
+            while handle().unwrap() != last {}
         })
     });
     let mut settled = None;
