@@ -23,8 +23,8 @@ use crate::suite::Case;
 
 /// What the suite leaves to others, and why.
 pub const NOTES: &[&str] = &[
-    "32-bit processes (the missing compat ioctl) need a 32-bit program: see the driver's own test",
-    "milliseconds that overflow 32 bits need a 32-bit kernel: values that overflow 64 stand in",
+    "32-bit processes (fault 9) need a 32-bit program: `cargo xtask vm test` has one of its own",
+    "milliseconds that overflow 32 bits (fault 5) need a 32-bit kernel: here they overflow 64",
 ];
 
 /// All cases. Those that take the counter to the end of its range come last; they leave it at the
