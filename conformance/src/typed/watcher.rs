@@ -25,6 +25,7 @@ cases! { Subject;
     acknowledgement_while_up_to_date_is_accepted,
     stale_acknowledgement_names_the_current_generation,
     watchers_on_several_threads_follow_racing_changes,
+    racing_change_is_told_once,
 }
 
 /// Only later changes are reported.
@@ -183,8 +184,33 @@ fn watchers_on_several_threads_follow_racing_changes(subject: &Subject) {
     changes.finish();
     subject.expect_settled("all have acknowledged");
     for watcher in watchers {
-        // A broker does not answer an acknowledgement: its next answer says that it was read.
-        watcher.set_tracking(false).unwrap();
         assert!(!is_outdated(&watcher));
     }
+}
+
+/// Whoever sees a change in the page, before it is told of it, and acknowledges at once, is not
+/// told of the same change after that.
+fn racing_change_is_told_once(subject: &Subject) {
+    let watcher = subject.watcher();
+    let changes = Changes::start(subject, 400);
+    let end = Instant::now() + PATIENCE;
+    let mut acknowledged = watcher.generation();
+    while acknowledged != changes.last {
+        assert!(
+            Instant::now() < end,
+            "the page shows {acknowledged}, of {}",
+            changes.last
+        );
+        let shown = watcher.generation();
+        if shown == acknowledged || watcher.acknowledge(shown).is_err() {
+            continue;
+        }
+        acknowledged = shown;
+        for _ in 0..5 {
+            let told = watcher.try_changed().unwrap();
+            assert_ne!(told, Some(acknowledged), "it was acknowledged");
+        }
+    }
+    changes.finish();
+    assert!(!is_outdated(&watcher));
 }
