@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sysgenid::{Generation, Orchestrator, Probe, Source, SourceKind, Watcher};
@@ -94,7 +96,8 @@ impl Subject {
 
 /// Changes that come one after another, from another thread.
 pub(super) struct Changes {
-    thread: Background<()>,
+    thread: Option<Background<()>>,
+    stop: Arc<AtomicBool>,
     /// The generation after the last change. Nobody else changes it meanwhile.
     pub(super) last: Generation,
 }
@@ -105,20 +108,41 @@ impl Changes {
         let mut orchestrator = subject.orchestrator();
         let first = orchestrator.watcher().generation().get();
         let last = Generation::new(first.wrapping_add(number));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let thread = Background::start_without_waiting(move || {
             for step in 0..number {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
                 orchestrator.trigger().expect("its owner may trigger");
                 for _ in 0..step * step % 97 * 20 {
                     std::hint::spin_loop();
                 }
             }
         });
-        Self { thread, last }
+        Self {
+            thread: Some(thread),
+            stop,
+            last,
+        }
     }
 
     /// Waits until the last change has come.
-    pub(super) fn finish(self) {
-        self.thread.finish("the changes end");
+    pub(super) fn finish(mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.finish("the changes end");
+        }
+    }
+}
+
+impl Drop for Changes {
+    /// Ends the changes that a failed case leaves: they would disturb the next one.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.give_up(PATIENCE);
+        }
     }
 }
 
