@@ -41,3 +41,39 @@ pub(crate) fn open_descriptors() -> u64 {
         Err(_) => 32,
     }
 }
+
+/// Whether a write to a pipe that nobody reads would end this process. Rust's runtime ignores that
+/// signal, and so does Python's; a C program may not. A guess where `/proc` is not mounted.
+pub(crate) fn dies_of_broken_pipes() -> bool {
+    dies_by(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+fn dies_by(status: &str) -> bool {
+    const SIGPIPE: u64 = 1 << (13 - 1);
+    let mask = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    match (mask("SigIgn:"), mask("SigCgt:")) {
+        (Some(ignored), Some(caught)) => (ignored | caught) & SIGPIPE == 0,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_dies_of_broken_pipes_unless_it_ignores_or_catches_the_signal() {
+        let status = |ignored, caught| {
+            format!("Name:\tx\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n")
+        };
+        assert!(dies_by(&status(0, 0)));
+        assert!(dies_by(&status(0x800, 0x2000)), "those are its neighbours");
+        assert!(!dies_by(&status(0x1000, 0)));
+        assert!(!dies_by(&status(0, 0x1000)));
+        assert!(!dies_by(""), "nothing is known");
+        assert!(!dies_of_broken_pipes(), "Rust's runtime ignores it");
+    }
+}

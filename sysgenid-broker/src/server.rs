@@ -17,7 +17,7 @@ use crate::folder::Folder;
 use crate::process;
 use crate::reserve::Reserve;
 use crate::socket::{self, Peer, Received};
-use crate::state::{Connection, ConnectionId, Handled, OF_SIGNAL, Role, State};
+use crate::state::{Connection, ConnectionId, Handled, Role, State};
 
 const STOP: ConnectionId = 0;
 const WATCH: ConnectionId = 1;
@@ -60,7 +60,7 @@ const DESCRIPTORS_PER_WATCHER: u64 = 2;
 /// ```
 pub struct Server {
     state: State,
-    epoll: Arc<OwnedFd>,
+    epoll: OwnedFd,
     /// Requests that wait until what was sent before them is read.
     held: Vec<(ConnectionId, Request)>,
     watch: OwnedFd,
@@ -84,14 +84,22 @@ impl Server {
     ///
     /// The folder has a broker already ([`Error::is_in_use`]), cannot be written
     /// ([`Error::is_permission`]) or has no room for the page ([`Error::is_disk_full`]); the page
-    /// there is no regular file or another user's, or the path is too long for a socket
+    /// there is no regular file or another user's, the path is too long for a socket, or the
+    /// process does not ignore `SIGPIPE`, as every Rust program does unless it asks for the signal
     /// ([`Error::is_unfit`]).
     pub fn bind(dir: impl AsRef<Path>) -> Result<Self, Error> {
         let limit = process::raise_descriptor_limit();
+        if process::dies_of_broken_pipes() {
+            return Err(Error::unfit(
+                dir.as_ref(),
+                "this process would be ended by SIGPIPE when a client leaves; ignore that signal \
+                 first",
+            ));
+        }
         let folder = Folder::lock(dir.as_ref())?;
         let (page, page_reader) = folder.page()?;
         let failed = |error| Error::system("prepare the event loop", error);
-        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         let stop = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(failed)?;
         let reserve = Reserve::new().map_err(failed)?;
         let control = socket::listen(&folder, CONTROL_SOCKET, 0o600)?;
@@ -103,7 +111,7 @@ impl Server {
 
         let free = limit.saturating_sub(process::open_descriptors());
         Ok(Self {
-            state: State::new(page, page_reader, Arc::clone(&epoll), CONTROL),
+            state: State::new(page, page_reader, CONTROL),
             epoll,
             held: Vec::new(),
             watch,
@@ -200,7 +208,6 @@ impl Server {
                 STOP => self.stopped = true,
                 WATCH => self.accept(Role::Watch),
                 CONTROL => self.accept(Role::Control),
-                id if id & OF_SIGNAL != 0 => self.read_signal(id & !OF_SIGNAL),
                 id => self.read(id),
             }
         }
@@ -227,12 +234,6 @@ impl Server {
             if matches!(handled, Handled::Close) {
                 return self.close(id);
             }
-        }
-    }
-
-    fn read_signal(&mut self, id: ConnectionId) {
-        if matches!(self.state.read_signal(id), Handled::Close) {
-            self.close(id);
         }
     }
 

@@ -96,9 +96,9 @@ pub(crate) fn send(socket: impl AsFd, packet: &[u8]) -> Result<(), Errno> {
 pub(crate) fn send_with(
     socket: impl AsFd,
     packet: &[u8],
-    descriptors: &[BorrowedFd<'_>; 2],
+    descriptors: &[BorrowedFd<'_>; 3],
 ) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     net::sendmsg(

@@ -3,25 +3,21 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
-use rustix::event::epoll;
 use rustix::io::Errno;
 use sysgenid_sys::page::CounterPageMut;
+use sysgenid_sys::slot::Slot;
 use sysgenid_sys::wire::{
     OPEN_RESUME, OPEN_TRACKED, Op, Reply, Request, Status, Straggler, StragglerPage,
 };
 
 use crate::model::{Ended, Model, Outcome, Wait, WatcherId};
 use crate::process;
-use crate::signal::{Broken, Signal};
+use crate::signal::Signal;
 use crate::socket::{self, Peer};
 
 /// A connection's number. Never used twice, so that a late event is not taken for another's.
 pub(crate) type ConnectionId = u64;
-
-/// Set in the number of an event that is of a connection's signal and not of its socket.
-pub(crate) const OF_SIGNAL: u64 = 1 << 63;
 
 /// Which socket a client connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +44,7 @@ pub(crate) struct Connection {
 struct Watcher {
     id: WatcherId,
     signal: Signal,
-    /// The event loop listens to the signal, because somebody waits for this watcher.
-    awaited: bool,
+    slot: Slot,
 }
 
 impl Connection {
@@ -80,21 +75,14 @@ pub(crate) struct State {
     model: Model,
     page: CounterPageMut,
     page_reader: OwnedFd,
-    epoll: Arc<OwnedFd>,
     connections: HashMap<ConnectionId, Connection>,
     by_watcher: HashMap<WatcherId, ConnectionId>,
     last: ConnectionId,
 }
 
 impl State {
-    pub(crate) fn new(
-        page: CounterPageMut,
-        page_reader: OwnedFd,
-        epoll: Arc<OwnedFd>,
-        first: ConnectionId,
-    ) -> Self {
+    pub(crate) fn new(page: CounterPageMut, page_reader: OwnedFd, first: ConnectionId) -> Self {
         Self {
-            epoll,
             model: Model::new(page.load()),
             page,
             page_reader,
@@ -141,7 +129,6 @@ impl State {
             (Op::Acknowledge, Some(watcher)) => self.acknowledge(id, watcher, request),
             (Op::SetTracking, Some(watcher)) => self.set_tracking(id, watcher, request),
             (Op::Wait, Some(watcher)) => self.wait(id, watcher, request),
-            // Those it waited for are not listened to any more once they have acknowledged.
             (Op::CancelWait, Some(watcher)) => {
                 self.model.cancel_wait(watcher);
                 Handled::Yes
@@ -186,24 +173,30 @@ impl State {
         let Some(connection) = self.connections.get_mut(&id) else {
             return Handled::Close;
         };
-        let (signal, clients_end) = match Signal::new() {
-            Ok(ends) if !connection.guest => ends,
-            _ => return self.reply(id, request, Status::Full),
+        let (Ok((signal, clients_end)), Ok((slot, slot_file)), false) =
+            (Signal::new(), Slot::create(), connection.guest)
+        else {
+            return self.reply(id, request, Status::Full);
         };
+        slot.reset(self.model.generation());
         let resume = (flags & OPEN_RESUME != 0).then_some(acknowledged);
         let watcher = self.model.open(flags & OPEN_TRACKED != 0, resume);
         if self.model.is_outdated(watcher) {
-            signal.raise(self.model.generation());
+            signal.raise();
         }
         self.by_watcher.insert(watcher, id);
 
         let reply = reply(&self.model, request.op, request.sequence, Status::Ok);
-        let descriptors = [clients_end.as_fd(), self.page_reader.as_fd()];
+        let descriptors = [
+            clients_end.as_fd(),
+            self.page_reader.as_fd(),
+            slot_file.as_fd(),
+        ];
         let sent = socket::send_with(&connection.socket, &reply.encode(), &descriptors);
         connection.watcher = Some(Watcher {
             id: watcher,
             signal,
-            awaited: false,
+            slot,
         });
         if sent == Err(Errno::TOOMANYREFS) {
             // Clients have not read their descriptors yet, and these would be too many.
@@ -211,21 +204,23 @@ impl State {
             self.tell(ended);
             return self.reply(id, request, Status::Full);
         }
-        self.listen_to_stragglers();
+        self.await_stragglers();
         handled(sent)
     }
 
-    /// An acknowledgement by request: the client cannot leave it in the signal, or knows that it is
-    /// stale and has taken the token that it must get again.
+    /// An acknowledgement that somebody waits for, or one that the client knows to be stale: it has
+    /// emptied the signal that it must get again.
     fn acknowledge(&mut self, id: ConnectionId, watcher: WatcherId, request: Request) -> Handled {
-        if let Handled::Close = self.take_acknowledgements(id) {
-            return Handled::Close;
-        }
         let [generation, _] = request.arguments;
         let acknowledged = self.model.acknowledge(watcher, generation);
-        let watcher = self.connections.get(&id).and_then(|it| it.watcher.as_ref());
-        if let (Err(_), Some(watcher)) = (&acknowledged, watcher) {
-            watcher.signal.raise(self.model.generation());
+        let nobody_waits = self.model.waiters() == 0;
+        if let Some(watcher) = self.watcher(id) {
+            if acknowledged.is_err() {
+                watcher.signal.raise();
+            }
+            if nobody_waits {
+                watcher.slot.set_awaited(false);
+            }
         }
         self.tell(acknowledged.unwrap_or_default());
         Handled::Yes
@@ -237,20 +232,16 @@ impl State {
             [1, _] => true,
             _ => return self.reply(id, request, Status::Invalid),
         };
-        if let Handled::Close = self.take_acknowledgements(id) {
-            return Handled::Close;
-        }
+        self.read_slot(id);
         let ended = self.model.set_tracking(watcher, tracked);
         let handled = self.reply(id, request, Status::Ok);
         self.tell(ended.unwrap_or_default());
-        self.listen_to_stragglers();
+        self.await_stragglers();
         handled
     }
 
     fn wait(&mut self, id: ConnectionId, watcher: WatcherId, request: Request) -> Handled {
-        if let Handled::Close = self.take_acknowledgements(id) {
-            return Handled::Close;
-        }
+        self.read_slot(id);
         self.catch_up();
         match self.model.wait(watcher) {
             Ok(Wait::Ended(outcome)) => self.reply(id, request, status(outcome)),
@@ -259,7 +250,7 @@ impl State {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.wait = request.sequence;
                 }
-                self.listen_to_stragglers();
+                self.await_stragglers();
                 Handled::Yes
             }
             Err(_) => self.reply(id, request, Status::Invalid),
@@ -271,13 +262,20 @@ impl State {
         let ended = self.model.trigger(min);
         // The page first: a client that is woken finds the new generation there.
         let generation = self.model.generation();
+        for watcher in self
+            .connections
+            .values()
+            .filter_map(|it| it.watcher.as_ref())
+        {
+            watcher.slot.reset(generation);
+        }
         self.page.store(generation);
         for watcher in self
             .connections
             .values()
             .filter_map(|it| it.watcher.as_ref())
         {
-            watcher.signal.raise(generation);
+            watcher.signal.raise();
         }
         let handled = self.reply(id, request, Status::Ok);
         self.tell(ended);
@@ -317,73 +315,42 @@ impl State {
         }
     }
 
-    /// A signal that is listened to has something.
-    pub(crate) fn read_signal(&mut self, id: ConnectionId) -> Handled {
-        if let Handled::Close = self.take_acknowledgements(id) {
-            return Handled::Close;
-        }
-        let nobody_waits = self.model.waiters() == 0;
-        let watcher = self
-            .connections
-            .get_mut(&id)
-            .and_then(|it| it.watcher.as_mut());
-        let Some(watcher) = watcher.filter(|it| it.awaited) else {
-            return Handled::Yes;
-        };
-        if nobody_waits || !self.model.is_outdated(watcher.id) {
-            watcher.awaited = epoll::delete(&self.epoll, &watcher.signal).is_err();
-        }
-        Handled::Yes
+    fn watcher(&self, id: ConnectionId) -> Option<&Watcher> {
+        self.connections.get(&id)?.watcher.as_ref()
     }
 
-    /// Reads the acknowledgements that a client has left in its signal.
-    fn take_acknowledgements(&mut self, id: ConnectionId) -> Handled {
-        let Some(watcher) = self.connections.get(&id).and_then(|it| it.watcher.as_ref()) else {
-            return Handled::Yes;
+    /// Reads the acknowledgement that a client has left in its slot.
+    fn read_slot(&mut self, id: ConnectionId) {
+        let Some(watcher) = self.watcher(id) else {
+            return;
         };
-        let (model, mut ended) = (&mut self.model, Vec::new());
-        let taken = watcher.signal.take(|generation| {
-            // A stale one was overtaken by a change, whose token is in the signal.
-            ended.extend(
-                model
-                    .acknowledge(watcher.id, generation)
-                    .unwrap_or_default(),
-            );
-        });
-        self.tell(ended);
-        match taken {
-            Ok(()) => Handled::Yes,
-            Err(Broken) => Handled::Close,
+        let (watcher, left) = (watcher.id, watcher.slot.acknowledged());
+        if self.model.is_outdated(watcher) {
+            // What is not of the current generation was left before it came.
+            let ended = self.model.acknowledge(watcher, left);
+            self.tell(ended.unwrap_or_default());
         }
     }
 
-    /// Reads the acknowledgements of all who would be taken for stragglers. Nobody listens to them
-    /// until somebody asks, so that a client that acknowledges wakes nobody.
+    /// Reads the slots of all who would be taken for stragglers: a client that acknowledges tells
+    /// nobody unless somebody waits.
     fn catch_up(&mut self) {
         for id in self.stragglers_connections() {
-            if let Handled::Close = self.take_acknowledgements(id) {
-                self.close(id);
-            }
+            self.read_slot(id);
         }
     }
 
-    /// Listens to those who are waited for.
-    fn listen_to_stragglers(&mut self) {
+    /// If somebody waits, has the stragglers tell when they acknowledge.
+    fn await_stragglers(&mut self) {
         if self.model.waiters() == 0 {
             return;
         }
         for id in self.stragglers_connections() {
-            let watcher = self
-                .connections
-                .get_mut(&id)
-                .and_then(|it| it.watcher.as_mut());
-            if let Some(watcher) = watcher.filter(|it| !it.awaited) {
-                let data = epoll::EventData::new_u64(id | OF_SIGNAL);
-                // What is in the signal already is reported too. It fails if the kernel has no
-                // memory; then the acknowledgement is read when somebody asks the next time.
-                let added = epoll::add(&self.epoll, &watcher.signal, data, epoll::EventFlags::IN);
-                watcher.awaited = added.is_ok();
+            if let Some(watcher) = self.watcher(id) {
+                watcher.slot.set_awaited(true);
             }
+            // Left before the client could see that.
+            self.read_slot(id);
         }
     }
 

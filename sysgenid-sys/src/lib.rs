@@ -12,6 +12,7 @@
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
 //! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
+//! - [`slot`]: memory in which a client acknowledges to the userspace driver (feature `std`).
 //! - [`wire`]: the messages between a client and the userspace driver.
 //!
 //! # What it does not do
@@ -23,7 +24,7 @@
 //! # Platforms and features
 //!
 //! Linux only: on other systems the crate is empty. Without the default feature `std` it is
-//! `no_std` and has no [`page`] module. Minimum Rust: 1.85.
+//! `no_std` and has no [`page`] and no [`slot`] module. Minimum Rust: 1.85.
 #![cfg(target_os = "linux")]
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -31,6 +32,8 @@ pub mod abi;
 pub mod device;
 #[cfg(feature = "std")]
 pub mod page;
+#[cfg(feature = "std")]
+pub mod slot;
 pub mod wire;
 
 /// The kernel's error number, as every function of this crate returns it.

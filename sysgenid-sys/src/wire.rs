@@ -6,36 +6,36 @@
 //! and [`CONTROL_SOCKET`], for its owner, which takes [`Op::Trigger`] and [`Op::Stragglers`] too.
 //! A packet of another length, version or operation closes the connection.
 //!
-//! A connection becomes a watcher with [`Op::Open`]. The reply carries two descriptors
-//! (`SCM_RIGHTS`): the *signal*, readable while the watcher is outdated, and the counter page, open
-//! for reading.
+//! A connection becomes a watcher with [`Op::Open`]. The reply carries three descriptors
+//! (`SCM_RIGHTS`): the *signal*, readable while the watcher is outdated; the counter page, open for
+//! reading; and the *slot*, in which the client acknowledges.
 //!
 //! # The signal
 //!
-//! The signal is the client's end of a stream socket pair. The broker puts a *token* into it at
-//! each change: the new generation. The client leaves its acknowledgements there: the generation
-//! it has handled. Both are a little-endian `u32`. The signal hangs up when the broker ends.
-//!
-//! An acknowledgement is not answered, and the broker reads it when somebody asks for or waits for
-//! those who are outdated, so to acknowledge wakes nobody who need not be woken:
-//!
-//! 1. The client compares the page with the generation it handled. Another one is stale, and
-//!    nothing happens.
-//! 2. It takes all tokens from the signal.
-//! 3. It compares again. If the generation is still the current one, it leaves the
-//!    acknowledgement in the signal, unless there was no token and it has left this one before.
-//! 4. If not, or if the signal is full, it asks for [`Op::Acknowledge`], which the broker reads at
-//!    once. To a stale one it answers with another token, because what was taken may have been the
-//!    token of the change that came between the two looks.
-//!
-//! The broker stores the page before it puts the tokens. So a token that is taken is of a change
-//! that the second look sees, and no order of these steps loses a wake-up.
-//!
-//! A token whose generation the client has acknowledged already comes late, from a change that the
-//! client saw in the page first. It means nothing, and acknowledging again removes it.
+//! The signal is the reading end of a pipe, into which the broker writes a byte at each change. It
+//! hangs up when the broker ends.
 //!
 //! It is not an eventfd, because the two sides of an eventfd share its flags and its counter: a
 //! client that fills it and makes it blocking would stop the broker, and with it everybody.
+//!
+//! # Acknowledging without waiting
+//!
+//! 1. The client compares the page with the generation it handled. Another one is stale, and
+//!    nothing happens.
+//! 2. It empties the signal.
+//! 3. It compares again. If the generation is no longer the current one, it asks for
+//!    [`Op::Acknowledge`], and the broker answers this stale one with another signal, because what
+//!    was emptied may have been the signal of the change that came between the two looks.
+//! 4. Else it leaves the generation in the [slot](crate::slot), which the broker reads when
+//!    somebody asks who is outdated. If somebody waits, the slot says so, and the client asks for
+//!    [`Op::Acknowledge`] as well, which the broker reads at once.
+//!
+//! The broker stores the page before it signals. So a signal that is emptied is of a change that
+//! the second look sees, and no order of these steps loses a wake-up.
+//!
+//! A change that the client saw in the page, and acknowledged, before its signal came leaves the
+//! signal readable although the slot holds the current generation. That means nothing, and
+//! acknowledging again empties it.
 
 /// File of the counter page in the broker's folder.
 pub const PAGE_FILE: &str = "page";
@@ -52,10 +52,10 @@ pub const VERSION: u16 = 1;
 #[repr(u16)]
 pub enum Op {
     /// Become a watcher. Argument 0: the `OPEN_` flags; 1: with [`OPEN_RESUME`], the acknowledged
-    /// generation. The reply carries the signal and the page, in this order.
+    /// generation. The reply carries the signal, the page and the slot, in this order.
     Open = 1,
-    /// Acknowledge now, when the signal is full or the generation stale. Argument 0: the
-    /// generation. **No reply**, but a token if it is stale.
+    /// Acknowledge now, because somebody waits or because the generation is stale. Argument 0: the
+    /// generation. **No reply**, but a signal if it is stale.
     Acknowledge = 2,
     /// Set tracking. Argument 0: 0 or 1.
     SetTracking = 3,

@@ -87,15 +87,15 @@ impl Connection {
         )
     }
 
-    /// Becomes a watcher: the answer, the signal and the page.
+    /// Becomes a watcher: the answer, and the signal, the page and the slot.
     pub(crate) fn open(
         &self,
         flags: u32,
         acknowledged: u32,
         deadline: Deadline,
-    ) -> Result<(Reply, OwnedFd, OwnedFd)> {
+    ) -> Result<(Reply, [OwnedFd; 3])> {
         let mut packet = [0; Reply::LEN];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let decode = |packet: &[u8]| Reply::decode(packet).map(|reply| (reply.sequence, reply));
         let arguments = [flags, acknowledged];
@@ -123,8 +123,8 @@ impl Connection {
             _ => None,
         });
         let mut descriptors = descriptors.by_ref().flatten();
-        match (descriptors.next(), descriptors.next()) {
-            (Some(signal), Some(page)) => Ok((reply, signal, page)),
+        match (descriptors.next(), descriptors.next(), descriptors.next()) {
+            (Some(signal), Some(page), Some(slot)) => Ok((reply, [signal, page, slot])),
             // Fewer arrive if this process has no descriptor left for them.
             _ => Err(Error::call(
                 "receiving the watcher's descriptors",

@@ -5,15 +5,17 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, read};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
 use sysgenid_sys::page::CounterPage;
+use sysgenid_sys::slot::Slot;
 use sysgenid_sys::wire::{
     CONTROL_SOCKET, OPEN_RESUME, OPEN_TRACKED, Op, Reply, Request, Status, StragglerPage,
     WATCH_SOCKET,
@@ -91,7 +93,7 @@ impl Client {
             "the broker does not answer"
         );
         let mut packet = [0; StragglerPage::LEN];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
             &self.socket,
@@ -174,11 +176,12 @@ impl Client {
             );
             return Err(reply);
         }
-        let [signal, page] = descriptors.try_into().expect("two descriptors");
+        let [signal, page, slot] = descriptors.try_into().expect("three descriptors");
         Ok(Watcher {
             client: self,
             signal,
             map: CounterPage::map(&page).expect("map the page"),
+            slot: Slot::map(&slot).expect("map the slot"),
             page,
             opened: reply,
         })
@@ -191,6 +194,7 @@ pub(crate) struct Watcher {
     pub(crate) signal: OwnedFd,
     pub(crate) page: OwnedFd,
     pub(crate) map: CounterPage,
+    pub(crate) slot: Slot,
     pub(crate) opened: Reply,
 }
 
@@ -226,7 +230,7 @@ impl Watcher {
         );
     }
 
-    /// As the protocol says: compare, take the tokens, compare, send.
+    /// As the protocol says: compare, empty the signal, compare, leave it, tell.
     pub(crate) fn acknowledge(&mut self, generation: u32) -> Result<(), Stale> {
         if self.map.load() != generation {
             return Err(Stale);
@@ -236,12 +240,9 @@ impl Watcher {
             self.client.send(Op::Acknowledge, [generation, 0]);
             return Err(Stale);
         }
-        match write(&self.signal, &generation.to_le_bytes()) {
-            Ok(_) => {}
-            Err(Errno::AGAIN) => {
-                self.client.send(Op::Acknowledge, [generation, 0]);
-            }
-            Err(error) => panic!("acknowledge: {error}"),
+        fence(Ordering::Acquire);
+        if self.slot.acknowledge(generation) {
+            self.client.send(Op::Acknowledge, [generation, 0]);
         }
         Ok(())
     }

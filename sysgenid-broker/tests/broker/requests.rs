@@ -47,19 +47,6 @@ fn a_stale_acknowledgement_that_reaches_the_broker_makes_the_watcher_readable() 
 }
 
 #[test]
-fn a_token_says_which_change_it_is_of() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut control = Client::control(broker.dir());
-    let watcher = Watcher::tracked(broker.dir());
-    control.trigger(0);
-    control.trigger(7);
-    let mut tokens = [0; 9];
-    assert_eq!(rustix::io::read(&watcher.signal, &mut tokens), Ok(8));
-    assert_eq!(tokens, [1, 0, 0, 0, 7, 0, 0, 0, 0]);
-}
-
-#[test]
 fn the_descriptors_are_what_the_protocol_says() {
     let folder = tempfile::tempdir().unwrap();
     let broker = spawn(folder.path()).unwrap();

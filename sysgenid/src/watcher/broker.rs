@@ -2,13 +2,14 @@
 //! A watcher on the userspace driver.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
-use rustix::event::{PollFd, PollFlags, epoll, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::OwnedFd;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::io::read;
 use sysgenid_sys::Errno;
 use sysgenid_sys::page::CounterPage;
+use sysgenid_sys::slot::Slot;
 use sysgenid_sys::wire::{self, Op, Reply, Status};
 
 use super::{ANSWER_TIME, Tracking};
@@ -23,10 +24,10 @@ pub(crate) struct BrokerWatcher {
     /// copy of it.
     signal: OwnedFd,
     page: CounterPage,
-    /// What this process acknowledged last: a broker that starts anew is told, and a token of it
-    /// means nothing. Nothing else depends on it, so it is relaxed.
+    slot: Slot,
+    /// What a broker that starts anew is told. Nothing else depends on either of them, so they
+    /// are relaxed.
     acknowledged: AtomicU32,
-    /// What a broker that starts anew is told. Relaxed as well.
     tracked: AtomicBool,
 }
 
@@ -45,12 +46,13 @@ impl BrokerWatcher {
             } else {
                 0
             };
-        let (reply, signal, page) =
+        let (reply, [signal, page, slot]) =
             connection.open(flags, resume.unwrap_or(0), ANSWER_TIME.into())?;
         Ok(Self {
             connection,
             signal,
             page: map_counter(&page)?,
+            slot: Slot::map(&slot).map_err(|error| Error::io("mapping the slot", &error))?,
             acknowledged: AtomicU32::new(resume.unwrap_or(reply.generation)),
             tracked: AtomicBool::new(tracked),
         })
@@ -85,31 +87,25 @@ impl BrokerWatcher {
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
-        loop {
-            let mut token = [0_u8; 4];
-            // Left where it is: it is the state that a poll shows.
-            match recv(
-                &self.signal,
-                &mut token,
-                RecvFlags::PEEK | RecvFlags::DONTWAIT,
-            ) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(gone()),
-                Ok(_) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(Error::call("recv", errno)),
+        while self.is_signalled(Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }))? {
+            let current = self.generation();
+            // Its partner is the release store of the page, which the broker does after it has
+            // emptied the slot.
+            fence(Ordering::Acquire);
+            if self.slot.acknowledged() != current.get() {
+                return Ok(Some(current));
             }
-            let changed_to = u32::from_le_bytes(token);
-            if changed_to != self.acknowledged.load(Ordering::Relaxed) {
-                return Ok(Some(self.generation()));
-            }
-            // A late token: the change was seen in the page, and acknowledged, before it came.
-            match self.acknowledge(Generation::new(changed_to)) {
+            // The signal comes late: the change was seen in the page, and acknowledged, before.
+            match self.acknowledge(current) {
                 Ok(()) => {}
                 Err(error) if error.is_stale() => return Ok(Some(self.generation())),
                 Err(error) => return Err(error),
             }
         }
+        Ok(None)
     }
 
     pub(super) fn wait(&self, deadline: Deadline) -> Result<Generation> {
@@ -122,54 +118,53 @@ impl BrokerWatcher {
                     "the generation did not change before the deadline",
                 )));
             }
-            let mut fds = [PollFd::new(&self.signal, PollFlags::IN)];
-            match poll(&mut fds, deadline.timespec().as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::call("poll", errno)),
-            }
+            self.is_signalled(deadline.timespec().as_ref())?;
+        }
+    }
+
+    /// Waits for the signal. `false` if the time is over, or a signal of the other kind came.
+    fn is_signalled(&self, timeout: Option<&Timespec>) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.signal, PollFlags::IN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) | Err(Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(Error::call("poll", errno)),
+        }
+        let [signal] = fds;
+        // A change that was signalled is worth handling also if the broker ended after it.
+        if signal.revents().contains(PollFlags::IN) {
+            Ok(true)
+        } else {
+            Err(gone())
         }
     }
 
     /// In the steps that `sysgenid_sys::wire` gives, with the reasons.
     pub(super) fn acknowledge(&self, generation: Generation) -> Result<()> {
         self.check_current(generation)?;
-        let outdated = self.take_tokens()?;
-        if let Err(stale) = self.check_current(generation) {
+        self.empty_signal()?;
+        let current = self.check_current(generation);
+        // Its partner is the release store of the page: what the broker did to the slot before it
+        // comes before what is done here.
+        fence(Ordering::Acquire);
+        if current.is_err() || self.slot.acknowledge(generation.get()) {
             self.connection
                 .tell(Op::Acknowledge, [generation.get(), 0])?;
-            return Err(stale);
         }
-        if !outdated && self.acknowledged.load(Ordering::Relaxed) == generation.get() {
-            // Said before. Once for each change always fits.
-            return Ok(());
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match send(&self.signal, &generation.get().to_le_bytes(), flags) {
-            Ok(_) => {}
-            // Full of acknowledgements that nobody has asked for.
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.connection
-                    .tell(Op::Acknowledge, [generation.get(), 0])?;
-            }
-            Err(Errno::PIPE | Errno::CONNRESET) => return Err(gone()),
-            Err(errno) => return Err(Error::call("send", errno)),
-        }
+        current?;
         self.acknowledged.store(generation.get(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// Returns whether there were any.
-    fn take_tokens(&self) -> Result<bool> {
-        let mut any = false;
+    fn empty_signal(&self) -> Result<()> {
         loop {
-            let mut tokens = [0_u8; 256];
-            match recv(&self.signal, &mut tokens, RecvFlags::DONTWAIT) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(gone()),
-                Ok((length, _)) if length < tokens.len() => return Ok(true),
-                Ok(_) => any = true,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(any),
-                Err(errno) => return Err(Error::call("recv", errno)),
+            let mut signals = [0_u8; 64];
+            match read(&self.signal, &mut signals) {
+                Ok(0) => return Err(gone()),
+                Ok(length) if length < signals.len() => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(Error::call("read", errno)),
             }
         }
     }

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where a client of the userspace driver leaves its acknowledgements.
+//!
+//! A slot is memory that one watcher's client shares with the broker, so that to acknowledge is a
+//! store, and wakes nobody. It holds two words: the generation that the client has acknowledged,
+//! and whether somebody waits for that, in which case the client tells the broker as well.
+//!
+//! Each side stores its own word, then loads the other's, with a sequentially consistent fence in
+//! between. So of a client that acknowledges and a broker that begins to wait at the same moment,
+//! at least one sees the other: the client tells, or the broker finds the acknowledgement.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create,
+};
+
+/// Bytes of a slot: two words.
+const LEN: usize = 8;
+const ACKNOWLEDGED: usize = 0;
+const AWAITED: usize = 1;
+
+/// The length can change no more, or the other side could make a load raise `SIGBUS`.
+const SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+/// One side's mapping of a slot.
+pub struct Slot {
+    map: MmapRaw,
+}
+
+impl Slot {
+    /// Makes a slot, and the file that the other side maps. The broker's part.
+    ///
+    /// # Errors
+    ///
+    /// Of `memfd_create`, `ftruncate`, `fcntl` or `mmap`: out of descriptors (`EMFILE`) or memory.
+    pub fn create() -> io::Result<(Self, OwnedFd)> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("sysgenid-slot", flags)?;
+        ftruncate(&file, LEN as u64)?;
+        fcntl_add_seals(&file, SEALS)?;
+        Ok((Self::map(&file)?, file))
+    }
+
+    /// Maps a slot, whose file may be closed afterwards. The client's part.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] if it is not sealed at the right length, so that it could be
+    /// made shorter and raise `SIGBUS`; else the error of `fstat`, `fcntl` or `mmap`.
+    pub fn map(file: impl AsFd) -> io::Result<Self> {
+        let file = file.as_fd();
+        let length = rustix::fs::fstat(file)?.st_size;
+        if length != LEN as i64 || !fcntl_get_seals(file)?.contains(SEALS) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a slot: another length, or not sealed",
+            ));
+        }
+        let map = MmapOptions::new().len(LEN).map_raw(file.as_raw_fd())?;
+        Ok(Self { map })
+    }
+
+    /// Leaves an acknowledgement. Returns whether somebody waits for it, so that the broker must
+    /// be told as well. The client's part.
+    ///
+    /// The look at the page that found this generation must have had an acquire fence after it.
+    #[must_use = "if somebody waits, the broker must be told"]
+    pub fn acknowledge(&self, generation: u32) -> bool {
+        self.word(ACKNOWLEDGED).store(generation, Ordering::Relaxed);
+        // Its partner is the fence in `set_awaited`.
+        fence(Ordering::SeqCst);
+        self.word(AWAITED).load(Ordering::Relaxed) != 0
+    }
+
+    /// What the client left last, or [`reset`](Self::reset). The broker's part.
+    #[must_use]
+    pub fn acknowledged(&self) -> u32 {
+        self.word(ACKNOWLEDGED).load(Ordering::Relaxed)
+    }
+
+    /// Says whether somebody waits. Look at [`acknowledged`](Self::acknowledged) *after* it. The
+    /// broker's part.
+    pub fn set_awaited(&self, awaited: bool) {
+        self.word(AWAITED)
+            .store(u32::from(awaited), Ordering::Relaxed);
+        // Its partner is the fence in `acknowledge`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Forgets what was left: the slot is not to hold `generation`, which comes next and may have
+    /// been acknowledged long ago. Before the page shows it. The broker's part.
+    pub fn reset(&self, generation: u32) {
+        // The store of the page is a release, so a client that finds the generation there stores
+        // after this.
+        self.word(ACKNOWLEDGED)
+            .store(!generation, Ordering::Relaxed);
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        let word = self.map.as_mut_ptr().cast::<u32>().wrapping_add(index);
+        // SAFETY: The mapping lives as long as `self`, starts on a page boundary and holds two
+        // words, of which `index` is one: both constants are below 2. Its length is sealed. It is
+        // only ever accessed atomically, by both sides.
+        unsafe { AtomicU32::from_ptr(word) }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("acknowledged", &self.acknowledged())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_see_one_slot() {
+        let (broker, file) = Slot::create().unwrap();
+        let client = Slot::map(&file).unwrap();
+        assert!(!client.acknowledge(7));
+        assert_eq!(broker.acknowledged(), 7);
+        broker.set_awaited(true);
+        assert!(client.acknowledge(8));
+        broker.reset(8);
+        assert_ne!(broker.acknowledged(), 8);
+    }
+
+    #[test]
+    fn the_length_cannot_change() {
+        let (_slot, file) = Slot::create().unwrap();
+        for length in [0, 4, 8192] {
+            assert_eq!(
+                ftruncate(&file, length),
+                Err(rustix::io::Errno::PERM),
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_slot_is_refused() {
+        let file = memfd_create("unsealed", MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&file, LEN as u64).unwrap();
+        assert_eq!(
+            Slot::map(&file).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+    }
+
+    /// The reason for the fences: one of the two always sees the other.
+    #[test]
+    fn a_wait_and_an_acknowledgement_at_once_do_not_miss_each_other() {
+        let (broker, file) = Slot::create().unwrap();
+        let client = Slot::map(&file).unwrap();
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| {
+                let round = |generation| {
+                    start.wait();
+                    let told = client.acknowledge(generation);
+                    start.wait();
+                    told
+                };
+                (1..=20_000).map(round).collect::<Vec<bool>>()
+            });
+            let found: Vec<bool> = (1..=20_000)
+                .map(|generation| {
+                    broker.set_awaited(false);
+                    broker.reset(generation);
+                    start.wait();
+                    broker.set_awaited(true);
+                    let found = broker.acknowledged() == generation;
+                    start.wait();
+                    found
+                })
+                .collect();
+            let told = told.join().unwrap();
+            let missed = told
+                .iter()
+                .zip(&found)
+                .filter(|&(told, found)| !told && !found)
+                .count();
+            assert_eq!(missed, 0);
+        });
+    }
+}
