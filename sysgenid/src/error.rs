@@ -217,11 +217,10 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
+    /// The same message: it is what a `main` that returns this error shows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("path", &self.0.path)
-            .field("errno", &self.0.errno)
+        f.debug_tuple("Error")
+            .field(&format_args!("{self}"))
             .finish()
     }
 }

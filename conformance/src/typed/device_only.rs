@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What only the kernel driver has: capabilities. And what it lacks.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::CapabilitySet;
+use sysgenid::Watcher;
 
 use super::Subject;
 use crate::capability::keep;
@@ -10,6 +14,8 @@ use crate::cases;
 cases! { Subject;
     trigger_without_capability_is_a_permission_error,
     stragglers_are_unsupported,
+    watcher_made_of_an_outdated_descriptor_is_woken_again,
+    descriptor_that_blocks_makes_no_watcher,
 }
 
 /// And it changes nothing.
@@ -26,4 +32,41 @@ fn trigger_without_capability_is_a_permission_error(subject: &Subject) {
 fn stragglers_are_unsupported(subject: &Subject) {
     let error = subject.orchestrator().stragglers().unwrap_err();
     assert!(error.is_unsupported(), "{error}");
+}
+
+/// On the shipped drivers epoll never hears again of a descriptor that was outdated when it was
+/// added. A watcher adds it anew once it has acknowledged.
+fn watcher_made_of_an_outdated_descriptor_is_woken_again(subject: &Subject) {
+    let file = open_node(subject, OFlags::RDWR | OFlags::NONBLOCK);
+    subject.change();
+    let watcher = Watcher::from_fd(file).unwrap();
+    for _ in 0..3 {
+        assert!(is_readable(&watcher, 20), "it is outdated");
+        let changed = watcher.try_changed().unwrap().expect("it is outdated");
+        watcher.acknowledge(changed).unwrap();
+        assert!(!is_readable(&watcher, 0), "it has acknowledged");
+        subject.change();
+    }
+}
+
+/// A watcher never sleeps in `read`, and does not change the flags of a descriptor that others may
+/// share.
+fn descriptor_that_blocks_makes_no_watcher(subject: &Subject) {
+    for flags in [OFlags::RDWR, OFlags::RDONLY | OFlags::NONBLOCK] {
+        let error = Watcher::from_fd(open_node(subject, flags)).unwrap_err();
+        assert!(error.is_unsupported(), "{error}");
+    }
+}
+
+fn open_node(subject: &Subject, flags: OFlags) -> OwnedFd {
+    open(subject.path(), flags | OFlags::CLOEXEC, Mode::empty()).expect("the node can be opened")
+}
+
+fn is_readable(watcher: &Watcher, seconds: i64) -> bool {
+    let timeout = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(watcher, PollFlags::IN)];
+    poll(&mut fds, Some(&timeout)).expect("poll") > 0
 }

@@ -50,7 +50,8 @@ pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// [`AsFd`] gives a descriptor that is readable while the watcher is outdated, or when its broker
 /// is lost; use it with `poll`, `epoll` (level- or edge-triggered), mio or tokio. It is for
 /// waiting only: nothing can be read from it. Register it at any time: a watcher that is outdated
-/// already is reported, also on the shipped kernel drivers, whose own descriptor is not.
+/// already is reported, also on the shipped kernel drivers, whose own descriptor is not. It is an
+/// epoll instance itself, and Linux takes those in another one, but not with `EPOLLEXCLUSIVE`.
 ///
 /// # What is not guaranteed
 ///
@@ -139,7 +140,7 @@ impl WatcherOptions {
                 SourceKind::PageFile => {
                     return Err(Error::new(Kind::Unsupported(
                         "a page file tells of no events and takes no acknowledgements; probe it, \
-                         or watch a device or a broker's folder",
+                         or name a device or a broker's folder, for example in SYSGENID_SOURCE",
                     )));
                 }
             };
