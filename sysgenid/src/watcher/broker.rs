@@ -108,21 +108,12 @@ impl BrokerWatcher {
         Ok(None)
     }
 
-    pub(super) fn wait(&self, deadline: Deadline) -> Result<Generation> {
-        loop {
-            if let Some(generation) = self.try_changed()? {
-                return Ok(generation);
-            }
-            if deadline.has_passed() {
-                return Err(Error::new(Kind::TimedOut(
-                    "the generation did not change before the deadline",
-                )));
-            }
-            self.is_signalled(deadline.timespec().as_ref())?;
-        }
+    /// Until there may be a change, or the deadline.
+    pub(super) fn sleep(&self, deadline: Deadline) -> Result<()> {
+        self.is_signalled(deadline.timespec().as_ref()).map(drop)
     }
 
-    /// Waits for the signal. `false` if the time is over, or a signal of the other kind came.
+    /// Waits for the broker to signal. `false` if the time is over, or a Unix signal interrupted.
     fn is_signalled(&self, timeout: Option<&Timespec>) -> Result<bool> {
         let mut fds = [PollFd::new(&self.signal, PollFlags::IN)];
         match poll(&mut fds, timeout) {

@@ -80,20 +80,11 @@ impl DeviceWatcher {
         }
     }
 
-    pub(super) fn wait(&self, deadline: Deadline) -> Result<Generation> {
-        loop {
-            if let Some(generation) = self.try_changed()? {
-                return Ok(generation);
-            }
-            if deadline.has_passed() {
-                return Err(Error::new(Kind::TimedOut(
-                    "the generation did not change before the deadline",
-                )));
-            }
-            match device::wait_outdated(&self.file, deadline.timespec().as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::call("poll", errno)),
-            }
+    /// Until there may be a change, or the deadline.
+    pub(super) fn sleep(&self, deadline: Deadline) -> Result<()> {
+        match device::wait_outdated(&self.file, deadline.timespec().as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(Error::call("poll", errno)),
         }
     }
 

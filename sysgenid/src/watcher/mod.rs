@@ -265,11 +265,21 @@ impl Watcher {
     /// ```
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<Generation> {
         let deadline = deadline.into();
-        let waited = match &self.backend {
-            Backend::Device(device) => device.wait(deadline),
-            Backend::Broker(broker) => broker.wait(deadline),
-        };
-        waited.map_err(|error| self.locate(error))
+        loop {
+            if let Some(generation) = self.try_changed()? {
+                return Ok(generation);
+            }
+            if deadline.has_passed() {
+                return Err(self.locate(Error::new(Kind::TimedOut(
+                    "the generation did not change before the deadline",
+                ))));
+            }
+            let slept = match &self.backend {
+                Backend::Device(device) => device.sleep(deadline),
+                Backend::Broker(broker) => broker.sleep(deadline),
+            };
+            slept.map_err(|error| self.locate(error))?;
+        }
     }
 
     /// Acknowledges that `generation` has been handled. Never waits; doing it twice is fine.
