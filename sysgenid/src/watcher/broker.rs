@@ -130,9 +130,15 @@ impl BrokerWatcher {
         }
     }
 
-    /// In the steps that `sysgenid_sys::wire` gives, with the reasons.
     pub(super) fn acknowledge(&self, generation: Generation) -> Result<()> {
+        self.acknowledge_in_steps(generation, || {})
+    }
+
+    /// In the steps that `sysgenid_sys::wire` gives, with the reasons. `meanwhile` is what happens
+    /// between the first look and the emptying; only a test has something to happen there.
+    fn acknowledge_in_steps(&self, generation: Generation, meanwhile: impl FnOnce()) -> Result<()> {
         self.check_current(generation)?;
+        meanwhile();
         self.empty_signal()?;
         let current = self.check_current(generation);
         // Its partner is the release store of the page: what the broker did to the slot before it
@@ -209,5 +215,70 @@ pub(crate) fn accepted(reply: &Reply) -> Result<()> {
         Status::Outdated | Status::Invalid | Status::Full => Err(Error::new(Kind::Broken(
             "the broker refused a valid request; use a broker and a client of the same release",
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Backend;
+    use super::*;
+    use crate::{Orchestrator, Watcher};
+
+    /// The window is less than a microsecond wide, so no race is sure to hit it.
+    #[test]
+    fn a_change_between_the_looks_is_stale_and_signalled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let _broker = sysgenid_broker::spawn(folder.path()).unwrap();
+        let watcher = Watcher::open_at(folder.path()).unwrap();
+        let mut orchestrator = Orchestrator::open_at(folder.path()).unwrap();
+        let Backend::Broker(backend) = &watcher.backend else {
+            panic!("a broker's watcher")
+        };
+
+        let first = orchestrator.trigger().unwrap();
+        let mut second = None;
+        let meanwhile = || second = orchestrator.trigger().ok();
+        let error = backend.acknowledge_in_steps(first, meanwhile).unwrap_err();
+        assert!(error.is_stale(), "{error}");
+        assert_eq!(error.current(), second);
+        // The signal of the second change was emptied with that of the first.
+        assert_eq!(watcher.wait(Duration::from_secs(20)).ok(), second);
+    }
+
+    /// As a client that looks at the page more often than it waits.
+    #[test]
+    fn a_signal_that_comes_after_the_acknowledgement_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let _broker = sysgenid_broker::spawn(folder.path()).unwrap();
+        let watcher = Watcher::open_at(folder.path()).unwrap();
+        let mut orchestrator = Orchestrator::open_at(folder.path()).unwrap();
+        let Backend::Broker(backend) = &watcher.backend else {
+            panic!("a broker's watcher")
+        };
+
+        let generation = orchestrator.trigger().unwrap();
+        watcher.acknowledge(generation).unwrap();
+        // A stale request has the broker signal, as it does when it is late.
+        let stale = [generation.get().wrapping_add(1), 0];
+        backend.connection.tell(Op::Acknowledge, stale).unwrap();
+        assert!(
+            backend
+                .is_signalled(Some(&Timespec {
+                    tv_sec: 20,
+                    tv_nsec: 0
+                }))
+                .unwrap()
+        );
+        assert_eq!(watcher.try_changed().unwrap(), None);
+        assert!(
+            !backend
+                .is_signalled(Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0
+                }))
+                .unwrap()
+        );
     }
 }
