@@ -260,21 +260,14 @@ impl State {
     fn trigger(&mut self, id: ConnectionId, request: Request) -> Handled {
         let [min, _] = request.arguments;
         let ended = self.model.trigger(min);
-        // The page first: a client that is woken finds the new generation there.
         let generation = self.model.generation();
-        for watcher in self
-            .connections
-            .values()
-            .filter_map(|it| it.watcher.as_ref())
-        {
+        // In this order: a client that finds the generation in the page finds its slot emptied,
+        // and one that is signalled finds the generation in the page.
+        for watcher in self.watchers() {
             watcher.slot.reset(generation);
         }
         self.page.store(generation);
-        for watcher in self
-            .connections
-            .values()
-            .filter_map(|it| it.watcher.as_ref())
-        {
+        for watcher in self.watchers() {
             watcher.signal.raise();
         }
         let handled = self.reply(id, request, Status::Ok);
@@ -313,6 +306,12 @@ impl State {
             count: 0,
             entries: [Straggler::default(); StragglerPage::CAPACITY],
         }
+    }
+
+    fn watchers(&self) -> impl Iterator<Item = &Watcher> {
+        self.connections
+            .values()
+            .filter_map(|it| it.watcher.as_ref())
     }
 
     fn watcher(&self, id: ConnectionId) -> Option<&Watcher> {
