@@ -18,7 +18,10 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{
     MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create,
 };
+use rustix::io::Errno;
 
+/// What `/proc/PID/maps` shows.
+const NAME: &str = "sysgenid-slot";
 /// Bytes of a slot: two words.
 const LEN: usize = 8;
 const ACKNOWLEDGED: usize = 0;
@@ -42,7 +45,12 @@ impl Slot {
     /// Of `memfd_create`, `ftruncate`, `fcntl` or `mmap`: out of descriptors (`EMFILE`) or memory.
     pub fn create() -> io::Result<(Self, OwnedFd)> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = memfd_create("sysgenid-slot", flags)?;
+        // Kernels since 6.3 can be told to refuse a file that might be executed; those before do
+        // not know the flag.
+        let file = match memfd_create(NAME, flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => memfd_create(NAME, flags)?,
+            made => made?,
+        };
         ftruncate(&file, LEN as u64)?;
         fcntl_add_seals(&file, SEALS)?;
         Ok((Self::map(&file)?, file))
@@ -140,11 +148,7 @@ mod tests {
     fn the_length_cannot_change() {
         let (_slot, file) = Slot::create().unwrap();
         for length in [0, 4, 8192] {
-            assert_eq!(
-                ftruncate(&file, length),
-                Err(rustix::io::Errno::PERM),
-                "{length}"
-            );
+            assert_eq!(ftruncate(&file, length), Err(Errno::PERM), "{length}");
         }
     }
 
