@@ -261,14 +261,21 @@ fn release_len() -> usize {
     numbers("6.1.0-56-amd64").len()
 }
 
-/// Everything a package needs, down to the C library: what apt would install on an empty system.
+/// Everything a package needs, down to the C library: what apt would install on an empty system,
+/// and fetch if it had fetched nothing before.
 fn dependencies(package: &str) -> Result<Vec<String>> {
-    let nothing = tempfile::NamedTempFile::new().context(|| "cannot make a temporary file")?;
-    let status = format!("Dir::State::status={}", nothing.path().display());
+    let empty = tempfile::tempdir().context(|| "cannot make a temporary folder")?;
+    let installed = empty.path().join("status");
+    write(&installed, "")?;
+    command::fresh_dir(&empty.path().join("partial"))?;
+    let status = format!("Dir::State::status={}", installed.display());
+    let archives = format!("Dir::Cache::archives={}", empty.path().display());
     let mut apt = Command::new("apt-get");
     apt.args([
         "-o",
         &status,
+        "-o",
+        &archives,
         "-o",
         "Debug::NoLocking=1",
         "--no-install-recommends",
