@@ -61,6 +61,12 @@ pub(crate) fn check_compiler() -> Result<()> {
         if !Path::new("/usr/lib/x86_64-linux-gnu/libc.a").is_file() {
             missing.push("libc6-dev");
         }
+        // The kernel's own check of comments, which W=1 includes, needs more of Perl than Debian
+        // has at first.
+        let mut perl = Command::new("perl");
+        if command::output(perl.args(["-MPod::Usage", "-e", "1"])).is_err() {
+            missing.push("perl");
+        }
         missing
     };
     let packages = missing();
