@@ -78,10 +78,16 @@ impl Slot {
     /// Leaves an acknowledgement. Returns whether somebody waits for it, so that the broker must
     /// be told as well. The client's part.
     ///
-    /// The look at the page that found this generation must have had an acquire fence after it.
+    /// Look at the page *after* it. Threads and forked processes share a slot, so this may have
+    /// overwritten a newer acknowledgement; then the page shows that newer generation.
     #[must_use = "if somebody waits, the broker must be told"]
     pub fn acknowledge(&self, generation: u32) -> bool {
-        self.word(ACKNOWLEDGED).store(generation, Ordering::Relaxed);
+        // The look that found this generation in the page comes before, and so does what the broker
+        // did to the slot before it stored the page.
+        fence(Ordering::Acquire);
+        // Acquires what it overwrites, and releases for who overwrites it: the loser of a race
+        // sees the page that the winner has seen.
+        self.word(ACKNOWLEDGED).swap(generation, Ordering::AcqRel);
         // Its partner is the fence in `set_awaited`.
         fence(Ordering::SeqCst);
         self.word(AWAITED).load(Ordering::Relaxed) != 0

@@ -23,12 +23,13 @@
 //! 1. The client compares the page with the generation it handled. Another one is stale, and
 //!    nothing happens.
 //! 2. It empties the signal.
-//! 3. It compares again. If the generation is no longer the current one, it asks for
-//!    [`Op::Acknowledge`], and the broker answers this stale one with another signal, because what
-//!    was emptied may have been the signal of the change that came between the two looks.
-//! 4. Else it leaves the generation in the [slot](crate::slot), which the broker reads when
-//!    somebody asks who is outdated. If somebody waits, the slot says so, and the client asks for
-//!    [`Op::Acknowledge`] as well, which the broker reads at once.
+//! 3. It leaves the generation in the [slot](crate::slot), which the broker reads when somebody asks
+//!    who is outdated.
+//! 4. It compares again. If the generation is no longer the current one, or if the slot says that
+//!    somebody waits, it asks for [`Op::Acknowledge`], which the broker reads at once. A stale one
+//!    is answered with another signal, because what was emptied may have been the signal of the
+//!    change that came between the two looks, and what the slot held may have been a newer
+//!    acknowledgement, of another thread.
 //!
 //! The broker stores the page before it signals. So a signal that is emptied is of a change that
 //! the second look sees, and no order of these steps loses a wake-up.

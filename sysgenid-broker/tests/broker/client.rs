@@ -5,7 +5,6 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -230,21 +229,18 @@ impl Watcher {
         );
     }
 
-    /// As the protocol says: compare, empty the signal, compare, leave it, tell.
+    /// As the protocol says: compare, empty the signal, leave it, compare, tell.
     pub(crate) fn acknowledge(&mut self, generation: u32) -> Result<(), Stale> {
         if self.map.load() != generation {
             return Err(Stale);
         }
         while read(&self.signal, &mut [0; 256]) == Ok(256) {}
-        if self.map.load() != generation {
-            self.client.send(Op::Acknowledge, [generation, 0]);
-            return Err(Stale);
-        }
-        fence(Ordering::Acquire);
-        if self.slot.acknowledge(generation) {
+        let awaited = self.slot.acknowledge(generation);
+        let current = self.map.load() == generation;
+        if awaited || !current {
             self.client.send(Op::Acknowledge, [generation, 0]);
         }
-        Ok(())
+        if current { Ok(()) } else { Err(Stale) }
     }
 }
 

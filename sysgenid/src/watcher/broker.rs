@@ -131,20 +131,23 @@ impl BrokerWatcher {
     }
 
     pub(super) fn acknowledge(&self, generation: Generation) -> Result<()> {
-        self.acknowledge_in_steps(generation, || {})
+        self.acknowledge_in_steps(generation, |_| {})
     }
 
-    /// In the steps that `sysgenid_sys::wire` gives, with the reasons. `meanwhile` is what happens
-    /// between the first look and the emptying; only a test has something to happen there.
-    fn acknowledge_in_steps(&self, generation: Generation, meanwhile: impl FnOnce()) -> Result<()> {
+    /// In the steps that `sysgenid_sys::wire` gives, with the reasons. `meanwhile` is called
+    /// where others may come in between; only a test has something to do there.
+    fn acknowledge_in_steps(
+        &self,
+        generation: Generation,
+        mut meanwhile: impl FnMut(Moment),
+    ) -> Result<()> {
         self.check_current(generation)?;
-        meanwhile();
+        meanwhile(Moment::BeforeEmptying);
         self.empty_signal()?;
+        meanwhile(Moment::BeforeLeaving);
+        let awaited = self.slot.acknowledge(generation.get());
         let current = self.check_current(generation);
-        // Its partner is the release store of the page: what the broker did to the slot before it
-        // comes before what is done here.
-        fence(Ordering::Acquire);
-        if current.is_err() || self.slot.acknowledge(generation.get()) {
+        if awaited || current.is_err() {
             self.connection
                 .tell(Op::Acknowledge, [generation.get(), 0])?;
         }
@@ -202,6 +205,13 @@ impl BrokerWatcher {
     }
 }
 
+/// A moment between the steps of an acknowledgement.
+#[derive(PartialEq, Eq)]
+enum Moment {
+    BeforeEmptying,
+    BeforeLeaving,
+}
+
 /// Turns a refusal into an error.
 pub(crate) fn accepted(reply: &Reply) -> Result<()> {
     match reply.status {
@@ -226,38 +236,94 @@ mod tests {
     use super::*;
     use crate::{Orchestrator, Watcher};
 
+    struct Scene {
+        watcher: Watcher,
+        orchestrator: Orchestrator,
+        _broker: sysgenid_broker::Background,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let broker = sysgenid_broker::spawn(folder.path()).unwrap();
+            Self {
+                watcher: Watcher::open_at(folder.path()).unwrap(),
+                orchestrator: Orchestrator::open_at(folder.path()).unwrap(),
+                _broker: broker,
+                _folder: folder,
+            }
+        }
+    }
+
+    fn backend(watcher: &Watcher) -> &BrokerWatcher {
+        match &watcher.backend {
+            Backend::Broker(backend) => backend,
+            Backend::Device(_) => panic!("a broker's watcher"),
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     /// The window is less than a microsecond wide, so no race is sure to hit it.
     #[test]
     fn a_change_between_the_looks_is_stale_and_signalled_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let _broker = sysgenid_broker::spawn(folder.path()).unwrap();
-        let watcher = Watcher::open_at(folder.path()).unwrap();
-        let mut orchestrator = Orchestrator::open_at(folder.path()).unwrap();
-        let Backend::Broker(backend) = &watcher.backend else {
-            panic!("a broker's watcher")
-        };
-
+        let Scene {
+            watcher,
+            orchestrator,
+            ..
+        } = &mut Scene::new();
         let first = orchestrator.trigger().unwrap();
         let mut second = None;
-        let meanwhile = || second = orchestrator.trigger().ok();
-        let error = backend.acknowledge_in_steps(first, meanwhile).unwrap_err();
+        let meanwhile = |moment| {
+            if moment == Moment::BeforeEmptying {
+                second = orchestrator.trigger().ok();
+            }
+        };
+        let error = backend(watcher)
+            .acknowledge_in_steps(first, meanwhile)
+            .unwrap_err();
         assert!(error.is_stale(), "{error}");
         assert_eq!(error.current(), second);
         // The signal of the second change was emptied with that of the first.
-        assert_eq!(watcher.wait(Duration::from_secs(20)).ok(), second);
+        assert_eq!(watcher.wait(PATIENCE).ok(), second);
+    }
+
+    /// Two threads share a watcher, and the slower one overwrites what the faster one left.
+    #[test]
+    fn an_acknowledgement_that_is_overwritten_by_an_older_one_is_asked_for_again() {
+        let Scene {
+            watcher,
+            orchestrator,
+            ..
+        } = &mut Scene::new();
+        let first = orchestrator.trigger().unwrap();
+        let meanwhile = |moment| {
+            if moment == Moment::BeforeLeaving {
+                let second = orchestrator.trigger().unwrap();
+                watcher.acknowledge(second).unwrap();
+            }
+        };
+        let error = backend(watcher)
+            .acknowledge_in_steps(first, meanwhile)
+            .unwrap_err();
+        assert!(error.is_stale(), "{error}");
+        watcher
+            .acknowledge(watcher.wait(PATIENCE).unwrap())
+            .unwrap();
+        let settled = orchestrator.settle(PATIENCE, |_| Ok::<_, std::io::Error>(()));
+        assert_eq!(settled.ok(), error.current());
     }
 
     /// As a client that looks at the page more often than it waits.
     #[test]
     fn a_signal_that_comes_after_the_acknowledgement_is_no_change() {
-        let folder = tempfile::tempdir().unwrap();
-        let _broker = sysgenid_broker::spawn(folder.path()).unwrap();
-        let watcher = Watcher::open_at(folder.path()).unwrap();
-        let mut orchestrator = Orchestrator::open_at(folder.path()).unwrap();
-        let Backend::Broker(backend) = &watcher.backend else {
-            panic!("a broker's watcher")
-        };
-
+        let Scene {
+            watcher,
+            orchestrator,
+            ..
+        } = &mut Scene::new();
+        let backend = backend(watcher);
         let generation = orchestrator.trigger().unwrap();
         watcher.acknowledge(generation).unwrap();
         // A stale request has the broker signal, as it does when it is late.
