@@ -39,7 +39,7 @@ fn a_stale_acknowledgement_that_reaches_the_broker_makes_the_watcher_readable() 
     let mut control = Client::control(broker.dir());
     let mut watcher = Watcher::tracked(broker.dir());
     control.trigger(0);
-    // As if the change had come between the client's second look and its sending.
+    // As if the change had come between the client's two looks.
     rustix::io::read(&watcher.signal, &mut [0; 8]).unwrap();
     watcher.client.send(Op::Acknowledge, [0, 0]);
     watcher.wait_readable();

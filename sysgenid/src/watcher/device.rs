@@ -60,6 +60,8 @@ impl DeviceWatcher {
             page,
             hooked: Mutex::new(false),
         };
+        // What it returns is not kept: whoever gave the descriptor may share it, and acknowledge
+        // while it is added. So the first acknowledgement adds it again in any case.
         watcher.hook(readiness)?;
         Ok(watcher)
     }
@@ -115,7 +117,7 @@ impl DeviceWatcher {
     /// The shipped drivers look at the generation before they take the caller to the wait queue,
     /// and epoll asks to be taken there only when a descriptor is added. One that is outdated at
     /// that moment is reported once and never again. So it is added while it is up to date: when
-    /// it is opened, or, if a change came in between, after the next acknowledgement.
+    /// it is opened, and after acknowledgements until that is certain.
     fn hook(&self, readiness: &OwnedFd) -> Result<bool> {
         match epoll::delete(readiness, &self.file) {
             Ok(()) | Err(Errno::NOENT) => {}
