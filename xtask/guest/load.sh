@@ -1,18 +1,40 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# The module loads, and its node is there for root and for 32-bit processes.
+# The module loads, says what it is, and its node is there for root and for 32-bit processes.
 
 . /tap.sh
 
-echo 1..3
+attributes=/sys/class/misc/sysgenid
+says() { [ "$(cat "$attributes/$1")" = "$2" ]; }
+# On the console, not in the kernel's buffer: that one says it to whoever asks, this one unasked.
+logs() { dmesg | grep -q "sysgenid: $1"; }
 
-insmod /sysgenid.ko
+abi=$(cat /abi)
+backend=$(cat /backend)
+
+echo 1..7
+
+for wrong in 0 4 7 4294967295 -1 six; do
+	! insmod /sysgenid.ko abi=$wrong 2>/dev/null || break
+done && ! [ -e /dev/sysgenid ]
+report insmod_refused_with_a_dialect_that_is_none
+
+insmod /sysgenid.ko abi="$abi"
 report insmod
 
 [ -c /dev/sysgenid ] && [ "$(stat -c %a:%u:%g /dev/sysgenid)" = 600:0:0 ]
 report node_is_for_root_alone
 
-/ioctl32 /dev/sysgenid
+says dialect "v$abi" && says generation 0 && says watchers 0
+report attributes_say_the_dialect_and_a_fresh_counter
+
+says backend "$backend"
+report attributes_say_the_backend
+
+logs "dialect v$abi, backend $backend"
+report log_names_the_dialect_and_the_backend
+
+/ioctl32 /dev/sysgenid "$abi"
 report ioctl_of_a_32_bit_process
 
 [ -z "$failed" ]

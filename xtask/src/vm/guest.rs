@@ -42,10 +42,19 @@ pub(crate) fn helper(vm: &Vm, name: &str) -> Result<PathBuf> {
         .join(name)
         .with_extension("c");
     let mut gcc = Command::new("gcc");
-    gcc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&program)
-        .arg(source);
-    command::run(&mut gcc)?;
+    gcc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror"]);
+    if name.ends_with("32") {
+        // Without a C library. The headers of both kinds of processes are the same.
+        gcc.args([
+            "-m32",
+            "-nostdlib",
+            "-ffreestanding",
+            "-fno-stack-protector",
+        ]);
+        gcc.args(["-no-pie", "-fno-pie"]);
+        gcc.args(["-idirafter", "/usr/include/x86_64-linux-gnu"]);
+    }
+    command::run(gcc.arg("-o").arg(&program).arg(source))?;
     Ok(program)
 }
 

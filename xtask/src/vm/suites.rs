@@ -45,6 +45,8 @@ pub(crate) fn run_on(
     let mut image = image(vm, driver)?;
     image.add_text("suites", &suites.join(" "));
     image.add_text("cases", &cases.to_string());
+    image.add_text("abi", "6");
+    image.add_text("backend", "vmfork");
     image.write(&initrd)?;
 
     let mut machine = Machine::start(

@@ -16,17 +16,30 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/notifier.h>
+#include <linux/moduleparam.h>
 #include <linux/poll.h>
-#include <linux/random.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/sysfs.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <linux/sysgenid.h>
+
+#include "compat.h"
+#include "sysgenid.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+static unsigned int abi = 6;
+module_param(abi, uint, 0444);
+MODULE_PARM_DESC(abi, "dialect of the ioctls: 6 (default), or 5 for clients of before that");
 
 struct watcher {
 	u64 acked;	/* the bump it has acknowledged */
+	u32 generation;	/* what that bump, or the last before open, led to */
 	bool tracked;	/* whether WAIT_WATCHERS waits for it */
 };
 
@@ -48,11 +61,17 @@ static u32 *generation;
  */
 static u64 bumps;
 
-static unsigned int tracked;
+static unsigned int watchers;
+static unsigned int tracked;	/* of the watchers */
 static unsigned int outdated;	/* of those tracked */
 
 static DECLARE_WAIT_QUEUE_HEAD(changed);	/* read and poll */
 static DECLARE_WAIT_QUEUE_HEAD(settled);	/* WAIT_WATCHERS */
+
+static bool is_v5(void)
+{
+	return abi == 5;
+}
 
 static bool is_outdated(const struct watcher *watcher)
 {
@@ -72,6 +91,8 @@ static void update(struct watcher *watcher, u64 acked, bool track)
 
 	watcher->acked = acked;
 	watcher->tracked = track;
+	if (!is_outdated(watcher))
+		watcher->generation = *generation;
 
 	tracked += watcher->tracked;
 	outdated += watcher->tracked && is_outdated(watcher);
@@ -79,8 +100,26 @@ static void update(struct watcher *watcher, u64 acked, bool track)
 		wake_up_interruptible_all(&settled);
 }
 
-/* May be called in any context. */
-static void bump(u32 min)
+/*
+ * The change uevent of v5. It cannot be sent from where a bump may come, so
+ * changes that follow one another quickly are announced as one, the latest.
+ */
+static struct kobject *node;
+
+static void announce(struct work_struct *work)
+{
+	char text[sizeof("SYSGENID=4294967295")];
+	char *env[] = { text, NULL };
+
+	snprintf(text, sizeof(text), "SYSGENID=%u", READ_ONCE(*generation));
+	/* Pairs with the release in sysgenid_init(): the node is complete. */
+	if (smp_load_acquire(&node))
+		kobject_uevent_env(node, KOBJ_CHANGE, env);
+}
+
+static DECLARE_WORK(announcement, announce);
+
+void sysgenid_bump(u32 min, enum sysgenid_cause cause)
 {
 	unsigned long flags;
 	u32 next;
@@ -100,6 +139,7 @@ static void bump(u32 min)
 	smp_store_release(generation, next);
 	bumps++;
 	outdated = tracked;
+	trace_sysgenid_bump(next, cause, tracked);
 	spin_unlock_irqrestore(&lock, flags);
 
 	/*
@@ -109,6 +149,8 @@ static void bump(u32 min)
 	 */
 	wake_up_interruptible_all(&changed);
 	wake_up_interruptible_all(&settled);
+	if (is_v5())
+		schedule_work(&announcement);
 }
 
 static int sysgenid_open(struct inode *inode, struct file *file)
@@ -119,7 +161,9 @@ static int sysgenid_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 
 	spin_lock_irq(&lock);
-	watcher->acked = bumps;
+	watchers++;
+	/* v5 knows no other watchers than tracked ones. */
+	update(watcher, bumps, is_v5());
 	spin_unlock_irq(&lock);
 
 	file->private_data = watcher;
@@ -132,6 +176,7 @@ static int sysgenid_release(struct inode *inode, struct file *file)
 
 	spin_lock_irq(&lock);
 	update(watcher, watcher->acked, false);
+	watchers--;
 	spin_unlock_irq(&lock);
 
 	kfree(watcher);
@@ -182,17 +227,19 @@ static ssize_t sysgenid_write(struct file *file, const char __user *buf,
 	ssize_t ret = sizeof(u32);
 	u32 value;
 
-	/* Not EINVAL: clients tell this dialect from the older ones by it. */
+	/* Clients tell the dialects by it. */
 	if (count != sizeof(value))
-		return -ENOBUFS;
+		return is_v5() ? -EINVAL : -ENOBUFS;
 	if (copy_from_user(&value, buf, sizeof(value)))
 		return -EFAULT;
 
 	spin_lock_irq(&lock);
-	if (value == *generation)
+	if (value == *generation) {
 		update(watcher, bumps, watcher->tracked);
-	else
+		trace_sysgenid_ack(value, watcher->tracked);
+	} else {
 		ret = -EINVAL;
+	}
 	spin_unlock_irq(&lock);
 	return ret;
 }
@@ -247,32 +294,59 @@ static long wait_watchers(const struct watcher *self, unsigned long ms)
 	return stopped ?: ret;
 }
 
-static long sysgenid_ioctl(struct file *file, unsigned int cmd,
-			   unsigned long arg)
+static long set_tracking(struct watcher *watcher, bool track)
 {
-	struct watcher *watcher = file->private_data;
+	spin_lock_irq(&lock);
+	update(watcher, watcher->acked, track);
+	spin_unlock_irq(&lock);
+	return 0;
+}
 
+static long trigger(u32 min)
+{
+	/*
+	 * Of the initial namespace: anyone can be root in a user namespace of
+	 * their own, and a bump is seen by all.
+	 */
+	if (!checkpoint_restore_ns_capable(&init_user_ns))
+		return -EACCES;
+	sysgenid_bump(min, SYSGENID_TRIGGER);
+	return 0;
+}
+
+/* In both, 32 bits are a trigger's argument; C leaves the others undefined. */
+
+static long ioctl_v6(struct watcher *watcher, unsigned int cmd, unsigned long arg)
+{
 	switch (cmd) {
 	case SYSGENID_SET_WATCHER_TRACKING:
-		spin_lock_irq(&lock);
-		update(watcher, watcher->acked, arg);
-		spin_unlock_irq(&lock);
-		return 0;
+		return set_tracking(watcher, arg);
 	case SYSGENID_WAIT_WATCHERS:
 		return wait_watchers(watcher, arg);
 	case SYSGENID_TRIGGER_GEN_UPDATE:
-		/*
-		 * Of the initial namespace: anyone can be root in a user
-		 * namespace of their own, and a bump is seen by all.
-		 */
-		if (!checkpoint_restore_ns_capable(&init_user_ns))
-			return -EACCES;
-		/* 32 bits are the argument; C leaves the others undefined. */
-		bump((u32)arg);
-		return 0;
+		return trigger((u32)arg);
 	default:
 		return -ENOTTY;
 	}
+}
+
+static long ioctl_v5(struct watcher *watcher, unsigned int cmd, unsigned long arg)
+{
+	switch (cmd) {
+	case SYSGENID_V5_WAIT_WATCHERS:
+		return wait_watchers(watcher, arg);
+	case SYSGENID_V5_FORCE_GEN_UPDATE:
+		return trigger((u32)arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static long sysgenid_ioctl(struct file *file, unsigned int cmd,
+			   unsigned long arg)
+{
+	return is_v5() ? ioctl_v5(file->private_data, cmd, arg) :
+			 ioctl_v6(file->private_data, cmd, arg);
 }
 
 /*
@@ -300,14 +374,27 @@ static int sysgenid_mmap(struct file *file, struct vm_area_struct *vma)
 	if (vma->vm_flags & VM_WRITE)
 		return -EPERM;
 
-	/* Else mprotect() could give the write access that was refused. */
-#ifdef HAVE_VM_FLAGS_CLEAR
-	vm_flags_clear(vma, VM_MAYWRITE);
-#else
-	vma->vm_flags &= ~VM_MAYWRITE;
-#endif
+	/* Else mremap() and mprotect() could give what was refused here. */
+	vm_flags_mod(vma, VM_DONTEXPAND, VM_MAYWRITE);
 	vma->vm_ops = &sysgenid_vm_ops;
 	return 0;
+}
+
+/* Which descriptor holds the others up: what a wait that timed out asks for. */
+static void sysgenid_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	const struct watcher *watcher = file->private_data;
+	struct watcher seen;
+	bool is_late;
+
+	spin_lock_irq(&lock);
+	seen = *watcher;
+	is_late = is_outdated(watcher);
+	spin_unlock_irq(&lock);
+
+	seq_printf(m, "sysgenid-acked:\t%u\n", seen.generation);
+	seq_printf(m, "sysgenid-tracked:\t%d\n", seen.tracked);
+	seq_printf(m, "sysgenid-outdated:\t%d\n", is_late);
 }
 
 static const struct file_operations sysgenid_fops = {
@@ -321,53 +408,114 @@ static const struct file_operations sysgenid_fops = {
 	.unlocked_ioctl = sysgenid_ioctl,
 	/* The arguments are numbers, not pointers: nothing to translate. */
 	.compat_ioctl = sysgenid_ioctl,
+	.show_fdinfo = sysgenid_show_fdinfo,
 };
+
+static ssize_t dialect_show(struct device *dev, struct device_attribute *attr,
+			    char *buf)
+{
+	return sysfs_emit(buf, "v%u\n", abi);
+}
+static DEVICE_ATTR_RO(dialect);
+
+static ssize_t backend_show(struct device *dev, struct device_attribute *attr,
+			    char *buf)
+{
+	return sysfs_emit(buf, "%s\n", sysgenid_backend_name());
+}
+static DEVICE_ATTR_RO(backend);
+
+static ssize_t show_number(const u32 *number, char *buf)
+{
+	u32 seen;
+
+	spin_lock_irq(&lock);
+	seen = *number;
+	spin_unlock_irq(&lock);
+	return sysfs_emit(buf, "%u\n", seen);
+}
+
+static ssize_t generation_show(struct device *dev,
+			       struct device_attribute *attr, char *buf)
+{
+	return show_number(generation, buf);
+}
+static DEVICE_ATTR_RO(generation);
+
+static ssize_t watchers_show(struct device *dev, struct device_attribute *attr,
+			     char *buf)
+{
+	return show_number(&watchers, buf);
+}
+static DEVICE_ATTR_RO(watchers);
+
+static ssize_t tracked_watchers_show(struct device *dev,
+				     struct device_attribute *attr, char *buf)
+{
+	return show_number(&tracked, buf);
+}
+static DEVICE_ATTR_RO(tracked_watchers);
+
+static ssize_t outdated_watchers_show(struct device *dev,
+				      struct device_attribute *attr, char *buf)
+{
+	return show_number(&outdated, buf);
+}
+static DEVICE_ATTR_RO(outdated_watchers);
+
+static struct attribute *sysgenid_attrs[] = {
+	&dev_attr_dialect.attr,
+	&dev_attr_backend.attr,
+	&dev_attr_generation.attr,
+	&dev_attr_watchers.attr,
+	&dev_attr_tracked_watchers.attr,
+	&dev_attr_outdated_watchers.attr,
+	NULL,
+};
+ATTRIBUTE_GROUPS(sysgenid);
 
 static struct miscdevice sysgenid_misc = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "sysgenid",
 	.fops = &sysgenid_fops,
+	.groups = sysgenid_groups,
 	.mode = 0600,
-};
-
-static int sysgenid_vmfork(struct notifier_block *nb, unsigned long action,
-			   void *data)
-{
-	bump(0);
-	return NOTIFY_DONE;
-}
-
-static struct notifier_block sysgenid_vmfork_nb = {
-	.notifier_call = sysgenid_vmfork,
 };
 
 static int __init sysgenid_init(void)
 {
 	int ret;
 
+	if (abi != 5 && abi != 6) {
+		pr_err("there is no dialect v%u here: abi is 5 or 6\n", abi);
+		return -EINVAL;
+	}
+
 	generation = (u32 *)get_zeroed_page(GFP_KERNEL);
 	if (!generation)
 		return -ENOMEM;
 
-	/*
-	 * The kernel calls this after it has reseeded its own random numbers,
-	 * so whoever is woken can draw a secret that no other clone draws.
-	 */
-	ret = register_random_vmfork_notifier(&sysgenid_vmfork_nb);
+	ret = sysgenid_backend_start();
 	if (ret)
 		goto free_page;
+	ret = sysgenid_hibernation_start();
+	if (ret)
+		goto stop_backend;
 
+	/* Last, because from here on the module is used. */
 	ret = misc_register(&sysgenid_misc);
 	if (ret)
-		goto unregister;
+		goto stop_hibernation;
+	smp_store_release(&node, &sysgenid_misc.this_device->kobj);
 
-	/* Without VMGENID the call above succeeds and does nothing. */
-	if (!IS_ENABLED(CONFIG_VMGENID))
-		pr_warn("this kernel announces no restores: only a trigger changes the generation\n");
+	pr_info("dialect v%u, backend %s\n", abi, sysgenid_backend_name());
 	return 0;
 
-unregister:
-	unregister_random_vmfork_notifier(&sysgenid_vmfork_nb);
+stop_hibernation:
+	sysgenid_hibernation_stop();
+stop_backend:
+	sysgenid_backend_stop();
+	cancel_work_sync(&announcement);
 free_page:
 	free_page((unsigned long)generation);
 	return ret;
@@ -375,8 +523,11 @@ free_page:
 
 static void __exit sysgenid_exit(void)
 {
+	/* Whatever changes the generation, then what that leads to. */
+	sysgenid_hibernation_stop();
+	sysgenid_backend_stop();
+	cancel_work_sync(&announcement);
 	misc_deregister(&sysgenid_misc);
-	unregister_random_vmfork_notifier(&sysgenid_vmfork_nb);
 	free_page((unsigned long)generation);
 }
 
@@ -384,4 +535,5 @@ module_init(sysgenid_init);
 module_exit(sysgenid_exit);
 
 MODULE_DESCRIPTION("System generation: tells userspace that it was restored or cloned");
+MODULE_VERSION("0.1.0");
 MODULE_LICENSE("GPL");
