@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::command;
 use crate::error::Result;
 use crate::tally::Tally;
-use crate::vm::{Driver, Vm};
+use crate::vm::Vm;
 use crate::workspace::Workspace;
 
 #[derive(clap::Args)]
@@ -65,7 +65,7 @@ impl Step {
             (Self::Lint, _) => lints(workspace),
             (Self::Unit, _) => unit(workspace),
             (Self::Bench, _) => benches(workspace),
-            (Self::Driver, Some(vm)) => Driver::build(vm, None).map(|_| Tally::ONE),
+            (Self::Driver, Some(vm)) => vm.driver(),
             (Self::Vm, Some(vm)) => vm.suites(),
             (Self::Restore, Some(vm)) => vm.restore(),
             (Self::Driver | Self::Vm | Self::Restore, None) => Ok(Tally::default()),

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Unpacks the kernel once, on the host: the guest's emulated CPU takes seconds to do it.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use super::tools::Tools;
 use crate::error::{Context, Error, Result};
 
 /// Offsets in the header of the x86 boot protocol.
@@ -16,30 +16,34 @@ const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 const SECTOR: usize = 512;
 
-/// Unpacks `image` into `vmlinux` with the program `xz`, given as the words that start it.
-pub(crate) fn unpack(image: &Path, xz: &[OsString], vmlinux: &Path) -> Result<()> {
+/// How a payload begins, and the program that unpacks it.
+const PACKERS: [(&[u8], &str); 3] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x02\x21\x4c\x18", "lz4"),
+];
+
+/// Unpacks `image` into `vmlinux`.
+pub(crate) fn unpack(image: &Path, tools: &Tools, vmlinux: &Path) -> Result<()> {
     let bytes = std::fs::read(image).context(|| format!("cannot read {}", image.display()))?;
     let payload = payload(&bytes).context(|| format!("{} is no bzImage", image.display()))?;
-    if !payload.starts_with(b"\xfd7zXZ\0") {
-        return Err(Error::new(format!(
-            "{} is not packed with xz",
-            image.display()
-        )));
-    }
-    let (program, args) = xz.split_first().context(|| "no xz")?;
+    let (_, packer) = PACKERS
+        .iter()
+        .find(|(magic, _)| payload.starts_with(magic))
+        .context(|| format!("{} is packed in an unknown way", image.display()))?;
     let output = File::create(vmlinux).context(|| format!("cannot make {}", vmlinux.display()))?;
-    let mut child = Command::new(program)
-        .args(args)
+    let mut child = tools
+        .program(packer)?
         .arg("-dc")
         .stdin(Stdio::piped())
         .stdout(output)
         .spawn()
-        .context(|| "cannot run xz")?;
+        .context(|| format!("cannot run {packer}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // It stops reading at the end of the stream, and its exit code says more than EPIPE.
         let _ = stdin.write_all(payload);
     }
-    let status = child.wait().context(|| "waiting for xz")?;
+    let status = child.wait().context(|| format!("waiting for {packer}"))?;
     let is_elf = std::fs::read(vmlinux).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"));
     if status.success() && is_elf {
         return Ok(());

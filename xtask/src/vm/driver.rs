@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Vm;
+use super::{Kernel, Vm};
 use crate::command;
 use crate::error::{Context, Error, Result};
 
@@ -14,19 +14,20 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Builds the driver with every warning that the kernel's build knows, and accepts none.
+    /// Builds the driver for a kernel, with every warning that the kernel's build knows, and accepts
+    /// none.
     ///
     /// With `fault`, a patch is applied to the copy first.
-    pub(crate) fn build(vm: &Vm, fault: Option<&Path>) -> Result<Self> {
+    pub(crate) fn build(vm: &Vm, kernel: &Kernel, fault: Option<&Path>) -> Result<Self> {
         super::guest::check_compiler()?;
         let name = fault
             .and_then(Path::file_stem)
             .unwrap_or("shipped".as_ref());
-        let dir = vm.dir.join("driver").join(name);
+        let dir = vm.dir.join("driver").join(&kernel.name).join(name);
         command::fresh_dir(&dir)?;
         command::copy_dir(&vm.workspace.root.join("driver"), &dir)?;
         if let Some(fault) = fault {
-            let mut patch = Command::new(vm.debian.busybox());
+            let mut patch = Command::new(vm.tools.busybox());
             patch
                 .args(["patch", "-p1", "-i"])
                 .arg(fault)
@@ -35,13 +36,12 @@ impl Driver {
         }
 
         let mut make = Command::new("make");
-        make.arg("-C").arg(vm.debian.headers());
+        make.arg("-C").arg(&kernel.headers);
         make.arg(format!("M={}", dir.display()));
         make.args(["W=1", "C=2", "modules"]);
-        make.arg(format!("CHECK={}", vm.debian.sparse().display()));
+        make.arg(format!("CHECK={}", vm.tools.sparse().display()));
         // This machine has no pahole, and nothing here reads the types that it would add.
         make.arg("CONFIG_DEBUG_INFO_BTF_MODULES=");
-        make.env("LD_LIBRARY_PATH", vm.debian.build_libraries());
         // Warnings are looked for in English.
         make.env("LC_ALL", "C").env_remove("MAKEFLAGS");
         let built = make.output().context(|| "cannot run make")?;
@@ -49,16 +49,19 @@ impl Driver {
         log.push_str(&String::from_utf8_lossy(&built.stderr));
 
         let fault = if !built.status.success() {
-            Some("the driver does not build")
+            Some("does not build")
         } else if log.lines().any(is_warning) {
-            Some("the driver builds with warnings")
+            Some("builds with warnings")
         } else if !log.contains("  CHECK   ") {
-            Some("the driver was built without sparse")
+            Some("was built without sparse")
         } else {
             None
         };
         if let Some(fault) = fault {
-            return Err(Error::new(format!("{fault}:\n{log}")));
+            return Err(Error::new(format!(
+                "the driver {fault} for {}:\n{log}",
+                kernel.release
+            )));
         }
         Ok(Self {
             module: dir.join("sysgenid.ko"),

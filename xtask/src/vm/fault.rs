@@ -7,14 +7,14 @@
 
 use std::path::Path;
 
-use super::{Driver, Vm, suites};
+use super::{Driver, Kernel, Vm, suites};
 use crate::error::{Context, Error, Result};
 
 const MARK: &str = "Turns red: ";
 const SURVIVED: &str = "Survived by: ";
 
 /// Whether the tests find the fault.
-pub(crate) fn prove(vm: &Vm, name: &str, cases: u32) -> Result<bool> {
+pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<bool> {
     let patch = vm
         .workspace
         .root
@@ -31,14 +31,21 @@ pub(crate) fn prove(vm: &Vm, name: &str, cases: u32) -> Result<bool> {
         .find_map(|line| line.strip_prefix(MARK))
         .context(|| format!("{} does not say what it turns red", patch.display()))?;
 
-    let driver = Driver::build(vm, Some(&patch))?;
+    let driver = Driver::build(vm, kernel, Some(&patch))?;
     // What other suites would say is not asked: they may not survive the fault.
     let suite = guard.split('/').next().unwrap_or(guard);
     let survivor = text.lines().find_map(|line| line.strip_prefix(SURVIVED));
     let mut suites = vec!["load"];
     suites.extend((suite != "load").then_some(suite));
     suites.extend(survivor);
-    let findings = suites::run_on(vm, &driver, &format!("fault-{name}"), &suites, cases)?;
+    let findings = suites::run_on(
+        vm,
+        kernel,
+        &driver,
+        &format!("fault-{name}"),
+        &suites,
+        cases,
+    )?;
     let found = findings.red.iter().any(|case| case == guard);
     println!("# fault {name}: red are {}", list(&findings.red));
     println!(
@@ -58,11 +65,11 @@ pub(crate) fn prove(vm: &Vm, name: &str, cases: u32) -> Result<bool> {
 }
 
 /// Whether the tests find each of the faults.
-pub(crate) fn prove_all(vm: &Vm, cases: u32) -> Result<bool> {
+pub(crate) fn prove_all(vm: &Vm, kernel: &Kernel, cases: u32) -> Result<bool> {
     let mut missed = Vec::new();
     let names = names(vm)?;
     for name in &names {
-        if !prove(vm, name, cases)? {
+        if !prove(vm, kernel, name, cases)? {
             missed.push(name.as_str());
         }
     }

@@ -5,40 +5,51 @@
 //! the machine's own kernel does not matter. QEMU emulates, because KVM is often absent where
 //! tests run.
 
+mod apt;
 mod bzimage;
 mod debian;
 mod driver;
 mod fault;
 mod guest;
 mod initramfs;
+mod kernel;
 mod qemu;
 mod qmp;
 mod restore;
+mod series;
 mod suites;
+mod tools;
 
+use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 
-pub(crate) use debian::Debian;
 pub(crate) use driver::Driver;
+pub(crate) use kernel::Kernel;
+use series::Series;
+use tools::Tools;
 
 #[derive(Subcommand)]
 pub(crate) enum Task {
-    /// Unpack QEMU, the kernel, its headers and busybox under target/vm
+    /// Unpack QEMU, busybox and a kernel with its headers under target/vm
     Fetch {
+        #[command(flatten)]
+        on: On,
         /// Fetch again, for the archive's newest kernel
         #[arg(long)]
         refresh: bool,
     },
     /// Build the driver, with the compiler's extra warnings and sparse
-    Build,
+    Build(On),
     /// Boot the driver and run the conformance suites on it
     Test {
+        #[command(flatten)]
+        on: On,
         /// Plant a fault (a file of xtask/faults), and succeed only if the tests find it
         #[arg(long, value_name = "NAME")]
         fault: Option<String>,
@@ -47,33 +58,47 @@ pub(crate) enum Task {
         cases: u32,
     },
     /// Plant each fault in turn
-    Faults,
+    Faults(On),
     /// Restore a snapshot of a running guest: two clones, and a control that is no clone
-    Restore,
+    Restore(On),
+}
+
+/// Which kernel.
+#[derive(clap::Args)]
+pub(crate) struct On {
+    /// The kernel's series
+    #[arg(long, value_name = "SERIES", default_value = series::DEFAULT.name, value_parser = series::parser())]
+    kernel: &'static Series,
 }
 
 pub(crate) fn run(task: &Task) -> Result<bool> {
     let vm = Vm::open(
         Workspace::load()?,
-        matches!(task, Task::Fetch { refresh: true }),
+        matches!(task, Task::Fetch { refresh: true, .. }),
     )?;
     match task {
-        Task::Fetch { .. } => {
-            println!("kernel {} in {}", vm.debian.kernel, vm.dir.display());
+        Task::Fetch { on, .. } => {
+            let kernel = vm.kernel(on.kernel)?;
+            println!("kernel {} in {}", kernel.release, vm.dir.display());
             Ok(true)
         }
-        Task::Build => {
-            let driver = Driver::build(&vm, None)?;
+        Task::Build(on) => {
+            let driver = Driver::build(&vm, &vm.kernel(on.kernel)?, None)?;
             println!("{}", driver.module.display());
             Ok(true)
         }
-        Task::Test { fault: None, cases } => finish(suites::run(&vm, *cases)?),
         Task::Test {
+            on,
+            fault: None,
+            cases,
+        } => finish(suites::run(&vm, &vm.kernel(on.kernel)?, *cases)?),
+        Task::Test {
+            on,
             fault: Some(fault),
             cases,
-        } => fault::prove(&vm, fault, *cases),
-        Task::Faults => fault::prove_all(&vm, suites::MODEL_CASES),
-        Task::Restore => finish(restore::run(&vm)?),
+        } => fault::prove(&vm, &vm.kernel(on.kernel)?, fault, *cases),
+        Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
+        Task::Restore(on) => finish(restore::run(&vm, &vm.kernel(on.kernel)?)?),
     }
 }
 
@@ -87,25 +112,56 @@ pub(crate) struct Vm {
     pub(crate) workspace: Workspace,
     /// `target/vm`: the unpacked packages, the driver's builds, the images, the logs.
     pub(crate) dir: PathBuf,
-    pub(crate) debian: Debian,
+    pub(crate) tools: Tools,
+    refresh: bool,
+    /// Held for as long as we live: nobody else may write to the folder.
+    _lock: File,
 }
 
 impl Vm {
+    /// With `refresh`, everything is fetched again.
     pub(crate) fn open(workspace: Workspace, refresh: bool) -> Result<Self> {
         let dir = workspace.target.join("vm");
-        let debian = Debian::open(&dir, refresh)?;
+        std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        let lock = lock(&dir.join("lock"))?;
+        let tools = Tools::open(&dir, refresh)?;
         Ok(Self {
             workspace,
             dir,
-            debian,
+            tools,
+            refresh,
+            _lock: lock,
         })
     }
 
+    /// The newest kernel of a series, fetched when it is first asked for.
+    pub(crate) fn kernel(&self, series: &'static Series) -> Result<Kernel> {
+        Kernel::open(&self.dir, &self.tools, series, self.refresh)
+    }
+
+    pub(crate) fn driver(&self) -> Result<Tally> {
+        Driver::build(self, &self.kernel(series::DEFAULT)?, None).map(|_| Tally::ONE)
+    }
+
     pub(crate) fn suites(&self) -> Result<Tally> {
-        suites::run(self, suites::MODEL_CASES)
+        suites::run(self, &self.kernel(series::DEFAULT)?, suites::MODEL_CASES)
     }
 
     pub(crate) fn restore(&self) -> Result<Tally> {
-        restore::run(self)
+        restore::run(self, &self.kernel(series::DEFAULT)?)
     }
+}
+
+/// Waits until nobody else works in the folder.
+fn lock(path: &std::path::Path) -> Result<File> {
+    let cannot = || format!("cannot lock {}", path.display());
+    let file = File::create(path).context(cannot)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error).context(cannot),
+    }
+    eprintln!("xtask: waiting for another xtask to be done with the VM's folder");
+    file.lock().context(cannot)?;
+    Ok(file)
 }

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Vm;
 use super::qmp::Qmp;
+use super::{Kernel, Vm};
 use crate::command;
 use crate::error::{Context, Error, Result};
 
@@ -28,20 +28,28 @@ const MACHINE: &str = "-M q35 -accel tcg,thread=multi -cpu max -smp 2 -m 256 \
     -device isa-debug-exit,iobase=0x501,iosize=1 \
     -chardev stdio,id=agent,signal=off -mon chardev=qmp,mode=control";
 
+/// What all kernels are told.
+const PARAMETERS: &str = "console=ttyS0 loglevel=5 panic=-1";
+
 const CONNECT: Duration = Duration::from_secs(30);
 
 /// How to start a machine.
 pub(crate) struct Config<'a> {
     /// What messages and the log file call it.
     pub(crate) name: &'a str,
-    /// The generation id: `auto` is a new one.
-    pub(crate) guid: &'a str,
+    pub(crate) kernel: &'a Kernel,
+    /// The generation id: `auto` is a new one, and without any the machine has no vmgenid device.
+    pub(crate) guid: Option<&'a str>,
     pub(crate) initrd: &'a Path,
     /// The working folder: a snapshot is written to and read from here.
     pub(crate) dir: &'a Path,
     /// The snapshot to start from, instead of booting.
     pub(crate) snapshot: Option<&'a str>,
     pub(crate) timeout: Duration,
+    /// What this machine has besides, as arguments of QEMU.
+    pub(crate) devices: &'a [&'a str],
+    /// What this kernel is told besides.
+    pub(crate) parameters: &'a str,
 }
 
 pub(crate) struct Machine {
@@ -63,15 +71,18 @@ impl Machine {
         let listener =
             UnixListener::bind(&socket).context(|| format!("cannot make {}", socket.display()))?;
 
-        let mut qemu = vm.debian.qemu(launcher());
+        let mut qemu = vm.tools.qemu(launcher())?;
         qemu.args(MACHINE.split_whitespace());
         let log = format!("file:{}.console", config.name);
         let monitor = format!("socket,id=qmp,path={}", socket.display());
-        let generation = format!("vmgenid,guid={}", config.guid);
         qemu.args(["-serial", &log, "-serial", "chardev:agent"]);
-        qemu.args(["-chardev", &monitor, "-device", &generation]);
-        qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1"]);
-        qemu.arg("-kernel").arg(vm.debian.vmlinux());
+        qemu.args(["-chardev", &monitor]).args(config.devices);
+        if let Some(guid) = config.guid {
+            qemu.arg("-device").arg(format!("vmgenid,guid={guid}"));
+        }
+        qemu.arg("-append")
+            .arg(format!("{PARAMETERS} {}", config.parameters));
+        qemu.arg("-kernel").arg(&config.kernel.vmlinux);
         qemu.arg("-initrd").arg(config.initrd);
         if let Some(snapshot) = config.snapshot {
             qemu.arg("-incoming").arg(format!("exec:cat {snapshot}"));

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::initramfs::Initramfs;
 use super::qemu::{Config, Line, Machine, SUCCESS};
-use super::{Driver, Vm, guest};
+use super::{Driver, Kernel, Vm, guest};
 use crate::error::{Context, Error, Result};
 use crate::tally::Tally;
 
@@ -39,8 +39,8 @@ const SNAPSHOT: &str = "restore.snapshot";
 /// How long the control must stay silent, asked once a second. A clone is woken within one.
 const SILENCE: u32 = 6;
 
-pub(crate) fn run(vm: &Vm) -> Result<Tally> {
-    let rig = Rig::new(vm)?;
+pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
+    let rig = Rig::new(vm, kernel)?;
     let source = rig.snapshot()?;
     let clones = [rig.clone_of("clone-a")?, rig.clone_of("clone-b")?];
     let control = rig.control()?;
@@ -80,33 +80,42 @@ struct Control {
 
 struct Rig<'a> {
     vm: &'a Vm,
+    kernel: &'a Kernel,
     dir: PathBuf,
     initrd: PathBuf,
 }
 
 impl<'a> Rig<'a> {
-    fn new(vm: &'a Vm) -> Result<Self> {
+    fn new(vm: &'a Vm, kernel: &'a Kernel) -> Result<Self> {
         let dir = vm.dir.join("run");
         std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
         let initrd = dir.join("restore.cpio");
         let scripts = vm.workspace.root.join("xtask/guest");
-        let mut image = Initramfs::new(&vm.debian.busybox(), &scripts.join("restore.sh"))?;
+        let mut image = Initramfs::new(&vm.tools.busybox(), &scripts.join("restore.sh"))?;
         image.add_file("common.sh", &scripts.join("common.sh"))?;
-        image.add_file("sysgenid.ko", &Driver::build(vm, None)?.module)?;
+        image.add_file("sysgenid.ko", &Driver::build(vm, kernel, None)?.module)?;
         image.add_file("conformance", &guest::conformance(vm)?)?;
         image.write(&initrd)?;
-        Ok(Self { vm, dir, initrd })
+        Ok(Self {
+            vm,
+            kernel,
+            dir,
+            initrd,
+        })
     }
 
     fn start(&self, name: &'static str, guid: &str, snapshot: Option<&str>) -> Result<Agent> {
         let (dir, initrd): (&Path, &Path) = (&self.dir, &self.initrd);
         let config = Config {
             name,
-            guid,
+            kernel: self.kernel,
+            guid: Some(guid),
             initrd,
             dir,
             snapshot,
             timeout: TIMEOUT,
+            devices: &[],
+            parameters: "",
         };
         Ok(Agent {
             name,

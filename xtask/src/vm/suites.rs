@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::initramfs::Initramfs;
 use super::qemu::{Config, Machine, SUCCESS};
-use super::{Driver, Vm, guest};
+use super::{Driver, Kernel, Vm, guest};
 use crate::error::{Context, Result};
 use crate::tally::Tally;
 use crate::tap::Report;
@@ -26,14 +26,15 @@ pub(crate) struct Findings {
 }
 
 /// Runs the suites on the driver as it is.
-pub(crate) fn run(vm: &Vm, cases: u32) -> Result<Tally> {
-    let driver = Driver::build(vm, None)?;
-    Ok(run_on(vm, &driver, "suites", &SUITES, cases)?.tally)
+pub(crate) fn run(vm: &Vm, kernel: &Kernel, cases: u32) -> Result<Tally> {
+    let driver = Driver::build(vm, kernel, None)?;
+    Ok(run_on(vm, kernel, &driver, "suites", &SUITES, cases)?.tally)
 }
 
 /// Runs some of the suites on a driver, and passes on what the guest prints.
 pub(crate) fn run_on(
     vm: &Vm,
+    kernel: &Kernel,
     driver: &Driver,
     name: &str,
     suites: &[&str],
@@ -53,11 +54,14 @@ pub(crate) fn run_on(
         vm,
         &Config {
             name,
-            guid: "auto",
+            kernel,
+            guid: Some("auto"),
             initrd: &initrd,
             dir: &dir,
             snapshot: None,
             timeout: TIMEOUT,
+            devices: &[],
+            parameters: "",
         },
     )?;
     let mut listener = Listener::default();
@@ -81,7 +85,7 @@ pub(crate) fn run_on(
 
 fn image(vm: &Vm, driver: &Driver) -> Result<Initramfs> {
     let scripts = vm.workspace.root.join("xtask/guest");
-    let mut image = Initramfs::new(&vm.debian.busybox(), &scripts.join("suites.sh"))?;
+    let mut image = Initramfs::new(&vm.tools.busybox(), &scripts.join("suites.sh"))?;
     for script in ["common.sh", "tap.sh", "load.sh", "unload.sh"] {
         image.add_file(script, &scripts.join(script))?;
     }

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The programs that all kernels share: QEMU, busybox for the guest, sparse for the driver.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::apt::Archive;
+use super::debian::{Folder, Selection, invocation};
+use crate::error::Result;
+
+const RECIPE: &str = "1";
+
+/// The programs that are started through the C library they come with.
+const PROGRAMS: [&str; 5] = ["qemu-system-x86", "patchelf", "xz-utils", "zstd", "lz4"];
+
+/// The programs that need nothing, or no more than any machine has.
+const PLAIN: [&str; 2] = ["busybox-static", "sparse"];
+
+pub(crate) struct Tools {
+    root: PathBuf,
+}
+
+impl Tools {
+    pub(crate) fn open(dir: &Path, refresh: bool) -> Result<Self> {
+        let folder = Folder {
+            path: dir.join("tools"),
+            recipe: RECIPE,
+            archive: &Archive::MACHINE,
+        };
+        let select = |archive: &Archive| {
+            let mut packages = archive.all_dependencies(&PROGRAMS)?;
+            packages.extend(PLAIN.map(String::from));
+            Ok(Selection {
+                version: "QEMU".into(),
+                packages,
+            })
+        };
+        folder.open(refresh, select, |_, _| Ok(()))?;
+        Ok(Self { root: folder.path })
+    }
+
+    /// QEMU, as the last words of a command that launches it.
+    pub(crate) fn qemu(&self, mut launcher: Command) -> Result<Command> {
+        launcher.env(
+            "QEMU_MODULE_DIR",
+            self.root.join("usr/lib/x86_64-linux-gnu/qemu"),
+        );
+        launcher.args(invocation(&self.root, "usr/bin/qemu-system-x86_64")?);
+        for folder in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+            launcher.arg("-L").arg(self.root.join(folder));
+        }
+        Ok(launcher)
+    }
+
+    pub(crate) fn sparse(&self) -> PathBuf {
+        self.root.join("usr/bin/sparse")
+    }
+
+    pub(crate) fn busybox(&self) -> PathBuf {
+        self.root.join("bin/busybox")
+    }
+
+    /// A small program that is run on the host, by name.
+    pub(crate) fn program(&self, name: &str) -> Result<Command> {
+        let [loader, words @ ..] = invocation(&self.root, &format!("usr/bin/{name}"))?;
+        let mut command = Command::new(loader);
+        command.args(words);
+        Ok(command)
+    }
+}
