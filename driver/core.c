@@ -155,7 +155,7 @@ void sysgenid_bump(u32 min, enum sysgenid_cause cause)
 
 static int sysgenid_open(struct inode *inode, struct file *file)
 {
-	struct watcher *watcher = kzalloc(sizeof(*watcher), GFP_KERNEL);
+	struct watcher *watcher = kzalloc(sizeof(*watcher), GFP_KERNEL_ACCOUNT);
 
 	if (!watcher)
 		return -ENOMEM;
