@@ -18,6 +18,20 @@ impl Tally {
         failed: 0,
     };
 
+    /// Prints and counts what must hold, each with a name.
+    pub(crate) fn of_checks(checks: &[(&str, bool)]) -> Self {
+        println!("1..{}", checks.len());
+        let mut tally = Self::default();
+        for (number, &(name, holds)) in (1..).zip(checks) {
+            println!("{} {number} - {name}", if holds { "ok" } else { "not ok" });
+            tally += Self {
+                passed: holds.into(),
+                failed: (!holds).into(),
+            };
+        }
+        tally
+    }
+
     /// Adds what a line of `cargo test` says, if it is a summary line.
     pub(crate) fn add_cargo_line(&mut self, line: &str) {
         let Some((_, counts)) = line.split_once("test result: ") else {

@@ -5,14 +5,17 @@
 //! the machine's own kernel does not matter. QEMU emulates, because KVM is often absent where
 //! tests run.
 
+mod agent;
 mod apt;
 mod bzimage;
 mod debian;
 mod driver;
 mod fault;
 mod guest;
+mod hibernate;
 mod initramfs;
 mod kernel;
+mod modules;
 mod qemu;
 mod qmp;
 mod restore;
@@ -61,6 +64,8 @@ pub(crate) enum Task {
     Faults(On),
     /// Restore a snapshot of a running guest: two clones, and a control that is no clone
     Restore(On),
+    /// Hibernate a guest, and read it from its disk on another machine
+    Hibernate(On),
 }
 
 /// Which kernel.
@@ -98,6 +103,7 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
             cases,
         } => fault::prove(&vm, &vm.kernel(on.kernel)?, fault, *cases),
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
+        Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Restore(on) => finish(restore::run(&vm, &vm.kernel(on.kernel)?)?),
     }
 }

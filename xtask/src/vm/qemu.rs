@@ -128,6 +128,10 @@ impl Machine {
         })
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The next line from the guest; none when the machine has ended.
     pub(crate) fn line(&mut self) -> Result<Option<String>> {
         match self.line_until(self.deadline)? {

@@ -19,17 +19,15 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::agent::Agent;
 use super::initramfs::Initramfs;
-use super::qemu::{Config, Line, Machine, SUCCESS};
+use super::qemu::{Config, Machine};
 use super::{Driver, Kernel, Vm, guest};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::tally::Tally;
 
 /// How long a machine may live.
 const TIMEOUT: Duration = Duration::from_secs(300);
-
-/// How long an agent may take for a line. The guest's CPU is emulated, and may have to boot first.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The id that the snapshot is taken with, and that the control keeps.
 const GUID: &str = "6d0f5c2e-8a41-4b7c-9e35-1f2a7d90c4b8";
@@ -57,6 +55,22 @@ struct Report {
     wakes: String,
     secret: String,
     unguarded: String,
+}
+
+impl Report {
+    fn ask(agent: &mut Agent, name: &'static str) -> Result<Self> {
+        agent.machine.send("report")?;
+        let message = agent.expect("report")?;
+        println!("# {name}: {message}");
+        Ok(Self {
+            name,
+            generation: message.value("generation")?,
+            outdated: message.value("outdated")?,
+            wakes: message.value("wakes")?,
+            secret: message.value("secret")?,
+            unguarded: message.value("unguarded")?,
+        })
+    }
 }
 
 /// A clone, from its start to its last report.
@@ -118,7 +132,6 @@ impl<'a> Rig<'a> {
             parameters: "",
         };
         Ok(Agent {
-            name,
             machine: Machine::start(self.vm, &config)?,
         })
     }
@@ -149,7 +162,7 @@ impl<'a> Rig<'a> {
         let rebuilt = agent.expect("rebuilt")?.value("secret")?;
         let acknowledged = agent.expect("acknowledged")?.value("generation")?;
         let settled = agent.expect("settled")?.value("generation")?;
-        let report = agent.report()?;
+        let report = Report::ask(&mut agent, name)?;
         agent.finish()?;
         Ok(Clone {
             report,
@@ -167,7 +180,7 @@ impl<'a> Rig<'a> {
         agent.machine.qmp().await_start()?;
         let mut reports = Vec::new();
         for _ in 0..SILENCE {
-            reports.push(agent.report()?);
+            reports.push(Report::ask(&mut agent, "control")?);
             if let Some(noise) = agent.listen(Duration::from_secs(1))? {
                 return Ok(Control {
                     reports,
@@ -175,84 +188,12 @@ impl<'a> Rig<'a> {
                 });
             }
         }
-        reports.push(agent.report()?);
+        reports.push(Report::ask(&mut agent, "control")?);
         agent.finish()?;
         Ok(Control {
             reports,
             noise: None,
         })
-    }
-}
-
-/// The agent in one machine.
-struct Agent {
-    name: &'static str,
-    machine: Machine,
-}
-
-impl Agent {
-    /// The next line, which must begin with `word`.
-    fn expect(&mut self, word: &str) -> Result<Message> {
-        let fault = match self.machine.line_until(Instant::now() + PATIENCE)? {
-            Line::Said(line) if line.split(' ').next() == Some(word) => return Ok(Message(line)),
-            Line::Said(line) => format!("its agent should say {word:?}, not {line:?}"),
-            Line::Ended => format!("it ended before its agent said {word:?}"),
-            Line::Silence => format!("its agent did not say {word:?} within {PATIENCE:?}"),
-        };
-        Err(self.machine.error(&fault))
-    }
-
-    fn report(&mut self) -> Result<Report> {
-        self.machine.send("report")?;
-        let message = self.expect("report")?;
-        println!("# {}: {message}", self.name);
-        Ok(Report {
-            name: self.name,
-            generation: message.value("generation")?,
-            outdated: message.value("outdated")?,
-            wakes: message.value("wakes")?,
-            secret: message.value("secret")?,
-            unguarded: message.value("unguarded")?,
-        })
-    }
-
-    /// What the agent says of itself within a time, if anything.
-    fn listen(&mut self, time: Duration) -> Result<Option<String>> {
-        match self.machine.line_until(Instant::now() + time)? {
-            Line::Silence => Ok(None),
-            Line::Said(line) => Ok(Some(line)),
-            Line::Ended => Err(self.machine.error("it ended by itself")),
-        }
-    }
-
-    fn finish(mut self) -> Result<()> {
-        self.machine.send("finish")?;
-        let status = self.machine.wait()?;
-        if status.code() == Some(SUCCESS) {
-            return Ok(());
-        }
-        Err(Error::new(format!(
-            "the {} machine did not end well: QEMU ended with {status}",
-            self.name
-        )))
-    }
-}
-
-/// A line from an agent.
-struct Message(String);
-
-impl Message {
-    fn value(&self, key: &str) -> Result<String> {
-        let mut pairs = self.0.split(' ').filter_map(|pair| pair.split_once('='));
-        pairs
-            .find_map(|(k, value)| (k == key).then(|| value.to_owned()))
-            .context(|| format!("the agent says {:?}, without {key}", self.0))
-    }
-}
-
-impl std::fmt::Display for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -341,14 +282,5 @@ fn judge(source: &Report, clones: &[Clone; 2], control: &Control) -> Tally {
             control.noise.is_none() && control.reports.iter().all(silent),
         ),
     ];
-    println!("1..{}", checks.len());
-    let mut tally = Tally::default();
-    for (number, (name, holds)) in (1..).zip(checks) {
-        println!("{} {number} - {name}", if holds { "ok" } else { "not ok" });
-        tally += Tally {
-            passed: holds.into(),
-            failed: (!holds).into(),
-        };
-    }
-    tally
+    Tally::of_checks(&checks)
 }
