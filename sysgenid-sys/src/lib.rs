@@ -13,6 +13,7 @@
 //! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
 //! - [`slot`]: memory in which a client acknowledges to the userspace driver (feature `std`).
+//! - [`vmclock`]: where the fields of mainline's `/dev/vmclockN` lie that tell of restores.
 //! - [`wire`]: the messages between a client and the userspace driver.
 //!
 //! # What it does not do
@@ -34,6 +35,7 @@ pub mod device;
 pub mod page;
 #[cfg(feature = "std")]
 pub mod slot;
+pub mod vmclock;
 pub mod wire;
 
 /// The kernel's error number, as every function of this crate returns it.
