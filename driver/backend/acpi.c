@@ -6,7 +6,11 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/acpi.h>
+#include <linux/err.h>
+#include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/kdev_t.h>
+#include <linux/major.h>
 #include <linux/mutex.h>
 #include <linux/random.h>
 #include <linux/string.h>
@@ -26,16 +30,58 @@ static void *id;
 static DEFINE_MUTEX(known_lock);
 static u8 known[ID_LEN];
 
+/*
+ * The kernel's own /dev/random, NULL if it could not be had. Of all that asks
+ * the kernel to reseed at once, its ioctl is what a module can reach.
+ */
+static struct file *random;
+
+#define RANDOM_MINOR 8
+
+static void open_random(void)
+{
+	struct file *file = filp_open("/dev/random", O_RDONLY, 0);
+	int ret = PTR_ERR_OR_ZERO(file);
+
+	if (!ret && file_inode(file)->i_rdev == MKDEV(MEM_MAJOR, RANDOM_MINOR)) {
+		random = file;
+		return;
+	}
+	if (!ret)
+		filp_close(file, NULL);
+	pr_warn("no /dev/random here (%d): clones may draw the same random numbers for a minute after a restore\n",
+		ret);
+}
+
+static void close_random(void)
+{
+	if (random)
+		filp_close(random, NULL);
+}
+
+/*
+ * No driver of the kernel's does this here. Clones that are woken to make new
+ * secrets would make the same ones: they drew the same numbers when this only
+ * mixed the id in.
+ */
+static void reseed(void)
+{
+	long ret;
+
+	add_device_randomness(known, ID_LEN);
+	if (!random)
+		return;
+	ret = random->f_op->unlocked_ioctl(random, RNDRESEEDCRNG, 0);
+	if (ret)
+		pr_err("the kernel's random numbers were not reseeded: %ld\n", ret);
+}
+
 static void notified(acpi_handle handle, u32 event, void *context)
 {
 	mutex_lock(&known_lock);
 	if (memcmp(known, id, ID_LEN)) {
 		memcpy(known, id, ID_LEN);
-		/*
-		 * Clones draw different numbers from the kernel's next
-		 * reseeding on. To reseed now is not for a module to do.
-		 */
-		add_device_randomness(known, ID_LEN);
+		reseed();
 		sysgenid_bump(0, SYSGENID_RESTORE);
 	}
 	mutex_unlock(&known_lock);
@@ -55,10 +101,12 @@ static int listen(acpi_handle handle)
 		return -ENOMEM;
 
 	memcpy(known, id, ID_LEN);
+	open_random();
 	status = acpi_install_notify_handler(handle, ACPI_DEVICE_NOTIFY,
 					     notified, NULL);
 	if (ACPI_SUCCESS(status))
 		return 0;
+	close_random();
 	memunmap(id);
 	return status == AE_NO_MEMORY ? -ENOMEM : -EIO;
 }
@@ -78,7 +126,6 @@ int sysgenid_backend_start(void)
 		return ret;
 	}
 	device = handle;
-	pr_warn("this kernel does not reseed its random numbers at a restore\n");
 	return 0;
 }
 
@@ -88,6 +135,7 @@ void sysgenid_backend_stop(void)
 		return;
 	/* It returns when no notification is being handled any more. */
 	acpi_remove_notify_handler(device, ACPI_DEVICE_NOTIFY, notified);
+	close_random();
 	memunmap(id);
 }
 

@@ -18,9 +18,5 @@ echo 1 >/proc/sys/kernel/panic_on_warn
 echo 1 >/proc/sys/kernel/panic_on_oops
 
 # Tells the host, in a way that no crash does by accident.
-finish() {
-	printf "$1" | dd of=/dev/port bs=1 seek=$((0x501)) conv=notrunc 2>/dev/null
-	sleep 60
-}
-pass() { finish '\005'; }
-fail() { finish '\006'; }
+pass() { /exit 5; }
+fail() { /exit 6; }

@@ -5,10 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Vm;
+use super::initramfs::Initramfs;
 use crate::command;
 use crate::error::{Error, Result};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// A root whose first process is a script of `xtask/guest`, with what every script begins and ends
+/// with.
+pub(crate) fn image(vm: &Vm, script: &str) -> Result<Initramfs> {
+    let scripts = vm.workspace.root.join("xtask/guest");
+    let mut image = Initramfs::new(&vm.tools.busybox(), &scripts.join(script))?;
+    image.add_file("common.sh", &scripts.join("common.sh"))?;
+    image.add_file("exit", &helper(vm, "exit")?)?;
+    Ok(image)
+}
 
 /// The conformance suites, for the guest.
 pub(crate) fn conformance(vm: &Vm) -> Result<PathBuf> {

@@ -8,9 +8,8 @@
 use std::time::Duration;
 
 use super::agent::Agent;
-use super::initramfs::Initramfs;
 use super::qemu::{Config, Machine};
-use super::{Driver, Kernel, Vm, modules};
+use super::{Driver, Kernel, Vm, guest, modules};
 use crate::error::{Context, Error, Result};
 use crate::tally::Tally;
 
@@ -54,9 +53,7 @@ fn hibernate(
     let dir = vm.dir.join("run");
     std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
     let initrd = dir.join(format!("{name}.cpio"));
-    let scripts = vm.workspace.root.join("xtask/guest");
-    let mut image = Initramfs::new(&vm.tools.busybox(), &scripts.join("hibernate.sh"))?;
-    image.add_file("common.sh", &scripts.join("common.sh"))?;
+    let mut image = guest::image(vm, "hibernate.sh")?;
     image.add_file("sysgenid.ko", &driver.module)?;
     image.add_text("hibernation", hibernation);
     let nvme = modules::add(vm, kernel, "nvme", &mut image)?;

@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::agent::Agent;
-use super::initramfs::Initramfs;
 use super::qemu::{Config, Machine};
 use super::{Driver, Kernel, Vm, guest};
 use crate::error::{Context, Result};
@@ -104,9 +103,7 @@ impl<'a> Rig<'a> {
         let dir = vm.dir.join("run");
         std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
         let initrd = dir.join("restore.cpio");
-        let scripts = vm.workspace.root.join("xtask/guest");
-        let mut image = Initramfs::new(&vm.tools.busybox(), &scripts.join("restore.sh"))?;
-        image.add_file("common.sh", &scripts.join("common.sh"))?;
+        let mut image = guest::image(vm, "restore.sh")?;
         image.add_file("sysgenid.ko", &Driver::build(vm, kernel, None)?.module)?;
         image.add_file("conformance", &guest::conformance(vm)?)?;
         image.write(&initrd)?;

@@ -85,8 +85,8 @@ pub(crate) fn run_on(
 
 fn image(vm: &Vm, driver: &Driver) -> Result<Initramfs> {
     let scripts = vm.workspace.root.join("xtask/guest");
-    let mut image = Initramfs::new(&vm.tools.busybox(), &scripts.join("suites.sh"))?;
-    for script in ["common.sh", "tap.sh", "load.sh", "unload.sh"] {
+    let mut image = guest::image(vm, "suites.sh")?;
+    for script in ["tap.sh", "load.sh", "unload.sh"] {
         image.add_file(script, &scripts.join(script))?;
     }
     for helper in ["hold", "ioctl32"] {
