@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use sysgenid::SourceKind;
+use sysgenid::{Backend, SourceKind};
 
 use crate::failure::Failure;
 
@@ -72,5 +72,15 @@ pub(crate) fn kind_text(kind: SourceKind) -> &'static str {
         SourceKind::Broker => "userspace driver",
         SourceKind::PageFile => "page file",
         _ => "another kind of source",
+    }
+}
+
+/// What a backend is, for people.
+pub(crate) fn backend_text(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Vmfork => "the kernel announces restores",
+        Backend::Acpi => "the hypervisor announces restores",
+        Backend::Trigger => "nobody announces restores: whoever restores runs `sysgenid trigger`",
+        _ => "another way",
     }
 }

@@ -2,13 +2,14 @@
 //! `sysgenid status`: what there is.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Serialize;
-use sysgenid::Source;
+use sysgenid::{Backend, Dialect, Source};
 
 use crate::failure::Failure;
-use crate::output::{Output, kind_name, kind_text};
+use crate::output::{Output, backend_text, kind_name, kind_text};
 
 /// How long the userspace driver may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ struct Line<'a> {
     watchers: Option<u32>,
     tracked: Option<u32>,
     outdated: Option<u32>,
+    dialect: Option<&'static str>,
+    backend: Option<&'static str>,
 }
 
 pub(crate) fn run(source: &Source, out: &mut Output) -> Result<(), Failure> {
@@ -34,11 +37,17 @@ pub(crate) fn run(source: &Source, out: &mut Output) -> Result<(), Failure> {
         ),
         None => "not told by this source".into(),
     };
-    let text = format!(
+    let mut text = format!(
         "source      {path} ({})\ngeneration  {}\nwatchers    {watchers}",
         kind_text(source.kind()),
         status.generation,
     );
+    if let Some(dialect) = status.dialect {
+        let _ = write!(text, "\ndialect     {}", dialect.name());
+    }
+    if let Some(backend) = status.backend {
+        let _ = write!(text, "\nbackend     {backend} ({})", backend_text(backend));
+    }
     let line = Line {
         source: path,
         kind: kind_name(source.kind()),
@@ -46,6 +55,8 @@ pub(crate) fn run(source: &Source, out: &mut Output) -> Result<(), Failure> {
         watchers: counts.map(|counts| counts.total),
         tracked: counts.map(|counts| counts.tracked),
         outdated: counts.map(|counts| counts.outdated),
+        dialect: status.dialect.map(Dialect::name),
+        backend: status.backend.map(Backend::name),
     };
     out.print(&line, text)
 }

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde::Serialize;
 use sysgenid::{Orchestrator, Source, Straggler};
@@ -11,6 +12,9 @@ use crate::args::WaitArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 
+/// How long a source may take to count its watchers.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
 /// How many stragglers an error message names.
 const NAMED: usize = 10;
 
@@ -18,6 +22,8 @@ const NAMED: usize = 10;
 struct Line {
     generation: u32,
     settled: bool,
+    /// How many watchers have not acknowledged; `None` if the source does not tell.
+    outdated: Option<u32>,
     /// `None` if the source does not name them, or not to this user.
     stragglers: Option<Vec<StragglerLine>>,
 }
@@ -43,7 +49,7 @@ impl From<&Straggler> for StragglerLine {
 pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
     let mut out = Output::new(args.format.json);
     let path = source.path().display().to_string();
-    let mut orchestrator = Orchestrator::on(source)?;
+    let mut orchestrator = Orchestrator::on(source.clone())?;
     // There is nothing to rebuild here: it acknowledges, so that the wait is for the others.
     let settled = orchestrator.settle(args.timeout.deadline(), |_| Ok::<_, Infallible>(()));
     match settled {
@@ -51,6 +57,7 @@ pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
             let line = Line {
                 generation: generation.get(),
                 settled: true,
+                outdated: Some(0),
                 stragglers: Some(Vec::new()),
             };
             let text =
@@ -60,8 +67,10 @@ pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
         Err(error) if error.is_timeout() => {
             let generation = orchestrator.watcher().generation();
             let stragglers = orchestrator.stragglers();
+            let watchers = source.status(ANSWER_TIME).ok().and_then(|all| all.watchers);
+            let outdated = watchers.map(|watchers| watchers.outdated);
             let who = match &stragglers {
-                Ok(stragglers) => names(stragglers) + "; wait again, or look after these processes",
+                Ok(stragglers) => who(stragglers, outdated.unwrap_or_default()),
                 Err(error) if error.is_permission() => {
                     "only the owner of the userspace driver is told whose; wait again, or ask as \
                      that user"
@@ -75,6 +84,7 @@ pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
             let line = Line {
                 generation: generation.get(),
                 settled: false,
+                outdated,
                 stragglers: stragglers
                     .ok()
                     .map(|all| all.iter().map(Into::into).collect()),
@@ -90,6 +100,22 @@ pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
     }
 }
 
+/// The stragglers, of whom there may be more than can be named, and what to do.
+fn who(named: &[Straggler], outdated: u32) -> String {
+    let all = usize::try_from(outdated).unwrap_or(usize::MAX);
+    if named.is_empty() && all > 0 {
+        return format!(
+            "{all} of processes that cannot be seen from here; wait again, or ask as root, outside \
+             of containers"
+        );
+    }
+    let mut text = names(named);
+    if all > named.len() {
+        let _ = write!(text, " ({all} watchers in all)");
+    }
+    text + "; wait again, or look after these processes"
+}
+
 /// The stragglers in one line.
 pub(crate) fn names(stragglers: &[Straggler]) -> String {
     let mut text = String::new();
@@ -101,5 +127,16 @@ pub(crate) fn names(stragglers: &[Straggler]) -> String {
         0 => "none any more".into(),
         all if all > NAMED => text + &format!(" and {} more", all - NAMED),
         _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_who_holds_up_the_wait_is_passed_over() {
+        assert!(who(&[], 0).starts_with("none any more; "));
+        assert!(who(&[], 3).starts_with("3 of processes that cannot be seen from here; "));
     }
 }

@@ -30,6 +30,7 @@ fn a_round_trip_in_json() {
         json!({
             "source": folder.to_str(), "kind": "broker", "generation": generation,
             "watchers": watchers, "tracked": tracked, "outdated": outdated,
+            "dialect": null, "backend": null,
         })
     };
     assert_eq!(object(&mut on(folder, &["status"])), status(0, 0, 0, 0));
@@ -61,7 +62,7 @@ fn a_round_trip_in_json() {
 
     assert_eq!(
         object(&mut on(folder, &["wait"])),
-        json!({"generation": u32::MAX, "settled": true, "stragglers": []})
+        json!({"generation": u32::MAX, "settled": true, "outdated": 0, "stragglers": []})
     );
     eventually("the watcher is gone", || {
         object(&mut on(folder, &["status"])) == status(u32::MAX, 0, 0, 0)
@@ -134,7 +135,7 @@ fn a_wait_that_times_out_names_the_straggler() {
     let straggler = json!({"pid": watcher.pid(), "command": "sysgenid", "acknowledged": 0});
     assert_eq!(
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(),
-        json!({"generation": 1, "settled": false, "stragglers": [straggler]})
+        json!({"generation": 1, "settled": false, "outdated": 1, "stragglers": [straggler]})
     );
 
     let waiting = Running::start(&mut on(folder, &["wait", "--timeout", "1m"]));

@@ -158,7 +158,7 @@ fn denied() {
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         line,
-        json!({"generation": 1, "settled": false, "stragglers": null})
+        json!({"generation": 1, "settled": false, "outdated": 1, "stragglers": null})
     );
 }
 

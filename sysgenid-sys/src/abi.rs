@@ -39,6 +39,18 @@ pub enum Dialect {
     V6,
 }
 
+impl Dialect {
+    /// Its name, as in this project's driver's attribute `dialect`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V5 => "v5",
+            Self::V6 => "v6",
+        }
+    }
+}
+
 /// `SYSGENID_SET_WATCHER_TRACKING` (v6): whether waiting for watchers waits for this one.
 pub const SET_WATCHER_TRACKING: Opcode = opcode::none(IOCTL_TYPE, 1);
 /// `SYSGENID_WAIT_WATCHERS` (v6): wait until no tracked watcher is outdated.

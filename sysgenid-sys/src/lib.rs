@@ -11,6 +11,7 @@
 //!
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
 //! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
+//! - [`fdinfo`]: the state of a watcher of any process, from `/proc`.
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
 //! - [`slot`]: memory in which a client acknowledges to the userspace driver (feature `std`).
 //! - [`vmclock`]: where the fields of mainline's `/dev/vmclockN` lie that tell of restores.
@@ -31,6 +32,7 @@
 
 pub mod abi;
 pub mod device;
+pub mod fdinfo;
 #[cfg(feature = "std")]
 pub mod page;
 #[cfg(feature = "std")]

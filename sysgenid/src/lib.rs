@@ -56,6 +56,7 @@
 //!
 //! No features. Rust 1.85; a newer minimum is a minor release.
 
+mod attributes;
 mod broker;
 mod deadline;
 mod error;
@@ -64,8 +65,10 @@ mod guarded;
 mod orchestrator;
 mod probe;
 mod source;
+mod stragglers;
 mod watcher;
 
+pub use attributes::Backend;
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use generation::Generation;
@@ -73,4 +76,7 @@ pub use guarded::Guarded;
 pub use orchestrator::{Orchestrator, Straggler};
 pub use probe::Probe;
 pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
+/// The crate below is this project's own and has this version's number, so its type is no
+/// stranger here.
+pub use sysgenid_sys::abi::Dialect;
 pub use watcher::{Watcher, WatcherOptions};

@@ -7,7 +7,7 @@ use sysgenid_sys::wire::{self, Op, Status};
 
 use crate::broker::Connection;
 use crate::error::{Error, Kind, Result};
-use crate::source::{Source, SourceKind};
+use crate::source::Source;
 use crate::watcher::{ANSWER_TIME, Tracking, Watcher, accepted};
 use crate::{Deadline, Generation};
 
@@ -48,8 +48,8 @@ pub struct Orchestrator {
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Straggler {
-    /// The process that opened the watcher, in the broker's pid namespace; `None` if the kernel
-    /// did not tell.
+    /// The process that opened the watcher, in the broker's pid namespace, or that has it open, in
+    /// the caller's; `None` if the kernel did not tell.
     pub pid: Option<u32>,
     /// The name of that process's command; empty if it could not be read.
     pub command: String,
@@ -223,17 +223,32 @@ impl Orchestrator {
     /// Names the tracked watchers that have not acknowledged the current generation. It may have
     /// changed by the time the list is read.
     ///
+    /// # On the kernel device
+    ///
+    /// This project's driver tells the state of a descriptor to whoever may look at it, so the
+    /// descriptors of all processes are looked through. What that cannot see is not in the list:
+    ///
+    /// - processes of others, without root or `CAP_SYS_PTRACE`; those outside the pid namespace that
+    ///   `/proc` shows, and those that a mount option hides there;
+    /// - a watcher whose descriptor is closed and that only a mapping keeps;
+    /// - a thread that has unshared its descriptors, and a descriptor under way in a socket.
+    ///
+    /// [`Source::status`] counts them all the same: if its `watchers.outdated` is more than what
+    /// the list explains, there are such.
+    ///
+    /// A watcher that several processes share by `fork` is named for each, because each could
+    /// acknowledge. Within a process, descriptors that have acknowledged the same generation are
+    /// one entry: a duplicate cannot be told from another watcher.
+    ///
     /// # Errors
     ///
-    /// [`is_unsupported`](Error::is_unsupported) on the kernel device, which does not tell;
-    /// [`is_permission`](Error::is_permission) if the broker belongs to another user;
+    /// [`is_unsupported`](Error::is_unsupported) on a kernel driver that does not tell, as the
+    /// shipped ones, and without `/proc`; [`is_permission`](Error::is_permission) if the broker belongs to another user;
     /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) after five seconds.
     pub fn stragglers(&mut self) -> Result<Vec<Straggler>> {
         let list = || {
-            if self.source.kind() != SourceKind::Broker {
-                return Err(Error::new(Kind::Unsupported(
-                    "this source does not name stragglers",
-                )));
+            if let Some(device) = self.watcher.device() {
+                return device.stragglers();
             }
             let control = self.control()?;
             let deadline = Deadline::after(ANSWER_TIME);

@@ -54,8 +54,8 @@ impl Probe {
     /// read; [`is_broken`](crate::Error::is_broken) if it is too short to hold a counter, or a
     /// node without a driver; [`is_unsupported`](crate::Error::is_unsupported) on a driver of the
     /// v5 dialect, where orchestrators would wait for the mapping for ever: map it with
-    /// [`Watcher::probe`](crate::Watcher::probe). A node that the caller may only read does not
-    /// tell its dialect and is taken for v6.
+    /// [`Watcher::probe`](crate::Watcher::probe). A node that the caller may only read tells its
+    /// dialect in sysfs with this project's driver; without that it is taken for v6.
     pub fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
         Self::on(Source::at(path)?)
     }

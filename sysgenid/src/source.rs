@@ -5,11 +5,12 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, Stat, major, minor, open, stat};
+use rustix::fs::{Mode, OFlags, Stat, fstat, open, stat};
 use sysgenid_sys::abi::{self, Dialect};
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::{Errno, device, wire};
 
+use crate::attributes::{Attributes, Backend};
 use crate::broker::Connection;
 use crate::error::{Error, Kind, Result};
 use crate::{Deadline, Generation};
@@ -122,11 +123,14 @@ impl Source {
 
     /// The current generation and, where the source can tell, how many watchers it has.
     ///
-    /// Asks once and keeps nothing open; on the broker's socket it does not become a watcher.
+    /// Asks once and keeps nothing open; on the broker's socket it does not become a watcher. This
+    /// project's kernel driver tells everybody, in sysfs, also who may not open the node; the
+    /// numbers are read one after another there, so they may be of different moments.
     ///
     /// # Errors
     ///
-    /// As [`Probe::open_at`](crate::Probe::open_at); [`is_lost`](Error::is_lost) if the broker has
+    /// As [`Probe::open_at`](crate::Probe::open_at), but for the v5 dialect, which is no error
+    /// here; [`is_lost`](Error::is_lost) if the broker has
     /// ended, [`is_timeout`](Error::is_timeout) if it does not answer before the deadline.
     ///
     /// ```
@@ -153,12 +157,32 @@ impl Source {
                     tracked: reply.tracked,
                     outdated: reply.outdated,
                 }),
+                dialect: None,
+                backend: None,
             });
         }
-        let probe = crate::Probe::open_at(&self.path)?;
+        self.look().map_err(|error| error.at(&self.path))
+    }
+
+    /// The status of a source that is a file.
+    fn look(&self) -> Result<Status> {
+        if self.kind == SourceKind::Device {
+            let node = stat(&self.path).map_err(stat_failed)?;
+            if let Some(status) = Attributes::of(&node).status() {
+                return Ok(status);
+            }
+        }
+        let (file, dialect) = self.open_page(&self.path)?;
+        if dialect == Some(Dialect::V4) {
+            return Err(Error::new(Kind::Unsupported(V4_REFUSED)));
+        }
+        // In v5 this is a watcher for a moment, and then no more.
+        let page = map_counter(&file)?;
         Ok(Status {
-            generation: probe.generation(),
+            generation: Generation::new(page.load()),
             watchers: None,
+            dialect,
+            backend: None,
         })
     }
 
@@ -185,7 +209,7 @@ impl Source {
                 Some(Dialect::V4) => return Err(Error::new(Kind::Unsupported(V4_REFUSED))),
                 _ => {}
             }
-            let identity = FileIdentity::of(&rustix::fs::fstat(&file).map_err(stat_failed)?);
+            let identity = FileIdentity::of(&fstat(&file).map_err(stat_failed)?);
             Ok((map_counter(&file)?, identity))
         };
         map().map_err(|error: Error| error.at(&path))
@@ -196,8 +220,8 @@ impl Source {
         // Non-blocking, so that a FIFO that took the file's place cannot hang the open.
         let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         if self.kind == SourceKind::Device {
-            // Only a writable descriptor tells the dialect. A reader's may not be had, and then
-            // what all dialects share has to do.
+            // Only a writable descriptor tells the dialect of any driver. Without one, ours says it
+            // in sysfs, and with others what all dialects share has to do.
             let write = read | OFlags::RDWR;
             match open(path, write, Mode::empty()) {
                 Ok(file) => {
@@ -209,7 +233,11 @@ impl Source {
             }
         }
         let file = open(path, read, Mode::empty()).map_err(open_failed)?;
-        Ok((file, None))
+        let dialect = match self.kind {
+            SourceKind::Device => Attributes::of(&fstat(&file).map_err(stat_failed)?).dialect(),
+            SourceKind::Broker | SourceKind::PageFile => None,
+        };
+        Ok((file, dialect))
     }
 
     /// Whether the path still names the file that was mapped, and the file still holds a counter.
@@ -271,6 +299,10 @@ pub struct Status {
     pub generation: Generation,
     /// How many watchers there are; `None` where the source does not tell.
     pub watchers: Option<WatcherCounts>,
+    /// The dialect of the kernel driver; `None` if it does not tell, and where there is none.
+    pub dialect: Option<Dialect>,
+    /// Who tells the kernel driver of restores; `None` if it does not say, and where there is none.
+    pub backend: Option<Backend>,
 }
 
 /// How many watchers a source has.
@@ -358,12 +390,7 @@ fn too_short() -> Error {
 
 /// What the kernel calls the device; a machine without sysfs cannot say and is believed.
 fn is_named_sysgenid(stat: &Stat) -> bool {
-    let link = format!(
-        "/sys/dev/char/{}:{}",
-        major(stat.st_rdev),
-        minor(stat.st_rdev)
-    );
-    fs::read_link(link).map_or(true, |target| {
+    fs::read_link(Attributes::of(stat).folder()).map_or(true, |target| {
         target.file_name() == Some("sysgenid".as_ref())
     })
 }

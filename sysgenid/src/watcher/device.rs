@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A watcher on the kernel driver's device.
 
+use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::epoll;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fstat, open};
 use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::fdinfo::WatcherState;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::{Errno, device};
 
 use super::Tracking;
 use crate::error::{Error, Kind, Result};
 use crate::source::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
-use crate::{Deadline, Generation, Probe, Source};
+use crate::{Deadline, Generation, Probe, Source, Straggler, stragglers};
 
 /// The longest wait that is asked of the driver at once. Shipped drivers multiply the milliseconds
 /// by a million, which leaves a signed 32-bit number beyond 2,147.
@@ -197,6 +199,24 @@ impl DeviceWatcher {
         )?;
         // Asked of the descriptor, which the change has outdated, before anything else.
         Ok(self.try_changed()?.unwrap_or_else(|| self.generation()))
+    }
+
+    /// Those that hold others up, as far as this process may look.
+    pub(crate) fn stragglers(&self) -> Result<Vec<Straggler>> {
+        let own = format!("/proc/thread-self/fdinfo/{}", self.file.as_raw_fd());
+        let Ok(text) = fs::read(own) else {
+            return Err(Error::new(Kind::Unsupported(
+                "naming stragglers needs /proc, which is not mounted here or hidden",
+            )));
+        };
+        if WatcherState::parse(&text).is_none() {
+            return Err(Error::new(Kind::Unsupported(
+                "this kernel driver does not tell whose watchers are outdated (it adds nothing to \
+                 fdinfo); `fuser -v` with the node's path lists the processes that have it open",
+            )));
+        }
+        let node = fstat(&self.file).map_err(|errno| Error::call("fstat", errno))?;
+        Ok(stragglers::find(Path::new("/proc"), node.st_rdev))
     }
 
     fn is_outdated(&self) -> Result<bool> {
