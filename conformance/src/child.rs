@@ -11,7 +11,6 @@ use std::process::{self, Command, Stdio};
 use clap::ValueEnum;
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
-use sysgenid_sys::abi::Dialect;
 use sysgenid_sys::device;
 
 /// What a child does, with the open file that is its standard input or with a path.
@@ -63,6 +62,10 @@ impl Child {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// How its part ended: `ok`, or an error.
     pub(crate) fn said(&self) -> &str {
         &self.said
@@ -96,7 +99,8 @@ pub fn play(role: Role, path: Option<PathBuf>) {
         }
         Role::TriggerAsNamespaceRoot => report(
             become_namespace_root()
-                .and_then(|()| device::trigger_gen_update(&file, Dialect::V6, 0))
+                .and_then(|()| device::detect_dialect(&file))
+                .and_then(|dialect| device::trigger_gen_update(&file, dialect, 0))
                 .map_err(name_of),
         ),
     }

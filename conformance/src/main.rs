@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::process::exit;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid_conformance::suite::{self, Case, Summary};
 use sysgenid_conformance::{child, model, raw, restore_guest, typed};
+use sysgenid_sys::abi::Dialect;
 
 /// For a comparison as a whole, which has many sequences.
 const MODEL_LIMIT: Duration = Duration::from_secs(480);
@@ -30,6 +31,8 @@ enum Command {
         /// The node
         #[arg(long)]
         device: PathBuf,
+        #[command(flatten)]
+        speaks: Speaks,
     },
     /// The SDK, over the kernel driver or the userspace driver
     Typed {
@@ -37,6 +40,8 @@ enum Command {
         filter: Filter,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        speaks: Speaks,
     },
     /// The agent in the machine that `cargo xtask vm restore` restores
     RestoreGuest {
@@ -50,6 +55,8 @@ enum Command {
         filter: Filter,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        speaks: Speaks,
         /// How many sequences of operations
         #[arg(long, default_value_t = 256)]
         cases: u32,
@@ -72,7 +79,7 @@ struct Source {
     #[arg(long)]
     device: Option<PathBuf>,
     /// The folder of a broker that runs; without it, one is started
-    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "dialect")]
     broker: Option<Option<PathBuf>>,
 }
 
@@ -85,6 +92,28 @@ impl Source {
                 let own = OwnBroker::start()?;
                 Ok((own.folder.path().to_owned(), Some(own)))
             }
+        }
+    }
+}
+
+#[derive(clap::Args)]
+struct Speaks {
+    /// The dialect that the node is to speak
+    #[arg(long, value_enum, default_value_t = SpokenDialect::V6)]
+    dialect: SpokenDialect,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SpokenDialect {
+    V5,
+    V6,
+}
+
+impl From<Speaks> for Dialect {
+    fn from(speaks: Speaks) -> Self {
+        match speaks.dialect {
+            SpokenDialect::V5 => Self::V5,
+            SpokenDialect::V6 => Self::V6,
         }
     }
 }
@@ -155,16 +184,31 @@ fn main() {
 
 fn run(command: Command) -> Result<bool, Box<dyn Error>> {
     let summary = match command {
-        Command::Raw { device, filter } => {
+        Command::Raw {
+            device,
+            speaks,
+            filter,
+        } => {
+            let dialect = speaks.into();
             for note in raw::NOTES {
                 println!("# note: {note}");
             }
-            filter.run(&raw::Node::new(device), raw::cases(), suite::LIMIT)?
+            let node = raw::Node::new(device, dialect);
+            filter.run(&node, raw::cases(dialect), suite::LIMIT)?
         }
-        Command::Typed { source, filter } => {
+        Command::Typed {
+            source,
+            speaks,
+            filter,
+        } => {
             let (path, _broker) = source.path()?;
-            let subject = typed::Subject::new(path);
-            filter.run(&subject, typed::cases(subject.kind()?), suite::LIMIT)?
+            let dialect = speaks.into();
+            let subject = typed::Subject::new(path, dialect);
+            filter.run(
+                &subject,
+                typed::cases(subject.kind()?, dialect),
+                suite::LIMIT,
+            )?
         }
         Command::RestoreGuest { device } => {
             restore_guest::run(&device).map_err(|error| -> Box<dyn Error> { error })?;
@@ -172,12 +216,13 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
         }
         Command::Model {
             source,
+            speaks,
             filter,
             cases,
             seed,
         } => {
             let (path, _broker) = source.path()?;
-            let source = typed::Subject::new(path);
+            let source = typed::Subject::new(path, speaks.into());
             let kind = source.kind()?;
             let subject = model::Subject {
                 source,

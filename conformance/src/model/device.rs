@@ -3,6 +3,8 @@ use std::time::Duration;
 
 /// What is compared with the model. Errors that the model does not know are panics.
 pub(super) trait Device {
+    /// Whether a watcher can be untracked. Where it cannot, no operation asks for it.
+    fn can_untrack(&self) -> bool;
     /// A watcher that is up to date.
     fn open(&self, tracked: bool) -> Box<dyn Watcher>;
     /// Changes the generation; returns the new one.

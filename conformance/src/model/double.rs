@@ -26,6 +26,7 @@ enum Fault {
     ComparesNumbers,
     KeepsClosedWatchers,
     SpuriousWaitEnd,
+    Miscounts,
 }
 
 #[derive(Clone)]
@@ -48,6 +49,10 @@ impl Double {
 }
 
 impl Device for Double {
+    fn can_untrack(&self) -> bool {
+        true
+    }
+
     fn open(&self, tracked: bool) -> Box<dyn Watcher> {
         let id = self.model().open(tracked, None);
         Box::new(DoubleWatcher {
@@ -73,7 +78,13 @@ impl Device for Double {
     }
 
     fn counts(&self) -> Option<Counts> {
-        None
+        let model = self.model();
+        let miscounts = self.fault == Fault::Miscounts;
+        Some(Counts {
+            total: model.watchers(),
+            tracked: model.tracked(),
+            outdated: model.outdated() + usize::from(miscounts && model.tracked() > 1),
+        })
     }
 }
 
@@ -170,6 +181,7 @@ fn every_fault_is_found_and_told_by_a_short_sequence() {
         Fault::ComparesNumbers,
         Fault::KeepsClosedWatchers,
         Fault::SpuriousWaitEnd,
+        Fault::Miscounts,
     ] {
         let difference =
             compare(&Double::new(fault), 256, 0, IMPATIENCE).expect_err(&format!("{fault:?}"));

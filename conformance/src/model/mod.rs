@@ -61,7 +61,10 @@ fn model_agrees_with_the_sdk(subject: &Subject) {
 }
 
 fn model_agrees_with_system_calls(subject: &Subject) {
-    print_and_expect(subject, &Node::new(subject.source.path().to_owned()));
+    print_and_expect(
+        subject,
+        &Node::new(subject.source.path().to_owned(), subject.source.dialect()),
+    );
 }
 
 fn print_and_expect(subject: &Subject, device: &dyn Device) {
@@ -99,13 +102,14 @@ fn compare(
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let operations = Cell::new(0);
+    let sequences_of = operation::sequences(device.can_untrack());
     let run = |sequence: Vec<Operation>| {
         operations.set(operations.get() + sequence.len());
         Comparison::new(device, patience)
             .run(&sequence)
             .map_err(TestCaseError::fail)
     };
-    match TestRunner::new_with_rng(config, rng).run(&operation::sequences(), run) {
+    match TestRunner::new_with_rng(config, rng).run(&sequences_of, run) {
         Ok(()) => Ok(operations.get()),
         Err(TestError::Fail(reason, sequence)) => {
             let mut text = format!("{reason}\nafter");

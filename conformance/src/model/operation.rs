@@ -54,19 +54,20 @@ impl Minimum {
     }
 }
 
-/// Sequences that begin without watchers.
-pub(super) fn sequences() -> impl Strategy<Value = Vec<Operation>> {
-    vec(operation(), 1..50)
+/// Sequences that begin without watchers. Without `can_untrack`, every watcher is tracked.
+pub(super) fn sequences(can_untrack: bool) -> impl Strategy<Value = Vec<Operation>> {
+    vec(operation(can_untrack), 1..50)
 }
 
-fn operation() -> impl Strategy<Value = Operation> {
+fn operation(can_untrack: bool) -> impl Strategy<Value = Operation> {
     let watcher = any::<u8>;
+    let tracked = move || any::<bool>().prop_map(move |tracked| tracked || !can_untrack);
     prop_oneof![
-        5 => any::<bool>().prop_map(|tracked| Operation::Open { tracked }),
+        5 => tracked().prop_map(|tracked| Operation::Open { tracked }),
         2 => watcher().prop_map(Operation::Close),
         6 => watcher().prop_map(Operation::Acknowledge),
         1 => (watcher(), distance()).prop_map(|(watcher, by)| Operation::AcknowledgeStale(watcher, by)),
-        3 => (watcher(), any::<bool>()).prop_map(|(watcher, on)| Operation::SetTracking(watcher, on)),
+        3 => (watcher(), tracked()).prop_map(|(watcher, on)| Operation::SetTracking(watcher, on)),
         2 => watcher().prop_map(Operation::Read),
         2 => watcher().prop_map(Operation::Poll),
         4 => watcher().prop_map(Operation::Wait),

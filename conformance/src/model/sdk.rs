@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sysgenid::{Generation, Orchestrator, Probe, Source};
+use sysgenid::{Generation, Orchestrator, Probe, Source, SourceKind};
+use sysgenid_sys::abi::Dialect;
 
 use super::device::{Counts, Device, Waited, Watcher};
 use crate::background::PATIENCE;
@@ -13,22 +14,39 @@ use crate::typed::Subject;
 
 pub(super) struct Sdk {
     subject: Subject,
-    /// For triggers; its own watcher is untracked.
+    /// For triggers; its own watcher is untracked where that can be, else it acknowledges.
     orchestrator: RefCell<Orchestrator>,
     probe: Probe,
 }
 
 impl Sdk {
     pub(super) fn new(subject: &Subject) -> Self {
+        let orchestrator = subject.orchestrator();
+        let probe = orchestrator.watcher().probe();
         Self {
             subject: subject.clone(),
-            orchestrator: RefCell::new(subject.orchestrator()),
-            probe: subject.probe(),
+            orchestrator: RefCell::new(orchestrator),
+            probe: probe.expect("a probe can be opened"),
+        }
+    }
+
+    /// How many watchers are its own, and how many of them are tracked.
+    fn own(&self) -> (usize, usize) {
+        match (self.probe.source().kind(), self.subject.dialect()) {
+            // The probe is of the orchestrator's own file.
+            (_, Dialect::V5) => (1, 1),
+            // The probe's mapping is an open file.
+            (SourceKind::Device, _) => (2, 0),
+            _ => (1, 0),
         }
     }
 }
 
 impl Device for Sdk {
+    fn can_untrack(&self) -> bool {
+        self.subject.dialect() != Dialect::V5
+    }
+
     fn open(&self, tracked: bool) -> Box<dyn Watcher> {
         // An orchestrator, because only that can wait for the others.
         let orchestrator = self.subject.orchestrator();
@@ -44,6 +62,9 @@ impl Device for Sdk {
     fn trigger(&self, min: u32) -> u32 {
         let mut orchestrator = self.orchestrator.borrow_mut();
         let triggered = orchestrator.trigger_at_least(Generation::new(min));
+        if !self.can_untrack() {
+            orchestrator.acknowledge().expect("it can acknowledge");
+        }
         triggered.expect("its owner may trigger").get()
     }
 
@@ -55,10 +76,10 @@ impl Device for Sdk {
         let source = Source::at(self.subject.path()).expect("it is there");
         let status = source.status(PATIENCE).expect("it answers");
         let count = |number: u32| usize::try_from(number).expect("it is small");
+        let (total, tracked) = self.own();
         status.watchers.map(|watchers| Counts {
-            // One is the trigger's.
-            total: count(watchers.total) - 1,
-            tracked: count(watchers.tracked),
+            total: count(watchers.total) - total,
+            tracked: count(watchers.tracked) - tracked,
             outdated: count(watchers.outdated),
         })
     }

@@ -4,15 +4,20 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+use sysgenid_sys::abi::Dialect;
 
 use super::device::{Counts, Device, Waited, Watcher};
 use crate::raw::{Node, OpenFile};
 
 impl Device for Node {
+    fn can_untrack(&self) -> bool {
+        self.dialect() != Dialect::V5
+    }
+
     fn open(&self, tracked: bool) -> Box<dyn Watcher> {
         let file = Node::open(self);
         if tracked {
-            file.track(true);
+            file.ensure_tracked();
         }
         Box::new(file)
     }
@@ -26,7 +31,12 @@ impl Device for Node {
     }
 
     fn counts(&self) -> Option<Counts> {
-        None
+        let count = |name| usize::try_from(self.number(name)).expect("it is small");
+        Some(Counts {
+            total: count("watchers"),
+            tracked: count("tracked_watchers"),
+            outdated: count("outdated_watchers"),
+        })
     }
 }
 
@@ -52,7 +62,11 @@ impl Watcher for OpenFile {
     }
 
     fn set_tracking(&self, tracked: bool) {
-        self.track(tracked);
+        if tracked {
+            self.ensure_tracked();
+        } else {
+            self.track(false);
+        }
     }
 
     fn wait(&mut self, timeout: Duration) -> Waited {

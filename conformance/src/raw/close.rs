@@ -12,7 +12,6 @@ use crate::child::{Child, Role};
 cases! { Node;
     close_ends_a_wait_for_it,
     close_of_a_duplicate_does_not_end_a_wait,
-    close_of_an_untracked_watcher_does_not_end_a_wait,
     unmap_ends_a_wait_for_it,
     death_of_a_process_ends_a_wait_for_it,
 }
@@ -36,15 +35,6 @@ fn close_of_a_duplicate_does_not_end_a_wait(node: &Node) {
     assert_eq!(node.open().wait(1), Err(Errno::TIME));
     drop(duplicate);
     assert_eq!(node.open().wait(1), Ok(()));
-}
-
-/// Nothing is subtracted for a watcher that was not counted.
-fn close_of_an_untracked_watcher_does_not_end_a_wait(node: &Node) {
-    let _straggler = node.open_straggler();
-    let onlooker = node.open();
-    node.bump();
-    drop(onlooker);
-    assert_eq!(node.open().wait(1), Err(Errno::TIME));
 }
 
 /// If the mapping is the last reference, unmapping is the close.

@@ -7,6 +7,7 @@
 use rustix::io::Errno;
 
 use super::Node;
+use super::fdinfo::Info;
 use crate::cases;
 
 const INT_MAX: u32 = 0x7fff_ffff;
@@ -20,6 +21,7 @@ cases! { Node;
     last_generation_can_be_acknowledged,
     trigger_at_the_end_changes_whatever_it_asks_for,
     generation_that_comes_round_again_is_a_change,
+    fdinfo_tells_what_is_outdated_by_the_same_number,
 }
 
 /// Fault 10. 2^32 - 1 and one is 0, and that is a change like any other.
@@ -77,7 +79,7 @@ fn smaller_minimum_above_int_max_is_ignored(node: &Node) {
 fn last_generation_can_be_acknowledged(node: &Node) {
     wind_to_zero(node);
     let watcher = node.open();
-    watcher.track(true);
+    watcher.ensure_tracked();
     node.bump_to(u32::MAX);
     assert_eq!(watcher.read(), Ok(u32::MAX));
     watcher.acknowledge(u32::MAX).expect("it is current");
@@ -100,7 +102,7 @@ fn trigger_at_the_end_changes_whatever_it_asks_for(node: &Node) {
 fn generation_that_comes_round_again_is_a_change(node: &Node) {
     wind_to_zero(node);
     let watcher = node.open();
-    watcher.track(true);
+    watcher.ensure_tracked();
     wind_to_zero(node);
     assert_eq!(watcher.read(), Ok(0));
     assert_eq!(
@@ -111,6 +113,30 @@ fn generation_that_comes_round_again_is_a_change(node: &Node) {
     watcher.acknowledge(0).expect("it is current");
     assert_eq!(watcher.read(), Err(Errno::AGAIN));
     assert_eq!(node.open().wait(1), Ok(()));
+}
+
+/// The numbers are equal, and it is outdated all the same.
+fn fdinfo_tells_what_is_outdated_by_the_same_number(node: &Node) {
+    wind_to_zero(node);
+    let watcher = node.open();
+    watcher.ensure_tracked();
+    wind_to_zero(node);
+    let outdated = Info {
+        acked: 0,
+        tracked: 1,
+        outdated: 1,
+    };
+    assert_eq!(Info::of(&watcher), outdated);
+    node.bump_to(u32::MAX);
+    watcher.catch_up();
+    let up_to_date = Info {
+        acked: u32::MAX,
+        tracked: 1,
+        outdated: 0,
+    };
+    assert_eq!(Info::of(&watcher), up_to_date);
+    assert_eq!(node.number("generation"), u32::MAX);
+    wind_to_zero(node);
 }
 
 fn wind_to_zero(node: &Node) {

@@ -165,7 +165,7 @@ fn map_outlives_the_descriptor(node: &Node) {
 /// is closed: others wait for it until it is unmapped.
 fn map_keeps_a_tracked_watcher(node: &Node) {
     let watcher = node.open();
-    watcher.track(true);
+    watcher.ensure_tracked();
     let page = Mapping::new(&watcher, Request::default()).expect("it can be mapped");
     drop(watcher);
     node.bump();

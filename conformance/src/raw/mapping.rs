@@ -7,15 +7,18 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
+use rustix::mm::{
+    MapFlags, MprotectFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, mremap,
+    mremap_fixed, munmap,
+};
 
 /// What to map, and how. The default is what a client does.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Request {
-    pub(super) length: usize,
-    pub(super) protection: ProtFlags,
-    pub(super) flags: MapFlags,
-    pub(super) offset: u64,
+pub(crate) struct Request {
+    pub(crate) length: usize,
+    pub(crate) protection: ProtFlags,
+    pub(crate) flags: MapFlags,
+    pub(crate) offset: u64,
 }
 
 impl Default for Request {
@@ -30,7 +33,7 @@ impl Default for Request {
 }
 
 /// A mapping of the device. Unmapped when it is dropped.
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     start: NonNull<c_void>,
     length: usize,
 }
@@ -39,7 +42,7 @@ pub(super) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    pub(super) fn new(file: impl AsFd, request: Request) -> Result<Self, Errno> {
+    pub(crate) fn new(file: impl AsFd, request: Request) -> Result<Self, Errno> {
         let Request {
             length,
             protection,
@@ -62,7 +65,7 @@ impl Mapping {
     }
 
     /// The counter.
-    pub(super) fn load(&self) -> u32 {
+    pub(crate) fn load(&self) -> u32 {
         // SAFETY: The mapping starts on a page boundary, is at least a page long in memory, and
         // lives as long as `self`. All writers of the counter are atomic.
         let counter = unsafe { AtomicU32::from_ptr(self.start.as_ptr().cast()) };
@@ -70,15 +73,68 @@ impl Mapping {
     }
 
     /// The byte at `offset`, which must be within the page.
-    pub(super) fn byte(&self, offset: usize) -> u8 {
+    pub(crate) fn byte(&self, offset: usize) -> u8 {
         assert!(offset < sysgenid_sys::abi::PAGE_LEN);
         // SAFETY: As above; the offset was checked.
         let byte = unsafe { AtomicU8::from_ptr(self.start.as_ptr().cast::<u8>().add(offset)) };
         byte.load(Ordering::Relaxed)
     }
 
+    /// Asks for another length, at any address.
+    pub(crate) fn resize(&mut self, length: usize) -> Result<(), Errno> {
+        // SAFETY: The range is this mapping, which nothing refers to but `self`; where it goes is
+        // the kernel's choice.
+        let start = unsafe {
+            mremap(
+                self.start.as_ptr(),
+                self.length,
+                length,
+                MremapFlags::MAYMOVE,
+            )
+        }?;
+        self.start = NonNull::new(start).expect("the kernel maps nothing at address 0");
+        self.length = length;
+        Ok(())
+    }
+
+    /// Moves it to another address.
+    pub(crate) fn relocate(&mut self) -> Result<(), Errno> {
+        // SAFETY: The kernel chooses the address, so no memory in use is replaced.
+        let place = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                self.length,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE,
+            )
+        }?;
+        // SAFETY: The old range is this mapping and the new one was just made for it; nothing
+        // refers to either.
+        let start = unsafe {
+            mremap_fixed(
+                self.start.as_ptr(),
+                self.length,
+                self.length,
+                MremapFlags::MAYMOVE,
+                place,
+            )
+        }?;
+        self.start = NonNull::new(start).expect("the kernel maps nothing at address 0");
+        Ok(())
+    }
+
+    /// Asks for a second mapping of the same pages, of this length, without the file.
+    pub(crate) fn twin(&self, length: usize) -> Result<Self, Errno> {
+        // SAFETY: With an old length of 0 the mapping itself stays as it is.
+        let start = unsafe { mremap(self.start.as_ptr(), 0, length, MremapFlags::MAYMOVE) }?;
+        Ok(Self {
+            start: NonNull::new(start).expect("the kernel maps nothing at address 0"),
+            length,
+        })
+    }
+
     /// Asks for another protection.
-    pub(super) fn protect(&self, protection: MprotectFlags) -> Result<(), Errno> {
+    pub(crate) fn protect(&self, protection: MprotectFlags) -> Result<(), Errno> {
         // SAFETY: The range is this mapping, which nothing refers to but `self`.
         unsafe { mprotect(self.start.as_ptr(), self.length, protection) }
     }

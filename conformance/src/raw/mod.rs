@@ -1,23 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The device at the level of system calls: every row of the ABI's table of operations, and every
-//! fault of the posted and shipped drivers. Needs the kernel driver (v6 dialect), and root.
+//! fault of the posted and shipped drivers. Needs the kernel driver, and root.
+//!
+//! What the dialects have in common are the same cases. A bystander of a case that others wait in
+//! acknowledges or closes, because v5 tracks every open file.
 
 mod close;
 mod end_of_range;
 mod faults;
+mod fdinfo;
+mod fork;
 mod map;
 mod mapping;
 mod node;
 mod open;
 mod poll;
 mod read;
+mod remap;
+mod sysfs;
+mod tracing;
 mod tracking;
 mod trigger;
+mod uevent;
+mod v5_only;
+mod v6_only;
 mod wait;
 mod write;
 
+pub(crate) use self::mapping::{Mapping, Request};
 pub use self::node::Node;
 pub(crate) use self::node::OpenFile;
+
+use sysgenid_sys::abi::Dialect;
 
 use crate::suite::Case;
 
@@ -27,22 +41,29 @@ pub const NOTES: &[&str] = &[
     "milliseconds that overflow 32 bits (fault 5) need a 32-bit kernel: here they overflow 64",
 ];
 
-/// All cases. Those that take the counter to the end of its range come last; they leave it at the
-/// beginning.
-pub fn cases() -> impl Iterator<Item = &'static Case<Node>> {
-    [
+/// All cases of a dialect. Those that take the counter to the end of its range come last; they
+/// leave it at the beginning.
+pub fn cases(dialect: Dialect) -> impl Iterator<Item = &'static Case<Node>> {
+    let own: [&[Case<Node>]; 2] = match dialect {
+        Dialect::V5 => [v5_only::CASES, &[]],
+        _ => [v6_only::CASES, tracking::CASES],
+    };
+    let common = [
         open::CASES,
         read::CASES,
         write::CASES,
         poll::CASES,
-        tracking::CASES,
         wait::CASES,
         trigger::CASES,
         map::CASES,
+        remap::CASES,
+        fork::CASES,
         close::CASES,
         faults::CASES,
-        end_of_range::CASES,
-    ]
-    .into_iter()
-    .flatten()
+        fdinfo::CASES,
+        sysfs::CASES,
+        tracing::CASES,
+    ];
+    let last = [end_of_range::CASES];
+    common.into_iter().chain(own).chain(last).flatten()
 }

@@ -2,29 +2,42 @@
 //! The node, and the open files of it.
 
 use std::ffi::c_void;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, major, minor, open, stat};
 use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, ioctl};
 use sysgenid_sys::abi::{self, Dialect};
 use sysgenid_sys::device;
 use sysgenid_sys::page::CounterPage;
 
-/// The device node under test.
+/// The device node under test, and the dialect that it is to speak.
 #[derive(Clone, Debug)]
 pub struct Node {
     path: PathBuf,
+    dialect: Dialect,
 }
 
 impl Node {
     /// The node at `path`.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub fn new(path: PathBuf, dialect: Dialect) -> Self {
+        Self { path, dialect }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The device's folder in sysfs.
+    pub(crate) fn sysfs(&self) -> PathBuf {
+        let device = stat(&self.path).expect("the node is there").st_rdev;
+        let link = format!("/sys/dev/char/{}:{}", major(device), minor(device));
+        fs::canonicalize(&link).unwrap_or_else(|error| panic!("{link}: {error}"))
     }
 
     /// An open file for reading and writing that does not block.
@@ -45,14 +58,17 @@ impl Node {
     /// A watcher that is tracked and outdated: whoever waits, waits for it.
     pub(crate) fn open_straggler(&self) -> OpenFile {
         let watcher = self.open();
-        watcher.track(true);
+        watcher.ensure_tracked();
         self.bump();
         watcher
     }
 
     pub(crate) fn open_with(&self, flags: OFlags) -> OpenFile {
         let file = open(&self.path, flags | OFlags::CLOEXEC, Mode::empty());
-        OpenFile(file.unwrap_or_else(|errno| panic!("open {}: {errno}", self.path.display())))
+        OpenFile {
+            file: file.unwrap_or_else(|errno| panic!("open {}: {errno}", self.path.display())),
+            dialect: self.dialect,
+        }
     }
 
     /// Changes the generation, and returns the new one.
@@ -79,36 +95,39 @@ impl Node {
 }
 
 /// An open file of the node.
-pub(crate) struct OpenFile(OwnedFd);
+pub(crate) struct OpenFile {
+    file: OwnedFd,
+    dialect: Dialect,
+}
 
 impl OpenFile {
     pub(crate) fn read(&self) -> Result<u32, Errno> {
-        device::read_generation(&self.0)
+        device::read_generation(&self.file)
     }
 
     pub(crate) fn read_bytes(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        rustix::io::read(&self.0, buffer)
+        rustix::io::read(&self.file, buffer)
     }
 
     pub(crate) fn acknowledge(&self, generation: u32) -> Result<(), Errno> {
-        device::acknowledge(&self.0, generation)
+        device::acknowledge(&self.file, generation)
     }
 
     pub(crate) fn write_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        rustix::io::write(&self.0, bytes)
+        rustix::io::write(&self.file, bytes)
     }
 
     /// Reads four bytes to memory that is not there.
     pub(crate) fn read_to_nowhere(&self) -> Result<usize, Errno> {
         // SAFETY: Nothing is mapped at the first page, so the kernel refuses to write there.
-        let read = unsafe { libc::read(self.0.as_raw_fd(), NOWHERE, abi::COUNTER_LEN) };
+        let read = unsafe { libc::read(self.file.as_raw_fd(), NOWHERE, abi::COUNTER_LEN) };
         usize::try_from(read).map_err(|_| last_errno())
     }
 
     /// Writes four bytes from memory that is not there.
     pub(crate) fn write_from_nowhere(&self) -> Result<usize, Errno> {
         // SAFETY: As above; the kernel refuses to read there.
-        let written = unsafe { libc::write(self.0.as_raw_fd(), NOWHERE, abi::COUNTER_LEN) };
+        let written = unsafe { libc::write(self.file.as_raw_fd(), NOWHERE, abi::COUNTER_LEN) };
         usize::try_from(written).map_err(|_| last_errno())
     }
 
@@ -120,7 +139,7 @@ impl OpenFile {
     }
 
     pub(crate) fn is_outdated(&self) -> bool {
-        device::is_outdated(&self.0).expect("it can be polled")
+        device::is_outdated(&self.file).expect("it can be polled")
     }
 
     /// What `poll` reports at once, of all there is.
@@ -133,7 +152,7 @@ impl OpenFile {
             | PollFlags::WRNORM
             | PollFlags::WRBAND
             | PollFlags::RDHUP;
-        let mut fds = [PollFd::new(&self.0, all)];
+        let mut fds = [PollFd::new(&self.file, all)];
         poll(
             &mut fds,
             Some(&Timespec {
@@ -145,34 +164,52 @@ impl OpenFile {
         fds[0].revents()
     }
 
+    /// Makes it one that is waited for. In v5 every open file is.
+    pub(crate) fn ensure_tracked(&self) {
+        if self.dialect == Dialect::V6 {
+            self.track(true);
+        }
+    }
+
+    /// For cases of dialects in which it can be set.
     pub(crate) fn track(&self, tracked: bool) {
-        device::set_watcher_tracking(&self.0, Dialect::V6, tracked).expect("tracking can be set");
+        device::set_watcher_tracking(&self.file, self.dialect, tracked)
+            .expect("tracking can be set");
     }
 
     /// Waits for the watchers; 0 ms is for ever.
     pub(crate) fn wait(&self, ms: u32) -> Result<(), Errno> {
-        device::wait_watchers(&self.0, Dialect::V6, ms)
+        device::wait_watchers(&self.file, self.dialect, ms)
     }
 
     pub(crate) fn trigger(&self, min: u32) -> Result<(), Errno> {
-        device::trigger_gen_update(&self.0, Dialect::V6, min)
+        device::trigger_gen_update(&self.file, self.dialect, min)
     }
 
     /// An ioctl with a number as its argument, and any number as its code.
     pub(crate) fn ioctl<const OPCODE: Opcode>(&self, argument: usize) -> Result<(), Errno> {
         // SAFETY: The file is the device's, whose ioctls take numbers by value. The cases use
         // codes of its own types only, which nothing before the driver gives a meaning.
-        unsafe { ioctl(&self.0, IntegerSetter::<OPCODE>::new_usize(argument)) }
+        unsafe { ioctl(&self.file, IntegerSetter::<OPCODE>::new_usize(argument)) }
     }
 
     /// Waits with an argument that is wider than the milliseconds of [`OpenFile::wait`].
     pub(crate) fn wait_wide(&self, ms: usize) -> Result<(), Errno> {
-        self.ioctl::<{ abi::WAIT_WATCHERS }>(ms)
+        match self.dialect {
+            Dialect::V5 => self.ioctl::<{ abi::V5_WAIT_WATCHERS }>(ms),
+            _ => self.ioctl::<{ abi::WAIT_WATCHERS }>(ms),
+        }
     }
 
     /// Another descriptor of the same open file.
     pub(crate) fn duplicate(&self) -> Self {
-        Self(self.0.try_clone().expect("a descriptor can be duplicated"))
+        Self {
+            file: self
+                .file
+                .try_clone()
+                .expect("a descriptor can be duplicated"),
+            dialect: self.dialect,
+        }
     }
 }
 
@@ -184,12 +221,12 @@ fn last_errno() -> Errno {
 
 impl AsFd for OpenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
 impl From<OpenFile> for OwnedFd {
     fn from(file: OpenFile) -> Self {
-        file.0
+        file.file
     }
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `open`: a new watcher, up to date and untracked, whose state is the open file's.
+//! `open`: a new watcher, up to date, whose state is the open file's.
 
 use rustix::io::Errno;
-use sysgenid_sys::abi::Dialect;
 use sysgenid_sys::device::detect_dialect;
 
 use super::Node;
@@ -11,11 +10,10 @@ use crate::child::{Child, Role};
 
 cases! { Node;
     opened_watcher_is_up_to_date,
-    opened_watcher_is_untracked,
     open_files_have_states_of_their_own,
     duplicate_shares_the_state,
     child_process_shares_the_state,
-    dialect_is_v6,
+    dialect_is_told_without_side_effects,
 }
 
 /// The acknowledged generation is the current one, also when there were changes before.
@@ -24,14 +22,6 @@ fn opened_watcher_is_up_to_date(node: &Node) {
     let watcher = node.open();
     assert!(!watcher.is_outdated());
     assert_eq!(watcher.read(), Err(Errno::AGAIN));
-}
-
-/// Tracking is opt-in: a mapped probe or an onlooker must not hold anybody up.
-fn opened_watcher_is_untracked(node: &Node) {
-    let onlooker = node.open();
-    node.bump();
-    assert!(onlooker.is_outdated());
-    assert_eq!(node.open().wait(1), Ok(()));
 }
 
 /// One that acknowledges does not do so for another.
@@ -48,13 +38,13 @@ fn open_files_have_states_of_their_own(node: &Node) {
 fn duplicate_shares_the_state(node: &Node) {
     let original = node.open();
     let duplicate = original.duplicate();
-    duplicate.track(true);
+    duplicate.ensure_tracked();
     node.bump();
     assert_eq!(original.read(), duplicate.read());
     assert_eq!(
         node.open().wait(1),
         Err(Errno::TIME),
-        "one of them has set the tracking"
+        "one of them was tracked, so both are"
     );
     original.catch_up();
     assert!(!duplicate.is_outdated());
@@ -75,11 +65,11 @@ fn child_process_shares_the_state(node: &Node) {
     assert!(!parent.is_outdated());
 }
 
-/// The way to tell the dialects apart without side effects works on this driver.
-fn dialect_is_v6(node: &Node) {
+/// The way to tell the dialects apart works on this driver, and finds the one it is to speak.
+fn dialect_is_told_without_side_effects(node: &Node) {
     let before = node.generation();
     let watcher = node.open();
-    assert_eq!(detect_dialect(&watcher), Ok(Dialect::V6));
+    assert_eq!(detect_dialect(&watcher), Ok(node.dialect()));
     assert!(!watcher.is_outdated());
     assert_eq!(node.generation(), before);
     assert_eq!(detect_dialect(node.open_read_only()), Err(Errno::BADF));

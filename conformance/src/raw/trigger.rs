@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 use rustix::ioctl::opcode;
 use rustix::thread::CapabilitySet;
-use sysgenid_sys::abi;
+use sysgenid_sys::abi::{self, Dialect};
 
 use super::Node;
 use crate::capability::keep;
@@ -87,14 +87,16 @@ fn unknown_ioctl_is_refused_and_changes_nothing(node: &Node) {
     const ZERO: u32 = opcode::none(abi::IOCTL_TYPE, 0);
     const FOUR: u32 = opcode::none(abi::IOCTL_TYPE, 4);
     const LAST: u32 = opcode::none(abi::IOCTL_TYPE, 0xff);
-    // A code that looks like the trigger, but says that its argument is a pointer.
-    const SIZED: u32 = opcode::write::<u32>(abi::IOCTL_TYPE, 3);
+    // Codes that look like the trigger of a dialect, but say that the argument is a pointer.
+    const SIZED_TWO: u32 = opcode::write::<u32>(abi::IOCTL_TYPE, 2);
+    const SIZED_THREE: u32 = opcode::write::<u32>(abi::IOCTL_TYPE, 3);
     refused(node, |watcher| {
         [
             watcher.ioctl::<ZERO>(1),
             watcher.ioctl::<FOUR>(1),
             watcher.ioctl::<LAST>(1),
-            watcher.ioctl::<SIZED>(1),
+            watcher.ioctl::<SIZED_TWO>(1),
+            watcher.ioctl::<SIZED_THREE>(1),
         ]
     });
 }
@@ -113,7 +115,7 @@ fn v4_ioctl_is_refused_and_changes_nothing(node: &Node) {
     });
 }
 
-fn refused<const N: usize>(
+pub(super) fn refused<const N: usize>(
     node: &Node,
     calls: impl FnOnce(&super::node::OpenFile) -> [Result<(), Errno>; N],
 ) {
@@ -128,5 +130,9 @@ fn refused<const N: usize>(
     assert_eq!(node.generation(), before);
     assert!(!watcher.is_outdated());
     node.bump();
-    assert_eq!(node.open().wait(1), Ok(()), "it is untracked still");
+    let waited = match node.dialect() {
+        Dialect::V5 => Err(Errno::TIME),
+        _ => Ok(()),
+    };
+    assert_eq!(node.open().wait(1), waited, "its tracking is as it was");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What only the userspace driver has: it can end, come back, and name stragglers. Each case that
+//! What only the userspace driver has: it can end, and come back. Each case that
 //! ends a broker has one of its own.
 
 use std::io;
@@ -7,6 +7,7 @@ use std::io;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sysgenid::Guarded;
 use sysgenid_broker::Background as Broker;
+use sysgenid_sys::abi::Dialect;
 use tempfile::TempDir;
 
 use super::Subject;
@@ -15,7 +16,6 @@ use crate::background::{Background, PATIENCE};
 use crate::cases;
 
 cases! { Subject;
-    stragglers_are_named,
     lost_broker_is_an_error_of_its_own,
     lost_broker_ends_a_wait,
     lost_broker_ends_a_wait_for_watchers,
@@ -26,30 +26,6 @@ cases! { Subject;
     reconnected_watcher_that_missed_a_change_is_outdated,
     reconnected_watcher_is_tracked_as_before,
     reconnected_watcher_keeps_its_place_in_an_event_loop,
-}
-
-/// By the process that opened the watcher; those that have acknowledged, and untracked ones, are
-/// not among them.
-fn stragglers_are_named(subject: &Subject) {
-    let (straggler, settled, onlooker) = (subject.watcher(), subject.watcher(), subject.onlooker());
-    let before = straggler.generation();
-    let mut orchestrator = subject.orchestrator();
-    let generation = orchestrator.trigger().unwrap();
-    settled.acknowledge(generation).unwrap();
-    // Acknowledgements are not answered: the answer to another request says that it was read.
-    settled.set_tracking(true).unwrap();
-
-    let stragglers = orchestrator.stragglers().unwrap();
-    assert_eq!(stragglers.len(), 1, "{stragglers:?}");
-    assert_eq!(stragglers[0].pid, Some(std::process::id()));
-    assert_eq!(stragglers[0].acknowledged, before);
-    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
-    assert_eq!(stragglers[0].command, name.trim_end());
-
-    catch_up(&straggler);
-    straggler.set_tracking(true).unwrap();
-    assert_eq!(orchestrator.stragglers().unwrap(), []);
-    assert!(is_outdated(&onlooker));
 }
 
 /// Of every call that needs the broker, at once.
@@ -218,7 +194,7 @@ struct Own {
 impl Own {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        let subject = Subject::new(folder.path().to_owned());
+        let subject = Subject::new(folder.path().to_owned(), Dialect::V6);
         let mut own = Self {
             folder,
             broker: None,

@@ -21,7 +21,8 @@ cases! { Subject;
 /// 2^32 - 1 and one is 0, and that is a change like any other.
 fn generation_wraps_and_is_unequal(subject: &Subject) {
     wind_to_zero(subject);
-    let (watcher, probe) = (subject.watcher(), subject.probe());
+    let watcher = subject.watcher();
+    let probe = watcher.probe().unwrap();
     let last = subject.change_to(u32::MAX);
     assert_eq!(last.get(), u32::MAX);
     catch_up(&watcher);

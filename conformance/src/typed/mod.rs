@@ -10,18 +10,26 @@ mod handle;
 mod orchestrator;
 mod probe;
 mod readiness;
+mod status;
 mod subject;
 mod tracking;
+mod untracked;
+mod v5_only;
 mod watcher;
 
 use sysgenid::SourceKind;
+use sysgenid_sys::abi::Dialect;
 
 pub use self::subject::Subject;
 use crate::suite::Case;
 
-/// All cases for a kind of source: first those that all kinds have, then its own. Those that take
-/// the counter to the end of its range leave it at the beginning.
-pub fn cases(kind: SourceKind) -> impl Iterator<Item = &'static Case<Subject>> {
+/// All cases for a kind of source and a dialect: first those that all have, then their own. Those
+/// that take the counter to the end of its range leave it at the beginning.
+pub fn cases(kind: SourceKind, dialect: Dialect) -> impl Iterator<Item = &'static Case<Subject>> {
+    let of_dialect = match dialect {
+        Dialect::V5 => v5_only::CASES,
+        _ => untracked::CASES,
+    };
     let own = match kind {
         SourceKind::Device => device_only::CASES,
         SourceKind::Broker => broker_only::CASES,
@@ -35,7 +43,9 @@ pub fn cases(kind: SourceKind) -> impl Iterator<Item = &'static Case<Subject>> {
         readiness::CASES,
         probe::CASES,
         guarded::CASES,
+        status::CASES,
         end_of_range::CASES,
+        of_dialect,
         own,
     ]
     .into_iter()

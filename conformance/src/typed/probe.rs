@@ -8,8 +8,6 @@ use crate::cases;
 cases! { Subject;
     probe_shows_the_change_when_the_trigger_returns,
     probes_and_watchers_show_one_generation,
-    probe_holds_nobody_up,
-    probe_of_a_watcher_outlives_it_and_holds_nobody_up,
     probe_acknowledges_nothing,
     probe_is_of_the_file_that_the_path_names,
 }
@@ -35,27 +33,6 @@ fn probes_and_watchers_show_one_generation(subject: &Subject) {
     }
     assert_eq!(watcher.generation(), generation);
     assert_eq!(watcher.try_changed().unwrap(), Some(generation));
-}
-
-/// It is no watcher that anybody waits for, while it is mapped and after.
-fn probe_holds_nobody_up(subject: &Subject) {
-    let probe = subject.probe();
-    let generation = subject.change();
-    subject.expect_settled("a probe is mapped");
-    assert_eq!(probe.generation(), generation);
-    drop(probe);
-    subject.expect_settled("a probe was mapped");
-}
-
-/// Not even if the watcher was tracked and outdated when it was closed.
-fn probe_of_a_watcher_outlives_it_and_holds_nobody_up(subject: &Subject) {
-    let watcher = subject.straggler();
-    let probe = watcher.probe().unwrap();
-    drop(watcher);
-    subject.expect_settled("the watcher is closed");
-    let generation = subject.change();
-    assert_eq!(probe.generation(), generation);
-    subject.expect_settled("the watcher is closed, and another change came");
 }
 
 /// Looking at the counter is not handling its change.

@@ -146,7 +146,7 @@ fn one_shot_epoll_wakes_again_when_it_is_armed_again(subject: &Subject) {
 
 /// Of those in one event loop, only those that are outdated are reported.
 fn epoll_tells_which_of_several_watchers(subject: &Subject) {
-    let watchers = [subject.watcher(), subject.onlooker(), subject.watcher()];
+    let watchers = [subject.watcher(), subject.bystander(), subject.watcher()];
     let [first, second, third] = &watchers;
     let epoll = new_epoll([
         (first, EventFlags::IN),

@@ -5,23 +5,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sysgenid::{Generation, Orchestrator, Probe, Source, SourceKind, Watcher};
+use sysgenid_sys::abi::Dialect;
 
 use crate::background::{Background, PATIENCE};
 
 /// A deadline that is meant to pass.
 pub(super) const SOON: Duration = Duration::from_millis(30);
 
-/// A source under test.
+/// A source under test, and the dialect that it is to speak.
 #[derive(Clone, Debug)]
 pub struct Subject {
     path: PathBuf,
+    dialect: Dialect,
 }
 
 impl Subject {
-    /// The source at `path`: a node, or a broker's folder.
+    /// The source at `path`: a node, or a broker's folder, which has what v6 has.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub fn new(path: PathBuf, dialect: Dialect) -> Self {
+        Self { path, dialect }
     }
 
     /// What kind of source it is.
@@ -37,9 +39,21 @@ impl Subject {
         &self.path
     }
 
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// A tracked watcher.
     pub(super) fn watcher(&self) -> Watcher {
         Watcher::open_at(&self.path).expect("a watcher can be opened")
+    }
+
+    /// A watcher of another kind than the usual one: untracked, where there is such a thing.
+    pub(super) fn bystander(&self) -> Watcher {
+        match self.dialect {
+            Dialect::V5 => self.watcher(),
+            _ => self.onlooker(),
+        }
     }
 
     /// An untracked watcher.
@@ -61,8 +75,14 @@ impl Subject {
         Orchestrator::open_at(&self.path).expect("an orchestrator can be opened")
     }
 
+    /// A probe that belongs to no watcher. In v5 there is none: it keeps a watcher that nobody can
+    /// acknowledge for, so a case that waits takes the probe of a watcher that it has.
     pub(crate) fn probe(&self) -> Probe {
-        Probe::open_at(&self.path).expect("a probe can be opened")
+        match self.dialect {
+            Dialect::V5 => self.watcher().probe(),
+            _ => Probe::open_at(&self.path),
+        }
+        .expect("a probe can be opened")
     }
 
     /// Changes the generation, and returns the new one.

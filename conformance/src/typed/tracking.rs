@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who is waited for, and who is not.
+//! Who is waited for, and until when.
 
 use super::Subject;
-use super::subject::{catch_up, is_outdated};
+use super::subject::catch_up;
 use crate::background::{Background, PATIENCE};
 use crate::cases;
 use crate::child::{Child, Role};
 
 cases! { Subject;
     tracked_watcher_is_waited_for,
-    untracked_watcher_holds_nobody_up,
-    tracking_twice_counts_once,
-    tracking_an_outdated_watcher_counts_at_once,
-    untracking_ends_a_wait_for_it,
     close_ends_a_wait_for_it,
     death_of_a_process_ends_a_wait_for_it,
     last_of_several_watchers_ends_the_wait,
@@ -26,48 +22,6 @@ fn tracked_watcher_is_waited_for(subject: &Subject) {
     subject.expect_unsettled("it is outdated");
     catch_up(&watcher);
     subject.expect_settled("it has acknowledged");
-}
-
-/// However long it is outdated.
-fn untracked_watcher_holds_nobody_up(subject: &Subject) {
-    let onlooker = subject.onlooker();
-    subject.change();
-    assert!(is_outdated(&onlooker));
-    subject.expect_settled("nobody is tracked");
-}
-
-/// It is idempotent: one acknowledgement or one untracking is enough.
-fn tracking_twice_counts_once(subject: &Subject) {
-    let watcher = subject.watcher();
-    watcher.set_tracking(true).unwrap();
-    subject.change();
-    watcher.set_tracking(true).unwrap();
-    subject.expect_unsettled("it is outdated");
-    catch_up(&watcher);
-    subject.expect_settled("it has acknowledged");
-
-    subject.change();
-    watcher.set_tracking(false).unwrap();
-    watcher.set_tracking(false).unwrap();
-    subject.expect_settled("it is tracked no more");
-}
-
-/// It need not have been tracked when the generation changed.
-fn tracking_an_outdated_watcher_counts_at_once(subject: &Subject) {
-    let watcher = subject.onlooker();
-    subject.change();
-    subject.expect_settled("it is untracked");
-    watcher.set_tracking(true).unwrap();
-    subject.expect_unsettled("it is tracked and outdated");
-}
-
-/// Whoever waits is told, not only whoever asks later.
-fn untracking_ends_a_wait_for_it(subject: &Subject) {
-    let straggler = subject.straggler();
-    let wait = wait_in_background(subject);
-    wait.expect_blocked("a tracked watcher is outdated");
-    straggler.set_tracking(false).unwrap();
-    wait.finish("it is tracked no more").unwrap();
 }
 
 /// Who has gone holds nobody up.
@@ -103,7 +57,7 @@ fn last_of_several_watchers_ends_the_wait(subject: &Subject) {
     }
 }
 
-fn wait_in_background(subject: &Subject) -> Background<sysgenid::Result<()>> {
+pub(super) fn wait_in_background(subject: &Subject) -> Background<sysgenid::Result<()>> {
     let mut orchestrator = subject.orchestrator();
     Background::start(move || orchestrator.wait_for_watchers(PATIENCE))
 }

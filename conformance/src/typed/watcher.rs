@@ -31,7 +31,7 @@ cases! { Subject;
 /// Only later changes are reported.
 fn watcher_starts_up_to_date(subject: &Subject) {
     let generation = subject.change();
-    for watcher in [subject.watcher(), subject.onlooker()] {
+    for watcher in [subject.watcher(), subject.bystander()] {
         assert_eq!(watcher.try_changed().unwrap(), None);
         assert_eq!(watcher.generation(), generation);
     }
@@ -170,7 +170,7 @@ fn stale_acknowledgement_names_the_current_generation(subject: &Subject) {
 
 /// Whatever each sees in between, all end with the last generation, and are up to date.
 fn watchers_on_several_threads_follow_racing_changes(subject: &Subject) {
-    let watchers = [subject.watcher(), subject.watcher(), subject.onlooker()];
+    let watchers = [subject.watcher(), subject.watcher(), subject.bystander()];
     let changes = Changes::start(subject, 400);
     let last = changes.last;
     let workers = watchers.map(|watcher| {
