@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::Archive;
+use super::apt::Apt;
 use crate::command;
 use crate::error::{Context, Error, Result};
 
@@ -18,7 +18,7 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     /// Changes when the contents of the folder do, so that an older one is not taken for it.
     pub(crate) recipe: &'static str,
-    pub(crate) archive: &'static Archive,
+    pub(crate) apt: Apt,
 }
 
 /// What a folder is filled with.
@@ -35,7 +35,7 @@ impl Folder {
     pub(crate) fn open(
         &self,
         refresh: bool,
-        select: impl Fn(&Archive) -> Result<Selection>,
+        select: impl Fn(&Apt) -> Result<Selection>,
         finish: impl FnOnce(&Path, &str) -> Result<()>,
     ) -> Result<String> {
         // With its place, because programs in it know where their libraries are.
@@ -68,12 +68,12 @@ impl Folder {
         &self,
         into: &Path,
         refresh: bool,
-        select: impl Fn(&Archive) -> Result<Selection>,
+        select: impl Fn(&Apt) -> Result<Selection>,
     ) -> Result<String> {
         check_tools()?;
         let debs = into.join("debs");
         let download = || {
-            let mut selection = select(self.archive)?;
+            let mut selection = select(&self.apt)?;
             selection.packages.sort();
             selection.packages.dedup();
             eprintln!(
@@ -82,19 +82,19 @@ impl Folder {
                 selection.packages.len()
             );
             command::fresh_dir(&debs)?;
-            self.archive.download(&selection.packages, &debs)?;
+            self.apt.download(&selection.packages, &debs)?;
             Ok(selection.version)
         };
         command::fresh_dir(into)?;
         if refresh {
-            self.archive.update();
+            self.apt.update();
         }
         let version = match download() {
             // The lists are missing, or they are older than the archive and name packages that it
             // has dropped since.
             Err(error) if !refresh => {
                 eprintln!("xtask: {error}; updating the package lists");
-                self.archive.update();
+                self.apt.update();
                 download()
             }
             result => result,

@@ -3,15 +3,19 @@
 //!
 //! A fault is a patch in `xtask/faults`. The text before the patch says what it does, and a line
 //! `Turns red: suite/case` names the case that guards against it. A fault of the shipped drivers
-//! that clients must get along with has a line `Survived by: suite`, which must stay green.
+//! that clients must get along with has a line `Survived by: suite`, which must stay green. A fault of
+//! the older dialect has a line `Dialect: v5`.
 
 use std::path::Path;
 
-use super::{Driver, Kernel, Vm, suites};
+use super::subject::Dialect;
+use super::suites::Run;
+use super::{Driver, Kernel, Vm};
 use crate::error::{Context, Error, Result};
 
 const MARK: &str = "Turns red: ";
 const SURVIVED: &str = "Survived by: ";
+const V5: &str = "Dialect: v5";
 
 /// Whether the tests find the fault.
 pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<bool> {
@@ -31,6 +35,9 @@ pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<
         .find_map(|line| line.strip_prefix(MARK))
         .context(|| format!("{} does not say what it turns red", patch.display()))?;
 
+    let is_v5 = text.lines().any(|line| line == V5);
+    let dialect = if is_v5 { Dialect::V5 } else { Dialect::V6 };
+
     let driver = Driver::build(vm, kernel, Some(&patch))?;
     // What other suites would say is not asked: they may not survive the fault.
     let suite = guard.split('/').next().unwrap_or(guard);
@@ -38,14 +45,16 @@ pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<
     let mut suites = vec!["load"];
     suites.extend((suite != "load").then_some(suite));
     suites.extend(survivor);
-    let findings = suites::run_on(
-        vm,
+    let run = Run {
+        name: &format!("fault-{name}"),
         kernel,
-        &driver,
-        &format!("fault-{name}"),
-        &suites,
+        driver: &driver,
+        dialect,
+        backend: kernel.backend(),
+        suites: &suites,
         cases,
-    )?;
+    };
+    let findings = run.on(vm)?;
     let found = findings.red.iter().any(|case| case == guard);
     println!("# fault {name}: red are {}", list(&findings.red));
     println!(

@@ -4,15 +4,16 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::apt::Archive;
+use super::apt::Apt;
 use super::bzimage;
 use super::debian::{Folder, Selection, libraries, loader};
 use super::series::{self, Series};
+use super::subject::Backend;
 use super::tools::Tools;
 use crate::command;
 use crate::error::{Context, Error, Result};
 
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 pub(crate) struct Kernel {
     /// What messages and folders call it: the name of its series.
@@ -23,8 +24,13 @@ pub(crate) struct Kernel {
     pub(crate) vmlinux: PathBuf,
     /// Where the kernel's own build has to be started: its headers, or its build folder.
     pub(crate) headers: PathBuf,
+    /// The compiler that the headers are for, unless it is one that the machine has.
+    pub(crate) compiler: Option<PathBuf>,
+    /// What sparse is told besides.
+    pub(crate) sparse: &'static str,
+    /// The backends that the driver can have on it, the one with a vmgenid device first.
+    pub(crate) backends: &'static [Backend],
     /// Its modules, if it has any.
-    #[allow(dead_code, reason = "for guests that need more than the driver")]
     pub(crate) modules: PathBuf,
 }
 
@@ -39,36 +45,67 @@ impl Kernel {
         let folder = Folder {
             path: dir.join("kernels").join(series.name),
             recipe: RECIPE,
-            archive: series.archive,
+            apt: Apt::new(dir, series.archive)?,
         };
         let finish = |unpacked: &Path, release: &str| {
-            bzimage::unpack(
-                &unpacked.join(format!("boot/vmlinuz-{release}")),
-                tools,
-                &unpacked.join("vmlinux"),
+            let image = one_of(
+                unpacked,
+                &[
+                    format!("boot/vmlinuz-{release}"),
+                    format!("usr/lib/modules/{release}/vmlinuz"),
+                ],
             )?;
+            bzimage::unpack(&image, tools, &unpacked.join("vmlinux"))?;
             let headers = unpacked.join(headers(release));
             relocate_headers(&headers, &folder.path)?;
             let (loader, libraries) = (loader(unpacked)?, libraries(&folder.path));
             let loader = folder
                 .path
                 .join(loader.strip_prefix(unpacked).unwrap_or(&loader));
-            // Links to folders of the tools, which are elsewhere.
-            for link in ["scripts", "tools"] {
-                relocate_programs(tools, &headers.join(link), &loader, &libraries)?;
+            // The headers' folders are links to those of the tools.
+            let folders = ["scripts", "tools"].map(|link| headers.join(link));
+            let compiler = ["usr/bin", "usr/lib/gcc", "usr/libexec/gcc"].map(|f| unpacked.join(f));
+            for folder in folders.into_iter().chain(compiler) {
+                if folder.is_dir() {
+                    relocate_programs(tools, &folder, &loader, &libraries)?;
+                }
             }
             Ok(())
         };
-        let release = folder.open(refresh, |archive| select(series, archive), finish)?;
+        let release = folder.open(refresh, |apt| select(series, apt), finish)?;
         let root = &folder.path;
         Ok(Self {
             name: series.name.to_owned(),
             vmlinux: root.join("vmlinux"),
             headers: root.join(headers(&release)),
-            modules: root.join("lib/modules").join(&release),
+            compiler: series
+                .compiler
+                .map(|name| root.join(format!("usr/bin/x86_64-linux-gnu-{name}"))),
+            sparse: series.sparse,
+            backends: series.backends,
+            modules: one_of(
+                root,
+                &[
+                    format!("lib/modules/{release}"),
+                    format!("usr/lib/modules/{release}"),
+                ],
+            )?,
             release,
         })
     }
+
+    /// The backend of the driver in a machine with a vmgenid device.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backends.first().copied().unwrap_or(Backend::Trigger)
+    }
+}
+
+/// Where something is that later Debians have below /usr.
+fn one_of(root: &Path, places: &[String]) -> Result<PathBuf> {
+    let mut paths = places.iter().map(|place| root.join(place));
+    paths
+        .find(|path| path.exists())
+        .context(|| format!("{} has no {}", root.display(), places.join(" and no ")))
 }
 
 fn headers(release: &str) -> String {
@@ -76,22 +113,20 @@ fn headers(release: &str) -> String {
 }
 
 /// The newest release whose image and headers are both there, with all that they are made of.
-fn select(series: &Series, archive: &Archive) -> Result<Selection> {
+fn select(series: &Series, apt: &Apt) -> Result<Selection> {
     let prefix = format!("linux-headers-{}", series.prefix);
-    let names = archive.names(&prefix)?;
+    let names = apt.names(&prefix)?;
     let mut releases: Vec<_> = names
         .iter()
         .filter_map(|name| name.strip_prefix("linux-headers-"))
         .filter_map(|release| Some((release, series.base(release)?)))
-        .filter(|(release, _)| archive.has(&format!("linux-image-{release}")))
+        .filter(|(release, _)| apt.has(&format!("linux-image-{release}")))
         .collect();
     releases.sort_by_key(|(release, _)| series::numbers(release));
     let (release, base) = releases.pop().context(|| {
         let (prefix, flavour) = (series.prefix, series.flavour);
-        format!(
-            "apt has no linux-image-{prefix}*{flavour} with headers. {}",
-            archive.needs
-        )
+        let archive = apt.archive;
+        format!("apt knows no linux-image-{prefix}*{flavour} with headers in {archive}")
     })?;
 
     let mut packages = vec![
@@ -100,11 +135,11 @@ fn select(series: &Series, archive: &Archive) -> Result<Selection> {
     ];
     // From 7.0 on the image is several packages. The tools have the series in their name, or the
     // release.
-    let parts = archive.direct_dependencies(&packages)?;
+    let parts = apt.direct_dependencies(&packages)?;
     let kbuild = |name: &&String| name.starts_with("linux-kbuild-");
-    if let Some(kbuild) = parts.iter().find(kbuild) {
-        packages.extend(archive.all_dependencies(&[kbuild])?);
-    }
+    let kbuild = parts.iter().find(kbuild).map(String::as_str);
+    let programs: Vec<_> = kbuild.into_iter().chain(series.compiler).collect();
+    packages.extend(apt.all_dependencies(&programs)?);
     packages.extend(
         parts
             .into_iter()

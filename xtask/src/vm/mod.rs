@@ -20,6 +20,7 @@ mod qemu;
 mod qmp;
 mod restore;
 mod series;
+mod subject;
 mod suites;
 mod tools;
 
@@ -35,6 +36,7 @@ use crate::workspace::Workspace;
 pub(crate) use driver::Driver;
 pub(crate) use kernel::Kernel;
 use series::Series;
+use subject::Dialect;
 use tools::Tools;
 
 #[derive(Subcommand)]
@@ -56,6 +58,9 @@ pub(crate) enum Task {
         /// Plant a fault (a file of xtask/faults), and succeed only if the tests find it
         #[arg(long, value_name = "NAME")]
         fault: Option<String>,
+        /// The dialect to load the driver with
+        #[arg(long, value_enum, default_value = "v6")]
+        dialect: Dialect,
         /// How many random sequences to compare with the model
         #[arg(long, default_value_t = suites::MODEL_CASES)]
         cases: u32,
@@ -95,12 +100,14 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
         Task::Test {
             on,
             fault: None,
+            dialect,
             cases,
-        } => finish(suites::run(&vm, &vm.kernel(on.kernel)?, *cases)?),
+        } => finish(suites::run(&vm, &vm.kernel(on.kernel)?, *dialect, *cases)?),
         Task::Test {
             on,
             fault: Some(fault),
             cases,
+            ..
         } => fault::prove(&vm, &vm.kernel(on.kernel)?, fault, *cases),
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
@@ -150,7 +157,12 @@ impl Vm {
     }
 
     pub(crate) fn suites(&self) -> Result<Tally> {
-        suites::run(self, &self.kernel(series::DEFAULT)?, suites::MODEL_CASES)
+        suites::run(
+            self,
+            &self.kernel(series::DEFAULT)?,
+            Dialect::V6,
+            suites::MODEL_CASES,
+        )
     }
 
     pub(crate) fn restore(&self) -> Result<Tally> {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernels that the driver is tested on. All that differs between them is a value in a table.
 
-use super::apt::Archive;
+use super::apt::{self, Archive};
+use super::subject::Backend;
 
 /// A line of kernels. Which of its builds the archive holds changes every week.
 pub(crate) struct Series {
@@ -12,30 +13,67 @@ pub(crate) struct Series {
     /// What they end with.
     pub(crate) flavour: &'static str,
     pub(crate) archive: &'static Archive,
+    /// The compiler that its headers are for, where Debian 12 has no such.
+    pub(crate) compiler: Option<&'static str>,
+    /// What sparse is told, which does not know the C of the newest headers.
+    pub(crate) sparse: &'static str,
+    /// How the driver hears of a restore: with a vmgenid device in the machine, if there is a
+    /// notifier for it; and without one.
+    pub(crate) backends: &'static [Backend],
 }
+
+static V5_10: Series = Series {
+    name: "5.10",
+    prefix: "5.10.",
+    flavour: "-amd64",
+    archive: &apt::BULLSEYE,
+    compiler: Some("gcc-10"),
+    sparse: "",
+    backends: &[Backend::Acpi, Backend::Trigger],
+};
 
 static V6_1: Series = Series {
     name: "6.1",
     prefix: "6.1.",
     flavour: "-amd64",
-    archive: &Archive::MACHINE,
+    archive: &apt::MACHINE,
+    compiler: None,
+    sparse: "",
+    backends: &[Backend::Vmfork],
 };
 
 static V6_1_CLOUD: Series = Series {
     name: "6.1-cloud",
     prefix: "6.1.",
     flavour: "-cloud-amd64",
-    archive: &Archive::MACHINE,
+    archive: &apt::MACHINE,
+    compiler: None,
+    sparse: "",
+    backends: &[Backend::Acpi, Backend::Trigger],
 };
 
 static V6_12: Series = Series {
     name: "6.12",
     prefix: "6.12.",
     flavour: "-amd64",
-    archive: &Archive::MACHINE,
+    archive: &apt::MACHINE,
+    compiler: None,
+    sparse: "",
+    backends: &[Backend::Vmfork],
 };
 
-pub(crate) static ALL: [&Series; 3] = [&V6_1, &V6_1_CLOUD, &V6_12];
+/// Whatever is the newest.
+static V7: Series = Series {
+    name: "7",
+    prefix: "7.",
+    flavour: "-amd64",
+    archive: &apt::TRIXIE,
+    compiler: Some("gcc-14"),
+    sparse: "-D__typeof_unqual__=__typeof__ '-D__builtin_strlen(text)=(sizeof(text) - 1)'",
+    backends: &[Backend::Vmfork],
+};
+
+pub(crate) static ALL: [&Series; 5] = [&V5_10, &V6_1, &V6_1_CLOUD, &V6_12, &V7];
 
 /// What is tested when nothing else is asked for.
 pub(crate) static DEFAULT: &Series = &V6_1;

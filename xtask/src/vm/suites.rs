@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::initramfs::Initramfs;
 use super::qemu::{Config, Machine, SUCCESS};
+use super::subject::{Backend, Dialect};
 use super::{Driver, Kernel, Vm, guest};
 use crate::error::{Context, Result};
 use crate::tally::Tally;
@@ -25,76 +26,92 @@ pub(crate) struct Findings {
     pub(crate) red: Vec<String>,
 }
 
+/// Some of the suites, on a driver in a machine.
+pub(crate) struct Run<'a> {
+    /// What messages, the image and the log call it.
+    pub(crate) name: &'a str,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) driver: &'a Driver,
+    pub(crate) dialect: Dialect,
+    pub(crate) backend: Backend,
+    pub(crate) suites: &'a [&'a str],
+    /// How many random sequences are compared with the model.
+    pub(crate) cases: u32,
+}
+
 /// Runs the suites on the driver as it is.
-pub(crate) fn run(vm: &Vm, kernel: &Kernel, cases: u32) -> Result<Tally> {
-    let driver = Driver::build(vm, kernel, None)?;
-    Ok(run_on(vm, kernel, &driver, "suites", &SUITES, cases)?.tally)
+pub(crate) fn run(vm: &Vm, kernel: &Kernel, dialect: Dialect, cases: u32) -> Result<Tally> {
+    let run = Run {
+        name: "suites",
+        kernel,
+        driver: &Driver::build(vm, kernel, None)?,
+        dialect,
+        backend: kernel.backend(),
+        suites: &SUITES,
+        cases,
+    };
+    Ok(run.on(vm)?.tally)
 }
 
-/// Runs some of the suites on a driver, and passes on what the guest prints.
-pub(crate) fn run_on(
-    vm: &Vm,
-    kernel: &Kernel,
-    driver: &Driver,
-    name: &str,
-    suites: &[&str],
-    cases: u32,
-) -> Result<Findings> {
-    let dir = vm.dir.join("run");
-    std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
-    let initrd = dir.join(format!("{name}.cpio"));
-    let mut image = image(vm, driver)?;
-    image.add_text("suites", &suites.join(" "));
-    image.add_text("cases", &cases.to_string());
-    image.add_text("abi", "6");
-    image.add_text("backend", "vmfork");
-    image.write(&initrd)?;
+impl Run<'_> {
+    /// Boots the machine, and passes on what the guest prints.
+    pub(crate) fn on(&self, vm: &Vm) -> Result<Findings> {
+        let name = self.name;
+        let dir = vm.dir.join("run");
+        std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        let initrd = dir.join(format!("{name}.cpio"));
+        self.image(vm)?.write(&initrd)?;
 
-    let mut machine = Machine::start(
-        vm,
-        &Config {
-            name,
-            kernel,
-            guid: Some("auto"),
-            initrd: &initrd,
-            dir: &dir,
-            snapshot: None,
-            timeout: TIMEOUT,
-            devices: &[],
-            parameters: "",
-        },
-    )?;
-    let mut listener = Listener::default();
-    while let Some(line) = machine.line()? {
-        println!("{line}");
-        listener.hear(&line);
-    }
-    let console = dir.join(format!("{name}.console"));
-    let status = machine.wait()?;
-    let mut findings = listener.finish(suites);
-    if status.code() != Some(SUCCESS) {
-        // Failed cases explain themselves. A machine that ended for another reason does not.
-        if findings.red.is_empty() {
-            println!("# the guest did not end well: QEMU ended with {status}");
-            println!("{}", super::qemu::tail(&console));
+        let mut machine = Machine::start(
+            vm,
+            &Config {
+                name,
+                kernel: self.kernel,
+                guid: (self.backend != Backend::Trigger).then_some("auto"),
+                initrd: &initrd,
+                dir: &dir,
+                snapshot: None,
+                timeout: TIMEOUT,
+                devices: &[],
+                parameters: "",
+            },
+        )?;
+        let mut listener = Listener::default();
+        while let Some(line) = machine.line()? {
+            println!("{line}");
+            listener.hear(&line);
         }
-        findings.tally = findings.tally.finish(false);
+        let console = dir.join(format!("{name}.console"));
+        let status = machine.wait()?;
+        let mut findings = listener.finish(self.suites);
+        if status.code() != Some(SUCCESS) {
+            // Failed cases explain themselves. A machine that ended for another reason does not.
+            if findings.red.is_empty() {
+                println!("# the guest did not end well: QEMU ended with {status}");
+                println!("{}", super::qemu::tail(&console));
+            }
+            findings.tally = findings.tally.finish(false);
+        }
+        Ok(findings)
     }
-    Ok(findings)
-}
 
-fn image(vm: &Vm, driver: &Driver) -> Result<Initramfs> {
-    let scripts = vm.workspace.root.join("xtask/guest");
-    let mut image = guest::image(vm, "suites.sh")?;
-    for script in ["tap.sh", "load.sh", "unload.sh"] {
-        image.add_file(script, &scripts.join(script))?;
+    fn image(&self, vm: &Vm) -> Result<Initramfs> {
+        let scripts = vm.workspace.root.join("xtask/guest");
+        let mut image = guest::image(vm, "suites.sh")?;
+        for script in ["tap.sh", "load.sh", "unload.sh"] {
+            image.add_file(script, &scripts.join(script))?;
+        }
+        for helper in ["hold", "ioctl32"] {
+            image.add_file(helper, &guest::helper(vm, helper)?)?;
+        }
+        image.add_file("sysgenid.ko", &self.driver.module)?;
+        image.add_file("conformance", &guest::conformance(vm)?)?;
+        image.add_text("abi", self.dialect.abi());
+        image.add_text("backend", &self.backend.to_string());
+        image.add_text("suites", &self.suites.join(" "));
+        image.add_text("cases", &self.cases.to_string());
+        Ok(image)
     }
-    for helper in ["hold", "ioctl32"] {
-        image.add_file(helper, &guest::helper(vm, helper)?)?;
-    }
-    image.add_file("sysgenid.ko", &driver.module)?;
-    image.add_file("conformance", &guest::conformance(vm)?)?;
-    Ok(image)
 }
 
 /// Follows the guest from suite to suite.

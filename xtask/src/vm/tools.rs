@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::Archive;
+use super::apt::{self, Apt};
 use super::debian::{Folder, Selection, invocation};
 use crate::error::Result;
 
@@ -25,10 +25,10 @@ impl Tools {
         let folder = Folder {
             path: dir.join("tools"),
             recipe: RECIPE,
-            archive: &Archive::MACHINE,
+            apt: Apt::new(dir, &apt::MACHINE)?,
         };
-        let select = |archive: &Archive| {
-            let mut packages = archive.all_dependencies(&PROGRAMS)?;
+        let select = |apt: &Apt| {
+            let mut packages = apt.all_dependencies(&PROGRAMS)?;
             packages.extend(PLAIN.map(String::from));
             Ok(Selection {
                 version: "QEMU".into(),
