@@ -16,11 +16,13 @@ suite() {
 	echo "# end $suite $code"
 }
 
+conformance() { suite "$1" /conformance "$@" --device /dev/sysgenid --dialect "v$(cat /abi)"; }
+
 for name in $(cat /suites); do
 	case $name in
 	load | unload) suite "$name" sh "/$name.sh" ;;
-	model) suite model /conformance model --device /dev/sysgenid --cases "$(cat /cases)" ;;
-	*) suite "$name" /conformance "$name" --device /dev/sysgenid ;;
+	model) conformance model --cases "$(cat /cases)" ;;
+	*) conformance "$name" ;;
 	esac
 done
 
