@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Deadline, Guarded, Orchestrator, Probe, Watcher};
+use sysgenid::{Deadline, Guarded, Orchestrator, Watcher};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -39,14 +39,14 @@ struct Shared {
 
 /// Runs the agent on the device until the host says that it may end.
 pub fn run(device: &Path) -> Result<()> {
-    let secret = Guarded::new(Probe::open_at(device)?, |_generation| random::<16>());
+    let watcher = Arc::new(Watcher::open_at(device)?);
+    let secret = Guarded::new(watcher.probe()?, |_generation| random::<16>());
     let shared = Arc::new(Shared {
         secret: Mutex::new(secret),
         wakes: AtomicU32::new(0),
         handled: AtomicU32::new(0),
     });
     let mut unguarded = Unguarded(u64::from_ne_bytes(random()?));
-    let watcher = Arc::new(Watcher::open_at(device)?);
     let orchestrator = Orchestrator::open_at(device)?;
     let first = hex(&shared.secret()?);
 

@@ -4,5 +4,5 @@
 
 . /common.sh
 
-insmod /sysgenid.ko && /conformance restore-guest --device /dev/sysgenid && pass
+insmod /sysgenid.ko abi="$(cat /abi)" && /conformance restore-guest --device /dev/sysgenid && pass
 fail

@@ -11,6 +11,7 @@ pub(crate) struct Report {
     seen: u64,
     passed: u64,
     red: Vec<String>,
+    skipped: u64,
     bailed_out: bool,
 }
 
@@ -37,16 +38,22 @@ impl Report {
         }
         self.seen += 1;
         let (test, directive) = match test.split_once(" # ") {
-            Some((test, directive)) => (test, directive.to_ascii_lowercase()),
-            None => (test, String::new()),
+            Some((test, directive)) => (test, directive),
+            None => (test, ""),
         };
         let test = test.trim();
         let name = test
             .split_once(char::is_whitespace)
             .map_or(test, |(_, name)| name);
         let name = name.trim_start_matches('-').trim();
-        if directive.starts_with("skip") {
-            self.red.push(format!("{name} (skipped)"));
+        let skip = directive.get(.."skip".len());
+        if let Some(skip) = skip.filter(|word| word.eq_ignore_ascii_case("skip")) {
+            let reason = directive.trim_start_matches(skip).trim_matches([':', ' ']);
+            self.skipped += 1;
+            self.red.push(match reason {
+                "" => format!("{name} (skipped without a reason)"),
+                reason => format!("{name} (skipped: {reason})"),
+            });
         } else if ok {
             self.passed += 1;
         } else {
@@ -57,6 +64,11 @@ impl Report {
     /// The names of the cases that failed or were skipped.
     pub(crate) fn red(&self) -> &[String] {
         &self.red
+    }
+
+    /// How many of them were skipped.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// What is wrong with the report as a whole, which no single case says.
@@ -122,7 +134,8 @@ mod tests {
     #[test]
     fn a_skipped_case_is_red() {
         let report = report("1..1\nok 1 - waits # SKIP no privilege\n");
-        assert_eq!(report.red(), ["waits (skipped)"]);
+        assert_eq!(report.red(), ["waits (skipped: no privilege)"]);
+        assert_eq!(report.skipped(), 1);
         assert!(!report.tally().is_success());
     }
 

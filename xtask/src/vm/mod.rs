@@ -15,6 +15,7 @@ mod guest;
 mod hibernate;
 mod initramfs;
 mod kernel;
+mod matrix;
 mod modules;
 mod qemu;
 mod qmp;
@@ -50,25 +51,40 @@ pub(crate) enum Task {
         refresh: bool,
     },
     /// Build the driver, with the compiler's extra warnings and sparse
-    Build(On),
+    Build {
+        #[command(flatten)]
+        on: On,
+        /// For every kernel
+        #[arg(long, conflicts_with = "kernel")]
+        all: bool,
+    },
     /// Boot the driver and run the conformance suites on it
     Test {
         #[command(flatten)]
         on: On,
+        /// Every kernel, with every backend that the driver has on it, in both dialects, and a restore
+        #[arg(long, conflicts_with_all = ["kernel", "fault", "dialect"])]
+        all: bool,
         /// Plant a fault (a file of xtask/faults), and succeed only if the tests find it
         #[arg(long, value_name = "NAME")]
         fault: Option<String>,
         /// The dialect to load the driver with
         #[arg(long, value_enum, default_value = "v6")]
         dialect: Dialect,
-        /// How many random sequences to compare with the model
-        #[arg(long, default_value_t = suites::MODEL_CASES)]
-        cases: u32,
+        /// How many random sequences to compare with the model, in each machine
+        #[arg(long)]
+        cases: Option<u32>,
     },
     /// Plant each fault in turn
     Faults(On),
     /// Restore a snapshot of a running guest: two clones, and a control that is no clone
-    Restore(On),
+    Restore {
+        #[command(flatten)]
+        on: On,
+        /// The dialect to load the driver with
+        #[arg(long, value_enum, default_value = "v6")]
+        dialect: Dialect,
+    },
     /// Hibernate a guest, and read it from its disk on another machine
     Hibernate(On),
 }
@@ -92,26 +108,34 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
             println!("kernel {} in {}", kernel.release, vm.dir.display());
             Ok(true)
         }
-        Task::Build(on) => {
+        Task::Build { all: true, .. } => matrix::build(&vm),
+        Task::Build { on, .. } => {
             let driver = Driver::build(&vm, &vm.kernel(on.kernel)?, None)?;
             println!("{}", driver.module.display());
             Ok(true)
         }
         Task::Test {
-            on,
-            fault: None,
-            dialect,
-            cases,
-        } => finish(suites::run(&vm, &vm.kernel(on.kernel)?, *dialect, *cases)?),
+            all: true, cases, ..
+        } => matrix::test(&vm, *cases),
         Task::Test {
             on,
-            fault: Some(fault),
+            fault,
+            dialect,
             cases,
             ..
-        } => fault::prove(&vm, &vm.kernel(on.kernel)?, fault, *cases),
+        } => {
+            let kernel = vm.kernel(on.kernel)?;
+            let cases = cases.unwrap_or(suites::MODEL_CASES);
+            match fault {
+                Some(fault) => fault::prove(&vm, &kernel, fault, cases),
+                None => finish(suites::run(&vm, &kernel, *dialect, cases)?),
+            }
+        }
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
-        Task::Restore(on) => finish(restore::run(&vm, &vm.kernel(on.kernel)?)?),
+        Task::Restore { on, dialect } => {
+            finish(restore::run(&vm, &vm.kernel(on.kernel)?, *dialect)?)
+        }
     }
 }
 
@@ -166,7 +190,7 @@ impl Vm {
     }
 
     pub(crate) fn restore(&self) -> Result<Tally> {
-        restore::run(self, &self.kernel(series::DEFAULT)?)
+        restore::run(self, &self.kernel(series::DEFAULT)?, Dialect::V6)
     }
 }
 

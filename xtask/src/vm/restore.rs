@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::agent::Agent;
 use super::qemu::{Config, Machine};
+use super::subject::Dialect;
 use super::{Driver, Kernel, Vm, guest};
 use crate::error::{Context, Result};
 use crate::tally::Tally;
@@ -36,8 +37,8 @@ const SNAPSHOT: &str = "restore.snapshot";
 /// How long the control must stay silent, asked once a second. A clone is woken within one.
 const SILENCE: u32 = 6;
 
-pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
-    let rig = Rig::new(vm, kernel)?;
+pub(crate) fn run(vm: &Vm, kernel: &Kernel, dialect: Dialect) -> Result<Tally> {
+    let rig = Rig::new(vm, kernel, dialect)?;
     let source = rig.snapshot()?;
     let clones = [rig.clone_of("clone-a")?, rig.clone_of("clone-b")?];
     let control = rig.control()?;
@@ -99,13 +100,14 @@ struct Rig<'a> {
 }
 
 impl<'a> Rig<'a> {
-    fn new(vm: &'a Vm, kernel: &'a Kernel) -> Result<Self> {
+    fn new(vm: &'a Vm, kernel: &'a Kernel, dialect: Dialect) -> Result<Self> {
         let dir = vm.dir.join("run");
         std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
         let initrd = dir.join("restore.cpio");
         let mut image = guest::image(vm, "restore.sh")?;
         image.add_file("sysgenid.ko", &Driver::build(vm, kernel, None)?.module)?;
         image.add_file("conformance", &guest::conformance(vm)?)?;
+        image.add_text("abi", dialect.abi());
         image.write(&initrd)?;
         Ok(Self {
             vm,

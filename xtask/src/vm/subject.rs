@@ -22,7 +22,10 @@ impl Dialect {
 
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{}", self.abi())
+        f.pad(match self {
+            Self::V6 => "v6",
+            Self::V5 => "v5",
+        })
     }
 }
 
@@ -40,7 +43,7 @@ pub(crate) enum Backend {
 impl fmt::Display for Backend {
     /// As the driver says it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Vmfork => "vmfork",
             Self::Acpi => "acpi",
             Self::Trigger => "trigger",

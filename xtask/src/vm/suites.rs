@@ -12,7 +12,7 @@ use crate::tally::Tally;
 use crate::tap::Report;
 
 /// What the guest must run, in this order. A suite that is left out is a failure, not a success.
-const SUITES: [&str; 5] = ["load", "raw", "typed", "model", "unload"];
+pub(crate) const SUITES: [&str; 5] = ["load", "raw", "typed", "model", "unload"];
 
 /// How many random sequences are compared with the model, unless asked otherwise.
 pub(crate) const MODEL_CASES: u32 = 256;
@@ -24,6 +24,8 @@ pub(crate) struct Findings {
     pub(crate) tally: Tally,
     /// The cases that failed or were skipped, as `suite/case`.
     pub(crate) red: Vec<String>,
+    /// How many of them were skipped.
+    pub(crate) skipped: u64,
 }
 
 /// Some of the suites, on a driver in a machine.
@@ -122,6 +124,7 @@ struct Listener {
     passed: bool,
     tally: Tally,
     red: Vec<String>,
+    skipped: u64,
 }
 
 impl Listener {
@@ -155,6 +158,7 @@ impl Listener {
         }
         self.red
             .extend(report.red().iter().map(|case| format!("{name}/{case}")));
+        self.skipped += report.skipped();
         self.tally += tally;
         self.finished.push(name);
     }
@@ -169,6 +173,7 @@ impl Listener {
         Findings {
             tally: self.tally,
             red: self.red,
+            skipped: self.skipped,
         }
     }
 }
