@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
+use rustix::fs::{FileType, stat};
 use sysgenid_sys::fdinfo::WatcherState;
 
 use crate::{Generation, Straggler};
@@ -34,23 +34,27 @@ pub(crate) fn find(proc: &Path, device: u64) -> Vec<Straggler> {
 }
 
 /// What the watcher behind a descriptor has acknowledged, if it is one that holds others up.
+///
+/// The file itself is not asked, only `/proc`, until nothing but a watcher is left: most
+/// descriptors are of other files, and one on a file server that is gone would not answer.
 fn straggling(process: &Path, descriptor: u32, device: u64) -> Option<u32> {
     let descriptor = descriptor.to_string();
-    if !is_device(&process.join("fd").join(&descriptor), device) {
-        return None;
-    }
-    // The descriptor may be another file by now; then these are not a watcher's lines.
+    let link = process.join("fd").join(&descriptor);
+    // What has no path is a socket, a pipe, an epoll instance.
+    fs::read_link(&link)
+        .ok()
+        .filter(|path| path.is_absolute())?;
+    // It may be another file by now; then these are not a watcher's lines.
     let text = fs::read(process.join("fdinfo").join(&descriptor)).ok()?;
     let state = WatcherState::parse(&text)?;
-    (state.tracked && state.outdated).then_some(state.acknowledged)
+    let holds_up = state.tracked && state.outdated && is_device(&link, device);
+    holds_up.then_some(state.acknowledged)
 }
 
-/// Whether the link leads to the device. What it leads to is not asked: most are other files, and
-/// one on a file server that is gone would not answer.
 fn is_device(link: &Path, device: u64) -> bool {
-    statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE).is_ok_and(|found| {
-        FileType::from_raw_mode(found.stx_mode.into()) == FileType::CharacterDevice
-            && makedev(found.stx_rdev_major, found.stx_rdev_minor) == device
+    stat(link).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && found.st_rdev == device
     })
 }
 
@@ -158,6 +162,9 @@ mod tests {
         {
             proc.descriptor("10", &descriptor.to_string(), file, &info(1, 1, 1));
         }
+        // Not even looked at, though it leads to the device.
+        let no_path = format!("{}{DEVICE}", "../".repeat(40));
+        proc.descriptor("10", "9", &no_path, &info(1, 1, 1));
         assert_eq!(proc.find(), []);
     }
 
