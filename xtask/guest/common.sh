@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # What every guest begins and ends with. Sourced by the first process.
 
-/bin/busybox --install -s /bin
-export PATH=/bin
+if [ -x /bin/busybox ]; then
+	/bin/busybox --install -s /bin
+	export PATH=/bin
+else
+	export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+fi
 
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc

@@ -37,6 +37,8 @@ enum Step {
     Vm,
     /// A snapshot, two clones and a control
     Restore,
+    /// DKMS, the udev rule and the rest, on a Debian in a VM
+    Package,
 }
 
 impl Step {
@@ -49,11 +51,15 @@ impl Step {
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
             Self::Vm => "conformance of the kernel driver, in a VM",
             Self::Restore => "a restored VM: two clones and a control",
+            Self::Package => "the driver's packaging, on a Debian in a VM",
         }
     }
 
     fn needs_vm(self) -> bool {
-        matches!(self, Self::Driver | Self::Vm | Self::Restore)
+        matches!(
+            self,
+            Self::Driver | Self::Vm | Self::Restore | Self::Package
+        )
     }
 
     fn run(self, workspace: &Workspace, vm: Option<&Vm>) -> Result<Tally> {
@@ -68,7 +74,8 @@ impl Step {
             (Self::Driver, Some(vm)) => vm.driver(),
             (Self::Vm, Some(vm)) => vm.suites(),
             (Self::Restore, Some(vm)) => vm.restore(),
-            (Self::Driver | Self::Vm | Self::Restore, None) => Ok(Tally::default()),
+            (Self::Package, Some(vm)) => vm.package(),
+            (Self::Driver | Self::Vm | Self::Restore | Self::Package, None) => Ok(Tally::default()),
         }
     }
 }

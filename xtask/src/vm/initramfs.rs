@@ -11,6 +11,7 @@ const SYMLINK: u32 = 0o120_777;
 const CONSOLE: u32 = 0o020_600;
 
 /// The archive as it grows.
+#[derive(Default)]
 pub(crate) struct Initramfs {
     bytes: Vec<u8>,
     entries: u32,
@@ -19,19 +20,51 @@ pub(crate) struct Initramfs {
 impl Initramfs {
     /// A root with busybox in it, and `script` as its first process.
     pub(crate) fn new(busybox: &Path, script: &Path) -> Result<Self> {
-        let mut image = Self {
-            bytes: Vec::new(),
-            entries: 0,
-        };
+        let mut image = Self::default();
         for folder in ["bin", "dev", "proc", "sys", "tmp"] {
             image.entry(folder, DIRECTORY, (0, 0), &[]);
         }
-        // The kernel opens it for the first process before anything can be mounted.
-        image.entry("dev/console", CONSOLE, (5, 1), &[]);
         image.entry("bin/sh", SYMLINK, (0, 0), b"busybox");
         image.add_file("bin/busybox", busybox)?;
-        image.add_file("init", script)?;
+        image.start_with(script)?;
         Ok(image)
+    }
+
+    /// A root that is there already, as a folder.
+    pub(crate) fn of_system(root: &Path, script: &Path) -> Result<Self> {
+        let mut image = Self::default();
+        image.add_folder("", root)?;
+        image.start_with(script)?;
+        Ok(image)
+    }
+
+    fn start_with(&mut self, script: &Path) -> Result<()> {
+        // The kernel opens it for the first process before anything can be mounted.
+        self.entry("dev/console", CONSOLE, (5, 1), &[]);
+        self.add_file("init", script)
+    }
+
+    /// A folder with all that is in it; `name` is empty, or ends with a slash.
+    pub(crate) fn add_folder(&mut self, name: &str, from: &Path) -> Result<()> {
+        let cannot = || format!("cannot read {}", from.display());
+        if !name.is_empty() {
+            self.entry(name.trim_end_matches('/'), DIRECTORY, (0, 0), &[]);
+        }
+        for entry in from.read_dir().context(cannot)? {
+            let entry = entry.context(cannot)?;
+            let (path, kind) = (entry.path(), entry.file_type().context(cannot)?);
+            let name = format!("{name}{}", entry.file_name().to_string_lossy());
+            if kind.is_dir() {
+                self.add_folder(&format!("{name}/"), &path)?;
+            } else if kind.is_symlink() {
+                let target = path.read_link().context(cannot)?;
+                let target = target.as_os_str().as_encoded_bytes();
+                self.entry(&name, SYMLINK, (0, 0), target);
+            } else {
+                self.add_file(&name, &path)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn add_file(&mut self, name: &str, from: &Path) -> Result<()> {
@@ -94,10 +127,7 @@ mod tests {
 
     #[test]
     fn entries_are_padded_to_four_bytes() {
-        let mut image = Initramfs {
-            bytes: Vec::new(),
-            entries: 0,
-        };
+        let mut image = Initramfs::default();
         image.add_text("a", "hello");
         // A header of 110 bytes and "a\0" are 112; 5 bytes of data become 8.
         assert_eq!(image.bytes.len(), 120);

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::apt::Apt;
+use super::apt::{Apt, Archive};
 use super::bzimage;
 use super::debian::{Folder, Selection, libraries, loader};
 use super::series::{self, Series};
@@ -20,6 +20,8 @@ pub(crate) struct Kernel {
     pub(crate) name: String,
     /// The release, as `uname -r` says it in the guest.
     pub(crate) release: String,
+    /// Where it comes from.
+    pub(crate) archive: &'static Archive,
     /// The image, unpacked.
     pub(crate) vmlinux: PathBuf,
     /// Where the kernel's own build has to be started: its headers, or its build folder.
@@ -76,6 +78,7 @@ impl Kernel {
         let root = &folder.path;
         Ok(Self {
             name: series.name.to_owned(),
+            archive: series.archive,
             vmlinux: root.join("vmlinux"),
             headers: root.join(headers(&release)),
             compiler: series

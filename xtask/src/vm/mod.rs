@@ -17,12 +17,14 @@ mod initramfs;
 mod kernel;
 mod matrix;
 mod modules;
+mod package;
 mod qemu;
 mod qmp;
 mod restore;
 mod series;
 mod subject;
 mod suites;
+mod system;
 mod tools;
 
 use std::fs::{File, TryLockError};
@@ -87,6 +89,8 @@ pub(crate) enum Task {
     },
     /// Hibernate a guest, and read it from its disk on another machine
     Hibernate(On),
+    /// Install the driver by DKMS on a Debian in the VM, with its group, udev rule and the rest
+    Package(On),
 }
 
 /// Which kernel.
@@ -133,6 +137,7 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
         }
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
+        Task::Package(on) => finish(package::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Restore { on, dialect } => {
             finish(restore::run(&vm, &vm.kernel(on.kernel)?, *dialect)?)
         }
@@ -187,6 +192,10 @@ impl Vm {
             Dialect::V6,
             suites::MODEL_CASES,
         )
+    }
+
+    pub(crate) fn package(&self) -> Result<Tally> {
+        package::run(self, &self.kernel(series::DEFAULT)?)
     }
 
     pub(crate) fn restore(&self) -> Result<Tally> {
