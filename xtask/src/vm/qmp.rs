@@ -77,7 +77,12 @@ impl Qmp {
 
     fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
-        writeln!(self.stream.get_mut(), "{request}").context(|| "QEMU's monitor")?;
+        // In one piece: QEMU obeys what is complete, and after "quit" nobody reads the end of the line.
+        let line = format!("{request}\n");
+        let stream = self.stream.get_mut();
+        stream
+            .write_all(line.as_bytes())
+            .context(|| "QEMU's monitor")?;
         loop {
             let mut reply = self.receive()?;
             if let Some(error) = reply.get("error") {
