@@ -506,6 +506,7 @@ static int __init sysgenid_init(void)
 	ret = misc_register(&sysgenid_misc);
 	if (ret)
 		goto stop_hibernation;
+	/* Pairs with the acquire in announce(). */
 	smp_store_release(&node, &sysgenid_misc.this_device->kobj);
 
 	pr_info("dialect v%u, backend %s\n", abi, sysgenid_backend_name());
