@@ -42,6 +42,9 @@ enum Command {
         source: Source,
         #[command(flatten)]
         speaks: Speaks,
+        /// The driver tells nothing in sysfs and fdinfo, as the shipped ones
+        #[arg(long, conflicts_with = "broker")]
+        silent: bool,
     },
     /// The agent in the machine that `cargo xtask vm restore` restores
     RestoreGuest {
@@ -199,6 +202,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
         Command::Typed {
             source,
             speaks,
+            silent,
             filter,
         } => {
             let (path, _broker) = source.path()?;
@@ -206,7 +210,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             let subject = typed::Subject::new(path, dialect);
             filter.run(
                 &subject,
-                typed::cases(subject.kind()?, dialect),
+                typed::cases(subject.kind()?, dialect, silent),
                 suite::LIMIT,
             )?
         }

@@ -31,6 +31,9 @@ impl Device for Node {
     }
 
     fn counts(&self) -> Option<Counts> {
+        if !self.sysfs().join("watchers").exists() {
+            return None;
+        }
         let count = |name| usize::try_from(self.number(name)).expect("it is small");
         Some(Counts {
             total: count("watchers"),

@@ -7,11 +7,14 @@ mod device_only;
 mod end_of_range;
 mod guarded;
 mod handle;
+mod observable;
 mod orchestrator;
 mod probe;
 mod readiness;
+mod silent;
 mod status;
 mod subject;
+mod telling;
 mod tracking;
 mod untracked;
 mod v5_only;
@@ -23,19 +26,25 @@ use sysgenid_sys::abi::Dialect;
 pub use self::subject::Subject;
 use crate::suite::Case;
 
-/// All cases for a kind of source and a dialect: first those that all have, then their own. Those
-/// that take the counter to the end of its range leave it at the beginning.
-pub fn cases(kind: SourceKind, dialect: Dialect) -> impl Iterator<Item = &'static Case<Subject>> {
+/// All cases for a kind of source, a dialect, and a driver that is silent about its watchers or not:
+/// first those that all have, then their own. Those that take the counter to the end of its range
+/// leave it at the beginning.
+pub fn cases(
+    kind: SourceKind,
+    dialect: Dialect,
+    is_silent: bool,
+) -> impl Iterator<Item = &'static Case<Subject>> {
     let of_dialect = match dialect {
         Dialect::V5 => v5_only::CASES,
         _ => untracked::CASES,
     };
-    let own = match kind {
-        SourceKind::Device => device_only::CASES,
-        SourceKind::Broker => broker_only::CASES,
-        _ => &[],
+    let own: [&[_]; 3] = match kind {
+        SourceKind::Device if is_silent => [silent::CASES, device_only::CASES, &[]],
+        SourceKind::Device => [observable::CASES, telling::CASES, device_only::CASES],
+        SourceKind::Broker => [observable::CASES, broker_only::CASES, &[]],
+        _ => [&[]; 3],
     };
-    [
+    let common = [
         watcher::CASES,
         handle::CASES,
         tracking::CASES,
@@ -46,8 +55,6 @@ pub fn cases(kind: SourceKind, dialect: Dialect) -> impl Iterator<Item = &'stati
         status::CASES,
         end_of_range::CASES,
         of_dialect,
-        own,
-    ]
-    .into_iter()
-    .flatten()
+    ];
+    common.into_iter().chain(own).flatten()
 }

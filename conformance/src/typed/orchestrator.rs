@@ -10,13 +10,10 @@ use super::Subject;
 use super::subject::{Changes, SOON, catch_up, is_outdated};
 use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
-use crate::child::{Child, Role};
 
 cases! { Subject;
     trigger_changes_the_generation_for_all,
     trigger_at_least_takes_the_larger_number,
-    stragglers_are_named,
-    straggler_of_another_process_is_named,
     outdated_orchestrator_may_not_wait,
     change_ends_the_wait_of_an_orchestrator,
     wait_for_watchers_fails_when_its_deadline_passes,
@@ -136,48 +133,6 @@ fn orchestrator_that_gave_up_can_wait_again(subject: &Subject) {
     subject.change();
     let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
     assert!(error.is_outdated(), "{error}");
-}
-
-/// By the process that has the watcher; those that have acknowledged, and untracked ones, are not
-/// among them.
-fn stragglers_are_named(subject: &Subject) {
-    let (straggler, settled) = (subject.watcher(), subject.watcher());
-    let before = straggler.generation();
-    let mut orchestrator = subject.orchestrator();
-    let generation = orchestrator.trigger().unwrap();
-    orchestrator.acknowledge().unwrap();
-    settled.acknowledge(generation).unwrap();
-    // A broker does not answer acknowledgements: the answer to another request says that it was
-    // read.
-    settled.set_tracking(true).unwrap();
-
-    let stragglers = orchestrator.stragglers().unwrap();
-    assert_eq!(stragglers.len(), 1, "{stragglers:?}");
-    assert_eq!(stragglers[0].pid, Some(std::process::id()));
-    assert_eq!(stragglers[0].acknowledged, before);
-    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
-    assert_eq!(stragglers[0].command, name.trim_end());
-
-    catch_up(&straggler);
-    straggler.set_tracking(true).unwrap();
-    assert_eq!(orchestrator.stragglers().unwrap(), []);
-}
-
-/// Whoever has the watcher, however it is called.
-fn straggler_of_another_process_is_named(subject: &Subject) {
-    let child = Child::start_on(Role::HoldWatcher, subject.path());
-    assert_eq!(child.said(), "ok");
-    let mut orchestrator = subject.orchestrator();
-    let before = orchestrator.watcher().generation();
-    orchestrator.trigger().unwrap();
-    orchestrator.acknowledge().unwrap();
-    let stragglers = orchestrator.stragglers().unwrap();
-    assert_eq!(stragglers.len(), 1, "{stragglers:?}");
-    assert_eq!(stragglers[0].pid, Some(child.pid()));
-    assert_eq!(stragglers[0].acknowledged, before);
-    drop(child);
-    orchestrator.wait_for_watchers(PATIENCE).unwrap();
-    assert_eq!(orchestrator.stragglers().unwrap(), []);
 }
 
 /// In this order: nobody is waited for who waits for the orchestrator.

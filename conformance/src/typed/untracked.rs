@@ -12,7 +12,6 @@ cases! { Subject;
     tracking_an_outdated_watcher_counts_at_once,
     untracking_ends_a_wait_for_it,
     orchestrator_holds_nobody_up,
-    untracked_watcher_is_no_straggler,
     probe_holds_nobody_up,
     probe_of_a_watcher_outlives_it_and_holds_nobody_up,
 }
@@ -65,17 +64,6 @@ fn orchestrator_holds_nobody_up(subject: &Subject) {
     subject.change();
     assert!(is_outdated(orchestrator.watcher()));
     subject.expect_settled("nobody else is tracked");
-}
-
-/// Nobody waits for it, so nobody is to be told of it; once it is tracked, it is one at once.
-fn untracked_watcher_is_no_straggler(subject: &Subject) {
-    let onlooker = subject.onlooker();
-    let mut orchestrator = subject.orchestrator();
-    orchestrator.trigger().unwrap();
-    assert!(is_outdated(&onlooker));
-    assert_eq!(orchestrator.stragglers().unwrap(), []);
-    onlooker.set_tracking(true).unwrap();
-    assert_eq!(orchestrator.stragglers().unwrap().len(), 1);
 }
 
 /// It is no watcher that anybody waits for, while it is mapped and after.
