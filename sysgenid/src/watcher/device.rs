@@ -206,7 +206,7 @@ impl DeviceWatcher {
         let own = format!("/proc/thread-self/fdinfo/{}", self.file.as_raw_fd());
         let Ok(text) = fs::read(own) else {
             return Err(Error::new(Kind::Unsupported(
-                "naming stragglers needs /proc, which is not mounted here or hidden",
+                "naming stragglers needs /proc, which is not mounted here or closed to this process",
             )));
         };
         if WatcherState::parse(&text).is_none() {
