@@ -47,35 +47,27 @@ pub(crate) enum Task {
     /// Unpack QEMU, busybox and a kernel with its headers under target/vm
     Fetch {
         #[command(flatten)]
-        on: On,
+        on: OnSome,
         /// Fetch again, for the archive's newest kernel
         #[arg(long)]
         refresh: bool,
     },
     /// Build the driver, with the compiler's extra warnings and sparse
-    Build {
-        #[command(flatten)]
-        on: On,
-        /// For every kernel
-        #[arg(long, conflicts_with = "kernel")]
-        all: bool,
-    },
-    /// Boot the driver and run the conformance suites on it
+    Build(OnSome),
+    /// Boot the driver with every backend and in every dialect that it has on a kernel, run the
+    /// conformance suites, and restore
     Test {
         #[command(flatten)]
-        on: On,
-        /// Every kernel, with every backend that the driver has on it, in both dialects, and a restore
-        #[arg(long, conflicts_with_all = ["kernel", "fault", "dialect"])]
-        all: bool,
+        on: OnSome,
         /// Plant a fault (a file of xtask/faults), and succeed only if the tests find it
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", conflicts_with = "all")]
         fault: Option<String>,
-        /// The dialect to load the driver with
-        #[arg(long, value_enum, default_value = "v6")]
-        dialect: Dialect,
+        /// In one dialect only
+        #[arg(long, value_enum, conflicts_with = "fault")]
+        dialect: Option<Dialect>,
         /// How many random sequences to compare with the model, in each machine
-        #[arg(long)]
-        cases: Option<u32>,
+        #[arg(long, default_value_t = suites::MODEL_CASES)]
+        cases: u32,
     },
     /// Plant each fault in turn
     Faults(On),
@@ -101,6 +93,26 @@ pub(crate) struct On {
     kernel: &'static Series,
 }
 
+/// Which kernels.
+#[derive(clap::Args)]
+pub(crate) struct OnSome {
+    #[command(flatten)]
+    on: On,
+    /// Every kernel
+    #[arg(long, conflicts_with = "kernel")]
+    all: bool,
+}
+
+impl OnSome {
+    fn kernels(&self) -> &[&'static Series] {
+        if self.all {
+            &series::ALL
+        } else {
+            std::slice::from_ref(&self.on.kernel)
+        }
+    }
+}
+
 pub(crate) fn run(task: &Task) -> Result<bool> {
     let vm = Vm::open(
         Workspace::load()?,
@@ -108,32 +120,24 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
     )?;
     match task {
         Task::Fetch { on, .. } => {
-            let kernel = vm.kernel(on.kernel)?;
-            println!("kernel {} in {}", kernel.release, vm.dir.display());
+            for &series in on.kernels() {
+                let kernel = vm.kernel(series)?;
+                println!("kernel {} in {}", kernel.release, vm.dir.display());
+            }
             Ok(true)
         }
-        Task::Build { all: true, .. } => matrix::build(&vm),
-        Task::Build { on, .. } => {
-            let driver = Driver::build(&vm, &vm.kernel(on.kernel)?, None)?;
-            println!("{}", driver.module.display());
-            Ok(true)
-        }
-        Task::Test {
-            all: true, cases, ..
-        } => matrix::test(&vm, *cases),
+        Task::Build(on) => finish(matrix::build(&vm, on.kernels())),
         Task::Test {
             on,
-            fault,
-            dialect,
+            fault: Some(fault),
             cases,
             ..
+        } => fault::prove(&vm, &vm.kernel(on.on.kernel)?, fault, *cases),
+        Task::Test {
+            on, dialect, cases, ..
         } => {
-            let kernel = vm.kernel(on.kernel)?;
-            let cases = cases.unwrap_or(suites::MODEL_CASES);
-            match fault {
-                Some(fault) => fault::prove(&vm, &kernel, fault, cases),
-                None => finish(suites::run(&vm, &kernel, *dialect, cases)?),
-            }
+            let dialects = dialect.map_or(Dialect::ALL.to_vec(), |dialect| vec![dialect]);
+            finish(matrix::test(&vm, on.kernels(), &dialects, *cases))
         }
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
@@ -181,25 +185,18 @@ impl Vm {
         Kernel::open(&self.dir, &self.tools, series, self.refresh)
     }
 
-    pub(crate) fn driver(&self) -> Result<Tally> {
-        Driver::build(self, &self.kernel(series::DEFAULT)?, None).map(|_| Tally::ONE)
+    /// What is run every day, of the driver's build.
+    pub(crate) fn driver(&self) -> Tally {
+        matrix::build(self, &series::DAILY)
     }
 
-    pub(crate) fn suites(&self) -> Result<Tally> {
-        suites::run(
-            self,
-            &self.kernel(series::DEFAULT)?,
-            Dialect::V6,
-            suites::MODEL_CASES,
-        )
+    /// What is run every day, of the suites and the restore.
+    pub(crate) fn suites(&self) -> Tally {
+        matrix::test(self, &series::DAILY, &Dialect::ALL, suites::MODEL_CASES)
     }
 
     pub(crate) fn package(&self) -> Result<Tally> {
         package::run(self, &self.kernel(series::DEFAULT)?)
-    }
-
-    pub(crate) fn restore(&self) -> Result<Tally> {
-        restore::run(self, &self.kernel(series::DEFAULT)?, Dialect::V6)
     }
 }
 

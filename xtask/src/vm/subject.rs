@@ -11,6 +11,8 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    pub(crate) const ALL: [Self; 2] = [Self::V6, Self::V5];
+
     /// The value of the driver's parameter `abi`.
     pub(crate) fn abi(self) -> &'static str {
         match self {

@@ -41,20 +41,6 @@ pub(crate) struct Run<'a> {
     pub(crate) cases: u32,
 }
 
-/// Runs the suites on the driver as it is.
-pub(crate) fn run(vm: &Vm, kernel: &Kernel, dialect: Dialect, cases: u32) -> Result<Tally> {
-    let run = Run {
-        name: "suites",
-        kernel,
-        driver: &Driver::build(vm, kernel, None)?,
-        dialect,
-        backend: kernel.backend(),
-        suites: &SUITES,
-        cases,
-    };
-    Ok(run.on(vm)?.tally)
-}
-
 impl Run<'_> {
     /// Boots the machine, and passes on what the guest prints.
     pub(crate) fn on(&self, vm: &Vm) -> Result<Findings> {
