@@ -23,8 +23,11 @@
 pub mod background;
 mod capability;
 pub mod child;
+pub mod first_load;
+mod host;
 pub mod model;
 pub mod raw;
 pub mod restore_guest;
 pub mod suite;
 pub mod typed;
+pub mod vmclock_guest;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{child, model, raw, restore_guest, typed};
+use sysgenid_conformance::{child, first_load, model, raw, restore_guest, typed, vmclock_guest};
 use sysgenid_sys::abi::Dialect;
 
 /// For a comparison as a whole, which has many sequences.
@@ -52,6 +52,42 @@ enum Command {
         #[arg(long)]
         device: PathBuf,
     },
+    /// System calls on the node of the hypervisor's counter; `cargo xtask vm counter` is its host
+    Vmgenid {
+        #[command(flatten)]
+        filter: Filter,
+        /// The node
+        #[arg(long)]
+        device: PathBuf,
+    },
+    /// System calls on mainline's clock; `cargo xtask vm vmclock` is its host
+    Vmclock {
+        #[command(flatten)]
+        filter: Filter,
+        /// The node
+        #[arg(long)]
+        device: PathBuf,
+    },
+    /// The agent that spins on a counter of the hypervisor's while the machine is restored
+    FirstLoad {
+        #[command(flatten)]
+        counter: HypervisorCounter,
+        /// The node of the watcher beside it
+        #[arg(long)]
+        sysgenid: PathBuf,
+        /// The physical address at which it notes its turn
+        #[arg(long)]
+        turns: u64,
+    },
+    /// The agent on a machine with a vmclock that has no generation counter
+    VmclockGuest {
+        /// The node of the clock
+        #[arg(long)]
+        device: PathBuf,
+        /// The node of the driver beside it
+        #[arg(long)]
+        sysgenid: PathBuf,
+    },
     /// Random operations, compared with the model of the device
     Model {
         #[command(flatten)]
@@ -73,6 +109,17 @@ enum Command {
         role: child::Role,
         path: Option<PathBuf>,
     },
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct HypervisorCounter {
+    /// The node of the counter beside the VM generation id
+    #[arg(long)]
+    vmgenid: Option<PathBuf>,
+    /// The node of a vmclock
+    #[arg(long)]
+    vmclock: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -216,6 +263,32 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
         }
         Command::RestoreGuest { device } => {
             restore_guest::run(&device).map_err(|error| -> Box<dyn Error> { error })?;
+            return Ok(true);
+        }
+        Command::Vmgenid { device, filter } => {
+            let node = raw::vmgenid::Node::new(device);
+            filter.run(&node, raw::vmgenid::cases(), suite::LIMIT)?
+        }
+        Command::Vmclock { device, filter } => {
+            let node = raw::vmclock::Node::new(device);
+            filter.run(&node, raw::vmclock::cases(), suite::LIMIT)?
+        }
+        Command::FirstLoad {
+            counter,
+            sysgenid,
+            turns,
+        } => {
+            let counter = match (counter.vmgenid, counter.vmclock) {
+                (Some(path), _) => first_load::Counter::Vmgenid(path),
+                (None, Some(path)) => first_load::Counter::Vmclock(path),
+                (None, None) => return Err("no counter to spin on".into()),
+            };
+            first_load::run(&counter, &sysgenid, turns)
+                .map_err(|error| -> Box<dyn Error> { error })?;
+            return Ok(true);
+        }
+        Command::VmclockGuest { device, sysgenid } => {
+            vmclock_guest::run(&device, &sysgenid).map_err(|error| -> Box<dyn Error> { error })?;
             return Ok(true);
         }
         Command::Model {

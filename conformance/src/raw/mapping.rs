@@ -4,12 +4,12 @@
 use std::ffi::c_void;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::mm::{
-    MapFlags, MprotectFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, mremap,
-    mremap_fixed, munmap,
+    Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags, madvise, mmap, mmap_anonymous,
+    mprotect, mremap, mremap_fixed, munmap,
 };
 
 /// What to map, and how. The default is what a client does.
@@ -40,6 +40,8 @@ pub(crate) struct Mapping {
 
 // SAFETY: The mapping belongs to the process, and every access is atomic.
 unsafe impl Send for Mapping {}
+// SAFETY: As above; what moves or resizes it takes it exclusively.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     pub(crate) fn new(file: impl AsFd, request: Request) -> Result<Self, Errno> {
@@ -70,6 +72,34 @@ impl Mapping {
         // lives as long as `self`. All writers of the counter are atomic.
         let counter = unsafe { AtomicU32::from_ptr(self.start.as_ptr().cast()) };
         counter.load(Ordering::Relaxed)
+    }
+
+    /// The aligned word at `offset`, which must be within the page.
+    pub(crate) fn load_u32(&self, offset: usize) -> u32 {
+        // SAFETY: As above; `word` checks the offset.
+        let word = unsafe { AtomicU32::from_ptr(self.word(offset)) };
+        word.load(Ordering::Relaxed)
+    }
+
+    /// The aligned double word at `offset`, which must be within the page.
+    pub(crate) fn load_u64(&self, offset: usize) -> u64 {
+        // SAFETY: As above.
+        let word = unsafe { AtomicU64::from_ptr(self.word(offset)) };
+        word.load(Ordering::Relaxed)
+    }
+
+    /// Stores there, which needs a mapping for writing.
+    pub(crate) fn store_u64(&self, offset: usize, value: u64) {
+        // SAFETY: As above.
+        let word = unsafe { AtomicU64::from_ptr(self.word(offset)) };
+        word.store(value, Ordering::Relaxed);
+    }
+
+    fn word<T>(&self, offset: usize) -> *mut T {
+        assert!(offset + size_of::<T>() <= sysgenid_sys::abi::PAGE_LEN);
+        assert_eq!(offset % align_of::<T>(), 0);
+        // SAFETY: The offset is within the page.
+        unsafe { self.start.as_ptr().byte_add(offset).cast() }
     }
 
     /// The byte at `offset`, which must be within the page.
@@ -131,6 +161,12 @@ impl Mapping {
             start: NonNull::new(start).expect("the kernel maps nothing at address 0"),
             length,
         })
+    }
+
+    /// Asks for the page to be dropped.
+    pub(crate) fn discard(&self) -> Result<(), Errno> {
+        // SAFETY: The range is this mapping, whose contents are not the process's.
+        unsafe { madvise(self.start.as_ptr(), self.length, Advice::LinuxDontNeed) }
     }
 
     /// Asks for another protection.

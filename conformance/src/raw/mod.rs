@@ -11,7 +11,7 @@ mod faults;
 mod fdinfo;
 mod fork;
 mod map;
-mod mapping;
+pub(crate) mod mapping;
 mod node;
 mod open;
 mod poll;
@@ -24,6 +24,8 @@ mod trigger;
 mod uevent;
 mod v5_only;
 mod v6_only;
+pub mod vmclock;
+pub mod vmgenid;
 mod wait;
 mod write;
 

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The agent in the machines with QEMU's own vmclock, which `cargo xtask vm vmclock` restores: it
+//! says what the page holds, at first and after the restore.
+
+use std::error::Error;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use sysgenid::Watcher;
+
+use crate::raw::vmclock::Clock;
+
+/// How long the restore may take to be announced. The guest's CPU is emulated.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the agent until the host says that it may end.
+///
+/// # Errors
+///
+/// If a node cannot be used, or the host says something else.
+pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let clock = Clock::open(vmclock)?;
+    let watcher = Watcher::open_at(sysgenid)?;
+    let report = |word| {
+        let page = clock.read()?;
+        let hung_up = clock.events() == PollFlags::HUP;
+        println!(
+            "{word} magic={:#x} version={} size={} flags={:#x} seq={} marker={} counter={} \
+             poll={} generation={}",
+            page.magic,
+            page.version,
+            page.size,
+            page.flags,
+            page.seq_count,
+            page.disruption_marker,
+            page.generation_counter,
+            if hung_up { "hup" } else { "other" },
+            watcher.generation(),
+        );
+        Ok::<_, rustix::io::Errno>(())
+    };
+    report("ready")?;
+    for line in std::io::stdin().lock().lines() {
+        match line?.trim() {
+            // It does not ask the clock for that, which tells nobody.
+            "restored" => {
+                watcher.handle(PATIENCE, |_generation| Ok::<_, std::io::Error>(()))?;
+                report("report")?;
+            }
+            "finish" => return Ok(()),
+            other => return Err(format!("the host says {other:?}").into()),
+        }
+    }
+    Err("the host has gone".into())
+}
