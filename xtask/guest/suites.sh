@@ -1,20 +1,9 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Runs each suite as a child, between lines that tell the host where it begins and ends.
+# Runs the suites that the host asks for.
 
 . /common.sh
-
-failed=
-
-suite() {
-	suite=$1
-	shift
-	echo "# suite $suite"
-	timeout -s KILL 600 "$@"
-	code=$?
-	[ "$code" = 0 ] || failed=1
-	echo "# end $suite $code"
-}
+. /suite.sh
 
 conformance() { suite "$1" /conformance "$@" --device /dev/sysgenid --dialect "v$(cat /abi)"; }
 

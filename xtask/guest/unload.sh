@@ -1,21 +1,23 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# The module stays while anybody uses it, and goes when nobody does.
+# A module stays while anybody uses it, and goes when nobody does. Arguments: its name, its node.
 
 . /tap.sh
 
-loaded() { grep -q '^sysgenid ' /proc/modules; }
-stays() { ! rmmod sysgenid 2>/dev/null && loaded; }
+module=${1:-sysgenid}
+node=/dev/${2:-sysgenid}
+loaded() { grep -q "^$module " /proc/modules; }
+stays() { ! rmmod "$module" 2>/dev/null && loaded; }
 
 echo 1..4
 
-exec 3</dev/sysgenid
+exec 3<"$node"
 stays
 report rmmod_refused_while_open
 exec 3<&-
 
 mkfifo /tmp/to /tmp/from
-/hold /dev/sysgenid </tmp/to >/tmp/from &
+/hold "$node" </tmp/to >/tmp/from &
 exec 4>/tmp/to 5</tmp/from
 read -r word <&5
 [ "$word" = mapped ] && stays
@@ -23,10 +25,10 @@ report rmmod_refused_while_mapped
 exec 4>&- 5<&-
 wait
 
-rmmod sysgenid && ! loaded && ! [ -e /dev/sysgenid ]
+rmmod "$module" && ! loaded && ! [ -e "$node" ]
 report rmmod_when_unused
 
-insmod /sysgenid.ko && loaded && [ -c /dev/sysgenid ]
+insmod "/$module.ko" && loaded && [ -c "$node" ]
 report insmod_again
 
 [ -z "$failed" ]

@@ -68,6 +68,12 @@ impl Message {
     }
 }
 
+impl From<String> for Message {
+    fn from(line: String) -> Self {
+        Self(line)
+    }
+}
+
 impl std::fmt::Display for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

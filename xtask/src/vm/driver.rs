@@ -8,9 +8,11 @@ use super::{Kernel, Vm};
 use crate::command;
 use crate::error::{Context, Error, Result};
 
-/// A module that is ready to load.
+/// Modules that are ready to load.
 pub(crate) struct Driver {
     pub(crate) module: PathBuf,
+    /// The one that shows the hypervisor's own counter.
+    pub(crate) counter: PathBuf,
 }
 
 impl Driver {
@@ -70,6 +72,7 @@ impl Driver {
         }
         Ok(Self {
             module: dir.join("sysgenid.ko"),
+            counter: dir.join("vmgenid_counter.ko"),
         })
     }
 }

@@ -5,14 +5,18 @@
 //! the machine's own kernel does not matter. QEMU emulates, because KVM is often absent where
 //! tests run.
 
+mod acpi;
 mod agent;
 mod apt;
 mod bzimage;
+mod counter;
 mod debian;
 mod driver;
 mod fault;
+mod first_load;
 mod guest;
 mod hibernate;
+mod hypervisor;
 mod initramfs;
 mod kernel;
 mod matrix;
@@ -20,12 +24,14 @@ mod modules;
 mod package;
 mod qemu;
 mod qmp;
+mod ram;
 mod restore;
 mod series;
 mod subject;
 mod suites;
 mod system;
 mod tools;
+mod vmclock;
 
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
@@ -71,6 +77,10 @@ pub(crate) enum Task {
     },
     /// Plant each fault in turn
     Faults(On),
+    /// The hypervisor's own counter, on a machine whose host keeps one
+    Counter(On),
+    /// Mainline's vmclock on a 7.x kernel, on machines with and without a generation counter
+    Vmclock,
     /// Restore a snapshot of a running guest: two clones, and a control that is no clone
     Restore {
         #[command(flatten)]
@@ -142,6 +152,8 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Package(on) => finish(package::run(&vm, &vm.kernel(on.kernel)?)?),
+        Task::Counter(on) => finish(counter::run(&vm, &vm.kernel(on.kernel)?)?),
+        Task::Vmclock => finish(vmclock::run(&vm, &vm.kernel(series::NEWEST)?)?),
         Task::Restore { on, dialect } => {
             finish(restore::run(&vm, &vm.kernel(on.kernel)?, *dialect)?)
         }
@@ -183,6 +195,11 @@ impl Vm {
     /// The newest kernel of a series, fetched when it is first asked for.
     pub(crate) fn kernel(&self, series: &'static Series) -> Result<Kernel> {
         Kernel::open(&self.dir, &self.tools, series, self.refresh)
+    }
+
+    /// A QEMU that has a vmclock, fetched when it is first asked for.
+    pub(crate) fn newer_qemu(&self) -> Result<Tools> {
+        Tools::newer_qemu(&self.dir, self.refresh)
     }
 
     /// What is run every day, of the driver's build.

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::qmp::Qmp;
-use super::{Kernel, Vm};
+use super::{Kernel, Tools, Vm};
 use crate::command;
 use crate::error::{Context, Error, Result};
 
@@ -23,10 +23,13 @@ pub(crate) const SUCCESS: i32 = 11;
 
 /// What all machines are. The CPU is one with RDRAND: else getrandom() waits for a second after a
 /// restore. KVM is not tried: where it is offered without working, QEMU hangs.
-const MACHINE: &str = "-M q35 -accel tcg,thread=multi -cpu max -smp 2 -m 256 \
+const MACHINE: &str = "-M q35 -accel tcg,thread=multi -cpu max -smp 2 \
     -nodefaults -no-user-config -display none -no-reboot \
     -device isa-debug-exit,iobase=0x501,iosize=1 \
     -chardev stdio,id=agent,signal=off -mon chardev=qmp,mode=control";
+
+/// The memory of all machines.
+pub(crate) const MEMORY_MIB: u64 = 256;
 
 /// What all kernels are told. On a busy host the emulated timer may be late when a kernel looks
 /// whether it ticks, and the kernel would panic.
@@ -65,6 +68,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn start(vm: &Vm, config: &Config<'_>) -> Result<Self> {
+        Self::start_with(&vm.tools, config)
+    }
+
+    /// With the QEMU of these tools.
+    pub(crate) fn start_with(tools: &Tools, config: &Config<'_>) -> Result<Self> {
         let console = config.dir.join(format!("{}.console", config.name));
         // In a folder of its own because the path of a socket is short, and for nobody else.
         let private = tempfile::tempdir().context(|| "cannot make a temporary folder")?;
@@ -72,8 +80,9 @@ impl Machine {
         let listener =
             UnixListener::bind(&socket).context(|| format!("cannot make {}", socket.display()))?;
 
-        let mut qemu = vm.tools.qemu(launcher())?;
+        let mut qemu = tools.qemu(launcher())?;
         qemu.args(MACHINE.split_whitespace());
+        qemu.arg("-m").arg(MEMORY_MIB.to_string());
         let log = format!("file:{}.console", config.name);
         let monitor = format!("socket,id=qmp,path={}", socket.display());
         qemu.args(["-serial", &log, "-serial", "chardev:agent"]);

@@ -36,6 +36,10 @@ impl Qmp {
     /// Writes the guest to a file, relative to QEMU's working folder, and leaves it stopped.
     pub(crate) fn migrate_to(&mut self, file: &str) -> Result<()> {
         self.execute("migrate", &json!({ "uri": format!("exec:cat > {file}") }))?;
+        self.await_migration()
+    }
+
+    fn await_migration(&mut self) -> Result<()> {
         let deadline = Instant::now() + MIGRATION;
         while Instant::now() < deadline {
             let state = self.execute("query-migrate", &json!({}))?;
@@ -50,6 +54,36 @@ impl Qmp {
         Err(Error::new(format!(
             "the snapshot took more than {MIGRATION:?}"
         )))
+    }
+
+    /// Leaves memory that is a file out of snapshots: the file is its snapshot.
+    pub(crate) fn ignore_shared_memory(&mut self) -> Result<()> {
+        let capability = json!({ "capability": "x-ignore-shared", "state": true });
+        let capabilities = json!({ "capabilities": [capability] });
+        self.execute("migrate-set-capabilities", &capabilities)
+            .map(drop)
+    }
+
+    /// Reads a snapshot into a machine that was started to wait for one, and leaves it stopped.
+    pub(crate) fn migrate_from(&mut self, file: &str) -> Result<()> {
+        let uri = json!({ "uri": format!("exec:cat {file}") });
+        self.execute("migrate-incoming", &uri)?;
+        self.await_migration()
+    }
+
+    /// A command of the monitor for people.
+    pub(crate) fn monitor(&mut self, line: &str) -> Result<()> {
+        let command = json!({ "command-line": line });
+        self.execute("human-monitor-command", &command).map(drop)
+    }
+
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.execute("stop", &json!({})).map(drop)
+    }
+
+    /// Lets a machine that stands still run.
+    pub(crate) fn cont(&mut self) -> Result<()> {
+        self.execute("cont", &json!({})).map(drop)
     }
 
     /// Waits until a machine that starts from a snapshot has read it. What is sent to its serial

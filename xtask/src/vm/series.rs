@@ -78,6 +78,9 @@ pub(crate) static ALL: [&Series; 5] = [&V5_10, &V6_1, &V6_1_CLOUD, &V6_12, &V7];
 /// What `cargo xtask test` runs.
 pub(crate) static DAILY: [&Series; 2] = [&V6_1, &V6_12];
 
+/// What has a vmclock driver.
+pub(crate) static NEWEST: &Series = &V7;
+
 /// What is tested when nothing else is asked for.
 pub(crate) static DEFAULT: &Series = &V6_1;
 

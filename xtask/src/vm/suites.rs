@@ -86,7 +86,7 @@ impl Run<'_> {
     fn image(&self, vm: &Vm) -> Result<Initramfs> {
         let scripts = vm.workspace.root.join("xtask/guest");
         let mut image = guest::image(vm, "suites.sh")?;
-        for script in ["tap.sh", "load.sh", "unload.sh"] {
+        for script in ["suite.sh", "tap.sh", "load.sh", "unload.sh"] {
             image.add_file(script, &scripts.join(script))?;
         }
         for helper in ["hold", "ioctl32"] {
@@ -104,7 +104,7 @@ impl Run<'_> {
 
 /// Follows the guest from suite to suite.
 #[derive(Default)]
-struct Listener {
+pub(crate) struct Listener {
     finished: Vec<String>,
     current: Option<(String, Report)>,
     passed: bool,
@@ -114,7 +114,7 @@ struct Listener {
 }
 
 impl Listener {
-    fn hear(&mut self, line: &str) {
+    pub(crate) fn hear(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("# suite ") {
             self.end("");
             self.current = Some((name.to_owned(), Report::default()));
@@ -125,6 +125,11 @@ impl Listener {
         } else if let Some((_, report)) = &mut self.current {
             report.add_line(line);
         }
+    }
+
+    /// Whether the guest has said that it is done, and that all went well.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.passed
     }
 
     /// Ends the current suite, which must be what `end` says: its name and exit code 0.
@@ -149,7 +154,7 @@ impl Listener {
         self.finished.push(name);
     }
 
-    fn finish(mut self, suites: &[&str]) -> Findings {
+    pub(crate) fn finish(mut self, suites: &[&str]) -> Findings {
         self.end("");
         if self.finished != suites {
             println!("# the guest ran {:?}, and not {suites:?}", self.finished);

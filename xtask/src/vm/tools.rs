@@ -8,10 +8,18 @@ use super::apt::{self, Apt};
 use super::debian::{Folder, Selection, invocation};
 use crate::error::Result;
 
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
+const NEWER_RECIPE: &str = "1";
 
 /// The programs that are started through the C library they come with.
-const PROGRAMS: [&str; 5] = ["qemu-system-x86", "patchelf", "xz-utils", "zstd", "lz4"];
+const PROGRAMS: [&str; 6] = [
+    "qemu-system-x86",
+    "acpica-tools",
+    "patchelf",
+    "xz-utils",
+    "zstd",
+    "lz4",
+];
 
 /// The programs that need nothing, or no more than any machine has.
 const PLAIN: [&str; 2] = ["busybox-static", "sparse"];
@@ -33,6 +41,23 @@ impl Tools {
             Ok(Selection {
                 version: "QEMU".into(),
                 packages,
+            })
+        };
+        folder.open(refresh, select, |_, _| Ok(()))?;
+        Ok(Self { root: folder.path })
+    }
+
+    /// A QEMU with devices that Debian 12's does not have, and no other program.
+    pub(crate) fn newer_qemu(dir: &Path, refresh: bool) -> Result<Self> {
+        let folder = Folder {
+            path: dir.join("newer-qemu"),
+            recipe: NEWER_RECIPE,
+            apt: Apt::new(dir, &apt::TRIXIE)?,
+        };
+        let select = |apt: &Apt| {
+            Ok(Selection {
+                version: "QEMU".into(),
+                packages: apt.all_dependencies(&["qemu-system-x86"])?,
             })
         };
         folder.open(refresh, select, |_, _| Ok(()))?;
