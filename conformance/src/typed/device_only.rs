@@ -27,6 +27,7 @@ fn trigger_without_capability_is_a_permission_error(subject: &Subject) {
     assert_eq!(watcher.try_changed().unwrap(), None);
 }
 
+/// On the shipped drivers epoll never hears again of a descriptor that was outdated when it was
 /// added. A watcher adds it anew once it has acknowledged.
 fn watcher_made_of_an_outdated_descriptor_is_woken_again(subject: &Subject) {
     let file = open_node(subject, OFlags::RDWR | OFlags::NONBLOCK);
@@ -41,6 +42,7 @@ fn watcher_made_of_an_outdated_descriptor_is_woken_again(subject: &Subject) {
     }
 }
 
+/// A watcher never sleeps in `read`, and does not change the flags of a descriptor that others may
 /// share.
 fn descriptor_that_blocks_makes_no_watcher(subject: &Subject) {
     for flags in [OFlags::RDWR, OFlags::RDONLY | OFlags::NONBLOCK] {

@@ -9,6 +9,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::CapabilitySet;
 use sysgenid::{Orchestrator, Probe, Source, Watcher};
 use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::device::set_watcher_tracking;
 
 use super::Subject;
 use super::device_only::open_node;
@@ -76,9 +77,8 @@ fn stragglers_that_may_not_be_seen_are_counted(subject: &Subject) {
 /// No descriptor leads to it any more.
 fn straggler_that_is_only_mapped_is_counted(subject: &Subject) {
     let file = open_node(subject, OFlags::RDWR | OFlags::NONBLOCK);
-    if subject.dialect() == Dialect::V6 {
-        let dialect = subject.dialect();
-        sysgenid_sys::device::set_watcher_tracking(&file, dialect, true).unwrap();
+    if subject.dialect() != Dialect::V5 {
+        set_watcher_tracking(&file, subject.dialect(), true).unwrap();
     }
     let page = Mapping::new(&file, Request::default()).expect("it can be mapped");
     drop(file);
@@ -133,8 +133,6 @@ fn reader_of_the_node_may_probe_unless_it_would_be_waited_for(subject: &Subject)
     orchestrator.wait_for_watchers(PATIENCE).unwrap();
 }
 
-/// On the shipped drivers epoll never hears again of a descriptor that was outdated when it was
-/// A watcher never sleeps in `read`, and does not change the flags of a descriptor that others may
 /// Another node of the same device, with a mode of its own.
 struct Node(tempfile::TempDir);
 
