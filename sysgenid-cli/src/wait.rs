@@ -132,11 +132,26 @@ pub(crate) fn names(stragglers: &[Straggler]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
     use super::*;
 
     #[test]
     fn nobody_who_holds_up_the_wait_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let _broker = sysgenid_broker::spawn(folder.path()).unwrap();
+        let _straggler = sysgenid::Watcher::open_at(folder.path()).unwrap();
+        let mut orchestrator = Orchestrator::open_at(folder.path()).unwrap();
+        orchestrator.trigger().unwrap();
+        let named = orchestrator.stragglers().unwrap();
+        let name = format!("(pid {})", std::process::id());
+
         assert!(who(&[], 0).starts_with("none any more; "));
         assert!(who(&[], 3).starts_with("3 of processes that cannot be seen from here; "));
+        for (outdated, begin) in [(0, "; "), (1, "; "), (2, " (2 watchers in all); ")] {
+            let text = who(&named, outdated);
+            let (_, rest) = text.split_once(&name).unwrap();
+            assert!(rest.starts_with(begin), "{outdated}: {rest}");
+        }
     }
 }
