@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mainline's `/dev/vmclockN` at the level of system calls, on a clock whose page the
-//! [host] writes: with a generation counter, and with notifications.
+//! `host` writes: with a generation counter, and with notifications.
 //!
 //! The driver is the kernel's and not this project's. The cases say what a client can rely on.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `/dev/vmgenid` at the level of system calls: a counter that only the hypervisor changes, so each
-//! change is one that the [host] makes.
+//! change is one that the `host` makes.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
