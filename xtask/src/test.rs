@@ -35,6 +35,8 @@ enum Step {
     Driver,
     /// The conformance suites on the driver in a VM, and a restore of it
     Vm,
+    /// The hypervisor's own counter, on a machine whose host keeps one
+    Counter,
     /// DKMS, the udev rule and the rest, on a Debian in a VM
     Package,
 }
@@ -48,12 +50,16 @@ impl Step {
             Self::Bench => "benches, as tests",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
             Self::Vm => "conformance and restore of the kernel driver, in a VM",
+            Self::Counter => "the hypervisor's own counter, in a VM",
             Self::Package => "the driver's packaging, on a Debian in a VM",
         }
     }
 
     fn needs_vm(self) -> bool {
-        matches!(self, Self::Driver | Self::Vm | Self::Package)
+        matches!(
+            self,
+            Self::Driver | Self::Vm | Self::Counter | Self::Package
+        )
     }
 
     fn run(self, workspace: &Workspace, vm: Option<&Vm>) -> Result<Tally> {
@@ -67,8 +73,9 @@ impl Step {
             (Self::Bench, _) => benches(workspace),
             (Self::Driver, Some(vm)) => Ok(vm.driver()),
             (Self::Vm, Some(vm)) => Ok(vm.suites()),
+            (Self::Counter, Some(vm)) => vm.counter(),
             (Self::Package, Some(vm)) => vm.package(),
-            (Self::Driver | Self::Vm | Self::Package, None) => Ok(Tally::default()),
+            (Self::Driver | Self::Vm | Self::Counter | Self::Package, None) => Ok(Tally::default()),
         }
     }
 }

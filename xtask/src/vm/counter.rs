@@ -88,6 +88,7 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel, driver: &Driver) -> Result<Rig<'a>> {
     image.add_file("sysgenid.ko", &driver.module)?;
     image.add_file("vmgenid_counter.ko", &driver.counter)?;
     image.add_file("conformance", &guest::conformance(vm)?)?;
+    image.add_text("backend", &kernel.backend().to_string());
     image.write(&initrd)?;
     Ok(Rig::new(vm, kernel, dir, initrd))
 }

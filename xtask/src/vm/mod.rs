@@ -212,6 +212,10 @@ impl Vm {
         matrix::test(self, &series::DAILY, &Dialect::ALL, suites::MODEL_CASES)
     }
 
+    pub(crate) fn counter(&self) -> Result<Tally> {
+        counter::run(self, &self.kernel(series::DEFAULT)?)
+    }
+
     pub(crate) fn package(&self) -> Result<Tally> {
         package::run(self, &self.kernel(series::DEFAULT)?)
     }
