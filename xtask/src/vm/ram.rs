@@ -60,6 +60,8 @@ impl Ram {
         self.load(address).map(u64::from_le_bytes)
     }
 
+    /// A hypervisor stores a word at once. This need not: a guest that runs meanwhile could see a part,
+    /// so it is answered only when it is done, or stands still.
     pub(crate) fn store(&self, address: u64, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all_at(bytes, address)
