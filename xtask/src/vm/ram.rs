@@ -60,8 +60,8 @@ impl Ram {
         self.load(address).map(u64::from_le_bytes)
     }
 
-    /// A hypervisor stores a word at once. This need not: a guest that runs meanwhile could see a part,
-    /// so it is answered only when it is done, or stands still.
+    /// A hypervisor stores a word at once. This need not, and a guest that runs could see a part. The
+    /// guests here stand still, wait to be answered, or get a number that differs in one byte.
     pub(crate) fn store(&self, address: u64, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all_at(bytes, address)
