@@ -4,6 +4,8 @@
 //! - [`raw`]: system calls on the kernel driver's node.
 //! - [`typed`]: the SDK, over every source that has watchers.
 //! - [`model`]: random operations, compared with the model of the device.
+//! - [`stress`]: everything at once, at random, for a kernel with detectors to watch.
+//! - [`starve`]: every call with its allocations failing in turn.
 //!
 //! A suite is a table of named cases, made by [`cases!`] and run by [`suite::run`], which prints
 //! TAP. The names say the behaviour; they stay the same for every implementation.
@@ -28,6 +30,8 @@ mod host;
 pub mod model;
 pub mod raw;
 pub mod restore_guest;
+pub mod starve;
+pub mod stress;
 pub mod suite;
 pub mod typed;
 pub mod vmclock_guest;

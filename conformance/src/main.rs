@@ -9,11 +9,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{child, first_load, model, raw, restore_guest, typed, vmclock_guest};
+use sysgenid_conformance::{
+    child, first_load, model, raw, restore_guest, starve, stress, typed, vmclock_guest,
+};
 use sysgenid_sys::abi::Dialect;
 
 /// For a comparison as a whole, which has many sequences.
 const MODEL_LIMIT: Duration = Duration::from_secs(480);
+
+/// For a call that is made once for each of its allocations, of which loading has hundreds.
+const STARVE_LIMIT: Duration = Duration::from_secs(480);
 
 #[derive(Parser)]
 #[command(about, version)]
@@ -102,6 +107,42 @@ enum Command {
         /// Where the random numbers begin
         #[arg(long, default_value_t = 0)]
         seed: u64,
+    },
+    /// Everything at once, from several threads, at random; needs root
+    Stress {
+        /// The node
+        #[arg(long)]
+        device: PathBuf,
+        #[command(flatten)]
+        speaks: Speaks,
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// How many threads
+        #[arg(long, default_value_t = 8)]
+        threads: u32,
+        /// Where the random numbers begin
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// The parameters in sysfs of the test module that announces restores
+        #[arg(long, value_name = "DIR")]
+        announcer: Option<PathBuf>,
+    },
+    /// Calls with each of their allocations failing in turn; needs root, and fault injection
+    Starve {
+        #[command(flatten)]
+        filter: Filter,
+        /// The node
+        #[arg(long)]
+        device: PathBuf,
+        #[command(flatten)]
+        speaks: Speaks,
+        /// The driver, which is loaded already
+        #[arg(long, value_name = "FILE")]
+        module: PathBuf,
+        /// What it is loaded with
+        #[arg(long, value_name = "PARAMETERS", default_value = "")]
+        with: String,
     },
     /// What the program runs itself again for
     #[command(hide = true)]
@@ -307,6 +348,42 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 seed,
             };
             filter.run(&subject, model::cases(kind), MODEL_LIMIT)?
+        }
+        Command::Stress {
+            device,
+            speaks,
+            seconds,
+            threads,
+            seed,
+            announcer,
+        } => {
+            let outcome = stress::run(&stress::Options {
+                node: raw::Node::new(device, speaks.into()),
+                duration: Duration::from_secs(seconds),
+                threads,
+                seed,
+                announcer,
+            });
+            println!("# stress: {}", outcome.operations());
+            println!("# stress: waits that were {}", outcome.waits());
+            let cases: Vec<_> = stress::cases().collect();
+            suite::run(&mut io::stdout(), &outcome, &cases, suite::LIMIT)?
+        }
+        Command::Starve {
+            device,
+            speaks,
+            filter,
+            module,
+            with,
+        } => {
+            let subject = starve::Subject {
+                node: raw::Node::new(device, speaks.into()),
+                module: starve::Module {
+                    file: module,
+                    parameters: with,
+                },
+            };
+            filter.run(&subject, starve::cases(), STARVE_LIMIT)?
         }
         Command::Child { role, path } => {
             child::play(role, path);

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, major, minor, open, stat};
@@ -27,6 +27,10 @@ impl Node {
     #[must_use]
     pub fn new(path: PathBuf, dialect: Dialect) -> Self {
         Self { path, dialect }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
