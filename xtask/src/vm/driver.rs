@@ -15,26 +15,64 @@ pub(crate) struct Driver {
     pub(crate) counter: PathBuf,
 }
 
+/// A way to build the driver.
+pub(crate) struct Variant {
+    name: &'static str,
+    /// Modules of `xtask/guest` that are built with it, for it or against it.
+    pub(crate) modules: &'static [&'static str],
+    /// What `make` is told besides.
+    arguments: &'static [&'static str],
+}
+
+impl Variant {
+    pub(crate) const PLAIN: Self = Self {
+        name: "shipped",
+        modules: &[],
+        arguments: &[],
+    };
+
+    /// With restores that a test module announces in hard interrupt context, which the kernel does
+    /// only on machines with a device tree.
+    pub(crate) const IN_HARD_IRQ: Self = Self {
+        name: "in-hard-irq",
+        modules: &["announcer"],
+        arguments: &[
+            "KCFLAGS=-Dregister_random_vmfork_notifier=announcer_register_random_vmfork_notifier \
+             -Dunregister_random_vmfork_notifier=announcer_unregister_random_vmfork_notifier",
+        ],
+    };
+
+    /// As for a kernel that has no driver of its own for the vmgenid device.
+    pub(crate) const ACPI: Self = Self {
+        name: "acpi",
+        modules: &[],
+        arguments: &["CONFIG_VMGENID="],
+    };
+}
+
 impl Driver {
     /// Builds the driver for a kernel, with every warning that the kernel's build knows, and accepts
     /// none.
     ///
     /// With `fault`, a patch is applied to the copy first.
     pub(crate) fn build(vm: &Vm, kernel: &Kernel, fault: Option<&Path>) -> Result<Self> {
+        Self::build_variant(vm, kernel, fault, &Variant::PLAIN)
+    }
+
+    pub(crate) fn build_variant(
+        vm: &Vm,
+        kernel: &Kernel,
+        fault: Option<&Path>,
+        variant: &Variant,
+    ) -> Result<Self> {
         super::guest::check_compiler()?;
         let name = fault
             .and_then(Path::file_stem)
-            .unwrap_or("shipped".as_ref());
+            .unwrap_or(variant.name.as_ref());
         let dir = vm.dir.join("driver").join(&kernel.name).join(name);
-        command::fresh_dir(&dir)?;
-        command::copy_dir(&vm.workspace.root.join("driver"), &dir)?;
-        if let Some(fault) = fault {
-            let mut patch = Command::new(vm.tools.busybox());
-            patch
-                .args(["patch", "-p1", "-i"])
-                .arg(fault)
-                .current_dir(&dir);
-            command::output(&mut patch)?;
+        copy(vm, fault, &dir)?;
+        for module in variant.modules {
+            add_module(vm, module, &dir)?;
         }
 
         let mut make = Command::new("make");
@@ -47,6 +85,7 @@ impl Driver {
         if let Some(compiler) = &kernel.compiler {
             make.arg(format!("CC={}", compiler.display()));
         }
+        make.args(variant.arguments);
         // This machine has no pahole, and nothing here reads the types that it would add.
         make.arg("CONFIG_DEBUG_INFO_BTF_MODULES=");
         // Warnings are looked for in English.
@@ -75,6 +114,34 @@ impl Driver {
             counter: dir.join("vmgenid_counter.ko"),
         })
     }
+}
+
+/// Copies the driver's sources to a folder, which is returned, and applies a patch to the copy.
+pub(crate) fn copy(vm: &Vm, fault: Option<&Path>, dir: &Path) -> Result<PathBuf> {
+    command::fresh_dir(dir)?;
+    command::copy_dir(&vm.workspace.root.join("driver"), dir)?;
+    if let Some(fault) = fault {
+        let mut patch = Command::new(vm.tools.busybox());
+        patch
+            .args(["patch", "-p1", "-i"])
+            .arg(fault)
+            .current_dir(dir);
+        command::output(&mut patch)?;
+    }
+    Ok(dir.to_owned())
+}
+
+/// Adds a module of `xtask/guest` to what is built.
+fn add_module(vm: &Vm, name: &str, dir: &Path) -> Result<()> {
+    let source = format!("{name}.c");
+    let from = vm.workspace.root.join("xtask/guest").join(&source);
+    std::fs::copy(&from, dir.join(&source))
+        .context(|| format!("cannot copy {}", from.display()))?;
+    let path = dir.join("Kbuild");
+    let cannot = || format!("cannot add {name} to {}", path.display());
+    let mut text = std::fs::read_to_string(&path).context(cannot)?;
+    text.push_str(&format!("obj-m += {name}.o\n"));
+    std::fs::write(&path, text).context(cannot)
 }
 
 /// A warning of the compiler, sparse or modpost; sparse also prints errors, and the build goes on.

@@ -102,7 +102,11 @@ fn list<S: AsRef<str>>(items: &[S]) -> String {
 }
 
 fn names(vm: &Vm) -> Result<Vec<String>> {
-    let folder = vm.workspace.root.join("xtask/faults");
+    names_in(&vm.workspace.root.join("xtask/faults"))
+}
+
+/// The names of the patches in a folder.
+pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>> {
     let entries = folder
         .read_dir()
         .context(|| format!("cannot list {}", folder.display()))?;

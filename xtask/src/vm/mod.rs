@@ -11,6 +11,7 @@ mod apt;
 mod bzimage;
 mod counter;
 mod debian;
+mod debug;
 mod driver;
 mod fault;
 mod first_load;
@@ -89,6 +90,10 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value = "v6")]
         dialect: Dialect,
     },
+    /// Read the driver with checkpatch, sparse and coccinelle, then plant a blemish for each
+    Static,
+    /// Run the suites, and more, on a kernel with detectors, then plant a fault for each of them
+    Debug(debug::Part),
     /// Hibernate a guest, and read it from its disk on another machine
     Hibernate(On),
     /// Install the driver by DKMS on a Debian in the VM, with its group, udev rule and the rest
@@ -150,6 +155,8 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
             finish(matrix::test(&vm, on.kernels(), &dialects, *cases))
         }
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
+        Task::Static => debug::read::run(&vm),
+        Task::Debug(part) => debug::run(&vm, part),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Package(on) => finish(package::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Counter(on) => finish(counter::run(&vm, &vm.kernel(on.kernel)?)?),

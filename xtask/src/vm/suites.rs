@@ -44,11 +44,21 @@ pub(crate) struct Run<'a> {
 impl Run<'_> {
     /// Boots the machine, and passes on what the guest prints.
     pub(crate) fn on(&self, vm: &Vm) -> Result<Findings> {
+        self.boot(vm, self.image(vm)?, |_| {})
+    }
+
+    /// The same, with an image that may have more in it than all have. Shows each line to `watch`.
+    pub(crate) fn boot(
+        &self,
+        vm: &Vm,
+        image: Initramfs,
+        mut watch: impl FnMut(&str),
+    ) -> Result<Findings> {
         let name = self.name;
         let dir = vm.dir.join("run");
         std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
         let initrd = dir.join(format!("{name}.cpio"));
-        self.image(vm)?.write(&initrd)?;
+        image.write(&initrd)?;
 
         let mut machine = Machine::start(
             vm,
@@ -67,6 +77,7 @@ impl Run<'_> {
         let mut listener = Listener::default();
         while let Some(line) = machine.line()? {
             println!("{line}");
+            watch(&line);
             listener.hear(&line);
         }
         let console = dir.join(format!("{name}.console"));
@@ -83,7 +94,7 @@ impl Run<'_> {
         Ok(findings)
     }
 
-    fn image(&self, vm: &Vm) -> Result<Initramfs> {
+    pub(crate) fn image(&self, vm: &Vm) -> Result<Initramfs> {
         let scripts = vm.workspace.root.join("xtask/guest");
         let mut image = guest::image(vm, "suites.sh")?;
         for script in ["suite.sh", "tap.sh", "load.sh", "unload.sh"] {
