@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Microseconds from one to the next: some hundred in a second, even in an emulated machine.
-const PERIOD: &str = "2000";
+/// Microseconds from one to the next. At 2,000, hardly a wait came to its end in between.
+const PERIOD: &str = "10000";
 
 /// Announces for as long as it lives.
 pub(super) struct Announcer<'a> {
