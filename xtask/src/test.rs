@@ -35,6 +35,8 @@ enum Step {
     Driver,
     /// The conformance suites on the driver in a VM, and a restore of it
     Vm,
+    /// A hibernation, and a control
+    Hibernate,
     /// The hypervisor's own counter, on a machine whose host keeps one
     Counter,
     /// DKMS, the udev rule and the rest, on a Debian in a VM
@@ -50,6 +52,7 @@ impl Step {
             Self::Bench => "benches, as tests",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
             Self::Vm => "conformance and restore of the kernel driver, in a VM",
+            Self::Hibernate => "a VM that is read from its disk",
             Self::Counter => "the hypervisor's own counter, in a VM",
             Self::Package => "the driver's packaging, on a Debian in a VM",
         }
@@ -58,7 +61,7 @@ impl Step {
     fn needs_vm(self) -> bool {
         matches!(
             self,
-            Self::Driver | Self::Vm | Self::Counter | Self::Package
+            Self::Driver | Self::Vm | Self::Hibernate | Self::Counter | Self::Package
         )
     }
 
@@ -73,9 +76,10 @@ impl Step {
             (Self::Bench, _) => benches(workspace),
             (Self::Driver, Some(vm)) => Ok(vm.driver()),
             (Self::Vm, Some(vm)) => Ok(vm.suites()),
+            (Self::Hibernate, Some(vm)) => vm.hibernate(),
             (Self::Counter, Some(vm)) => vm.counter(),
             (Self::Package, Some(vm)) => vm.package(),
-            (Self::Driver | Self::Vm | Self::Counter | Self::Package, None) => Ok(Tally::default()),
+            (_, None) => Ok(Tally::default()),
         }
     }
 }

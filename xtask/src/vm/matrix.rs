@@ -4,7 +4,7 @@
 use super::series::Series;
 use super::subject::{Backend, Dialect};
 use super::suites::{Findings, Run, SUITES};
-use super::{Driver, Kernel, Vm, restore};
+use super::{Driver, Kernel, Vm, counter, hibernate, restore, series, vmclock};
 use crate::error::{Error, Result};
 use crate::tally::Tally;
 
@@ -82,6 +82,38 @@ pub(crate) fn test(
         println!("# {fault}");
     }
     tally.finish(red.is_empty())
+}
+
+/// Runs the tests that have a machine of their own kind, on each kernel that can do it.
+pub(crate) fn others(vm: &Vm) -> Tally {
+    type Test = fn(&Vm, &Kernel) -> Result<Tally>;
+    let tests: [(&str, Test, &[&'static Series]); 3] = [
+        ("hibernate", hibernate::run, &series::ALL),
+        ("counter", counter::run, &series::ALL),
+        // Older kernels have no driver of it, or one without the counter.
+        ("vmclock", vmclock::run, &[series::NEWEST]),
+    ];
+    let mut tally = Tally::default();
+    let mut rows = Vec::new();
+    for (name, test, kernels) in tests {
+        for &series in kernels {
+            println!("\n== {name} on {}", series.name);
+            let outcome = vm.kernel(series).and_then(|kernel| test(vm, &kernel));
+            let found = outcome.unwrap_or_else(|error| {
+                println!("xtask: {error}");
+                Tally::default().finish(false)
+            });
+            tally += found;
+            rows.push((name, series.name, found));
+        }
+    }
+    println!("\n| test      | kernel    | passed | failed |");
+    println!("|-----------|-----------|-------:|-------:|");
+    for (name, kernel, Tally { passed, failed }) in rows {
+        println!("| {name:9} | {kernel:9} | {passed:6} | {failed:6} |");
+    }
+    println!();
+    tally
 }
 
 /// What was found in one machine, and its clones.

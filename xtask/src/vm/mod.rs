@@ -78,10 +78,6 @@ pub(crate) enum Task {
     },
     /// Plant each fault in turn
     Faults(On),
-    /// The hypervisor's own counter, on a machine whose host keeps one
-    Counter(On),
-    /// Mainline's vmclock on a 7.x kernel, on machines with and without a generation counter
-    Vmclock,
     /// Restore a snapshot of a running guest: two clones, and a control that is no clone
     Restore {
         #[command(flatten)]
@@ -90,12 +86,16 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value = "v6")]
         dialect: Dialect,
     },
-    /// Read the driver with checkpatch, sparse and coccinelle, then plant a blemish for each
-    Static,
-    /// Run the suites, and more, on a kernel with detectors, then plant a fault for each of them
-    Debug(debug::Part),
     /// Hibernate a guest, and read it from its disk on another machine
     Hibernate(On),
+    /// The hypervisor's own counter, on a machine whose host keeps one
+    Counter(On),
+    /// Mainline's vmclock on a 7.x kernel, on machines with and without a generation counter
+    Vmclock,
+    /// Run the suites, and more, on a kernel with detectors, then plant a fault for each of them
+    Debug(debug::Part),
+    /// Read the driver with checkpatch, sparse and coccinelle, then plant a blemish for each
+    Static,
     /// Install the driver by DKMS on a Debian in the VM, with its group, udev rule and the rest
     Package(On),
 }
@@ -152,7 +152,11 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
             on, dialect, cases, ..
         } => {
             let dialects = dialect.map_or(Dialect::ALL.to_vec(), |dialect| vec![dialect]);
-            finish(matrix::test(&vm, on.kernels(), &dialects, *cases))
+            let mut tally = matrix::test(&vm, on.kernels(), &dialects, *cases);
+            if on.all {
+                tally += matrix::others(&vm);
+            }
+            finish(tally)
         }
         Task::Faults(on) => fault::prove_all(&vm, &vm.kernel(on.kernel)?, suites::MODEL_CASES),
         Task::Static => debug::read::run(&vm),
@@ -221,6 +225,10 @@ impl Vm {
 
     pub(crate) fn counter(&self) -> Result<Tally> {
         counter::run(self, &self.kernel(series::DEFAULT)?)
+    }
+
+    pub(crate) fn hibernate(&self) -> Result<Tally> {
+        hibernate::run(self, &self.kernel(series::DEFAULT)?)
     }
 
     pub(crate) fn package(&self) -> Result<Tally> {

@@ -9,7 +9,7 @@ use crate::command;
 use crate::error::{Context, Result};
 
 /// Adds a module and all that it depends on to an image, and returns the names of the files in the
-/// order in which they must be loaded.
+/// order in which they must be loaded: none, if the kernel has it built in.
 pub(crate) fn add(
     vm: &Vm,
     kernel: &Kernel,
@@ -20,11 +20,15 @@ pub(crate) fn add(
     command::fresh_dir(&dir)?;
     let mut files = Vec::new();
     list(&kernel.modules, &mut files)?;
+    let path = kernel.modules.join("modules.builtin");
+    let built_in =
+        std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
     let mut loaded = Vec::new();
     let resolver = Resolver {
         vm,
         kernel,
         files,
+        built_in: built_in.lines().map(PathBuf::from).collect(),
         dir,
     };
     resolver.resolve(name, &mut loaded)?;
@@ -38,6 +42,8 @@ struct Resolver<'a> {
     vm: &'a Vm,
     kernel: &'a Kernel,
     files: Vec<PathBuf>,
+    /// Those that are part of the kernel itself.
+    built_in: Vec<PathBuf>,
     dir: PathBuf,
 }
 
@@ -45,7 +51,7 @@ impl Resolver<'_> {
     /// What a module depends on comes before it.
     fn resolve(&self, name: &str, loaded: &mut Vec<String>) -> Result<()> {
         let module = format!("{name}.ko");
-        if loaded.contains(&module) {
+        if loaded.contains(&module) || self.built_in.iter().any(|file| is_module(file, name)) {
             return Ok(());
         }
         let file = self

@@ -53,8 +53,8 @@ pub(crate) struct Part {
     /// Only plant this fault (a file of xtask/faults/detectors)
     #[arg(long, value_name = "NAME")]
     fault: Option<String>,
-    /// Only this machine, and no faults: v6, v5, in-hard-irq or acpi
-    #[arg(long, value_name = "NAME", conflicts_with = "fault")]
+    /// Only this machine, and no faults
+    #[arg(long, value_parser = ["v6", "v5", "in-hard-irq", "acpi"], conflicts_with = "fault")]
     only: Option<String>,
 }
 
