@@ -88,6 +88,22 @@ pub(crate) fn fresh_dir(path: &Path) -> Result<()> {
 }
 
 /// Copies a folder with all that is in it.
+/// All files in a folder and in those below it, in the order of their paths.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let cannot = || format!("cannot list {}", folder.display());
+    let mut files = Vec::new();
+    for entry in folder.read_dir().context(cannot)? {
+        let entry = entry.context(cannot)?;
+        if entry.file_type().context(cannot)?.is_dir() {
+            files.extend(self::files(&entry.path())?);
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 pub(crate) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).context(|| format!("cannot create {}", to.display()))?;
     let entries = from

@@ -70,8 +70,7 @@ fn boot(rig: &mut Rig<'_>, name: &str) -> Result<Guest> {
 }
 
 fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel, driver: &Driver) -> Result<Rig<'a>> {
-    let dir = vm.dir.join("run");
-    std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+    let dir = vm.run_dir()?;
     let initrd = dir.join("counter.cpio");
     let scripts = vm.workspace.root.join("xtask/guest");
     let mut image = guest::image(vm, "hypervisor.sh")?;

@@ -50,8 +50,7 @@ fn hibernate(
     name: &str,
     hibernation: &str,
 ) -> Result<Report> {
-    let dir = vm.dir.join("run");
-    std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+    let dir = vm.run_dir()?;
     let initrd = dir.join(format!("{name}.cpio"));
     let mut image = guest::image(vm, "hibernate.sh")?;
     image.add_file("sysgenid.ko", &driver.module)?;

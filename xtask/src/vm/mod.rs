@@ -203,6 +203,13 @@ impl Vm {
         })
     }
 
+    /// Where machines have their images, their snapshots and their logs.
+    pub(crate) fn run_dir(&self) -> Result<PathBuf> {
+        let dir = self.dir.join("run");
+        std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        Ok(dir)
+    }
+
     /// The newest kernel of a series, fetched when it is first asked for.
     pub(crate) fn kernel(&self, series: &'static Series) -> Result<Kernel> {
         Kernel::open(&self.dir, &self.tools, series, self.refresh)

@@ -18,8 +18,6 @@ pub(crate) fn add(
 ) -> Result<Vec<String>> {
     let dir = vm.dir.join("run/modules").join(&kernel.name);
     command::fresh_dir(&dir)?;
-    let mut files = Vec::new();
-    list(&kernel.modules, &mut files)?;
     let path = kernel.modules.join("modules.builtin");
     let built_in =
         std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
@@ -27,7 +25,7 @@ pub(crate) fn add(
     let resolver = Resolver {
         vm,
         kernel,
-        files,
+        files: command::files(&kernel.modules)?,
         built_in: built_in.lines().map(PathBuf::from).collect(),
         dir,
     };
@@ -99,19 +97,6 @@ fn dependencies(module: &[u8]) -> Vec<String> {
         .filter(|name| !name.is_empty())
         .map(str::to_owned)
         .collect()
-}
-
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let cannot = || format!("cannot list {}", folder.display());
-    for entry in folder.read_dir().context(cannot)? {
-        let entry = entry.context(cannot)?;
-        if entry.file_type().context(cannot)?.is_dir() {
-            list(&entry.path(), files)?;
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

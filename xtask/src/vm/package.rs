@@ -11,7 +11,7 @@ use super::initramfs::Initramfs;
 use super::qemu::{Config, Machine, SUCCESS};
 use super::{Kernel, Vm, guest, system};
 use crate::command;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::tally::Tally;
 use crate::tap::Report;
 
@@ -62,8 +62,7 @@ fn document(vm: &Vm) -> Result<Tally> {
 /// Boots a Debian that installs the driver.
 fn install(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
     let system = system::open(vm, kernel)?;
-    let dir = vm.dir.join("run");
-    std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+    let dir = vm.run_dir()?;
     let initrd = dir.join("package.cpio");
     let scripts = vm.workspace.root.join("xtask/guest");
     let mut image = Initramfs::of_system(&system, &scripts.join("package.sh"))?;

@@ -23,7 +23,7 @@ use super::agent::Agent;
 use super::qemu::{Config, Machine};
 use super::subject::Dialect;
 use super::{Driver, Kernel, Vm, guest};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::tally::Tally;
 
 /// How long a machine may live.
@@ -101,8 +101,7 @@ struct Rig<'a> {
 
 impl<'a> Rig<'a> {
     fn new(vm: &'a Vm, kernel: &'a Kernel, dialect: Dialect) -> Result<Self> {
-        let dir = vm.dir.join("run");
-        std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        let dir = vm.run_dir()?;
         let initrd = dir.join("restore.cpio");
         let mut image = guest::image(vm, "restore.sh")?;
         image.add_file("sysgenid.ko", &Driver::build(vm, kernel, None)?.module)?;

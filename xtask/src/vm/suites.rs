@@ -7,7 +7,7 @@ use super::initramfs::Initramfs;
 use super::qemu::{Config, Machine, SUCCESS};
 use super::subject::{Backend, Dialect};
 use super::{Driver, Kernel, Vm, guest};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::tally::Tally;
 use crate::tap::Report;
 
@@ -55,8 +55,7 @@ impl Run<'_> {
         mut watch: impl FnMut(&str),
     ) -> Result<Findings> {
         let name = self.name;
-        let dir = vm.dir.join("run");
-        std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        let dir = vm.run_dir()?;
         let initrd = dir.join(format!("{name}.cpio"));
         image.write(&initrd)?;
 

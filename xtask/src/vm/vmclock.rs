@@ -44,8 +44,7 @@ pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
 }
 
 fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel) -> Result<Rig<'a>> {
-    let dir = vm.dir.join("run");
-    std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+    let dir = vm.run_dir()?;
     let initrd = dir.join("vmclock.cpio");
     let scripts = vm.workspace.root.join("xtask/guest");
     let mut image = guest::image(vm, "hypervisor.sh")?;

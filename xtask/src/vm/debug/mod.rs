@@ -180,7 +180,7 @@ impl Boot<'_> {
                 operations.push(format!("{}: {counts}", self.name));
             }
         })?;
-        let path = vm.dir.join("run").join(format!("{}.console", self.name));
+        let path = vm.run_dir()?.join(format!("{}.console", self.name));
         let console = std::fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
         let console = String::from_utf8_lossy(&console);
         let reports = reports::find(&console).into_iter();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `vm static`: what is seen by reading the driver. Clean is a check that prints nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use super::super::{Driver, Vm, driver, fault, series};
@@ -93,8 +93,7 @@ impl Tool {
 
 fn checkpatch(source: &Source, dir: &Path) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
-    let mut files = Vec::new();
-    list(dir, &mut files)?;
+    let files = command::files(dir)?;
     // Not the text of the licence, which is what it is.
     for file in files.iter().filter(|file| !file.ends_with("COPYING")) {
         let mut perl = Command::new("perl");
@@ -129,8 +128,7 @@ fn sparse(vm: &Vm, patch: Option<&Path>) -> Result<Vec<String>> {
 
 /// Each of the kernel's own scripts, in its mode for reports.
 fn coccinelle(source: &Source, dir: &Path) -> Result<Vec<String>> {
-    let mut scripts = Vec::new();
-    list(&source.tree().join("scripts/coccinelle"), &mut scripts)?;
+    let scripts = command::files(&source.tree().join("scripts/coccinelle"))?;
     let mut remarks = Vec::new();
     let mut used = 0;
     for script in scripts {
@@ -154,18 +152,4 @@ fn coccinelle(source: &Source, dir: &Path) -> Result<Vec<String>> {
     }
     println!("# coccinelle: {used} scripts");
     Ok(remarks)
-}
-
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let cannot = || format!("cannot list {}", folder.display());
-    for entry in folder.read_dir().context(cannot)? {
-        let entry = entry.context(cannot)?;
-        if entry.file_type().context(cannot)?.is_dir() {
-            list(&entry.path(), files)?;
-        } else {
-            files.push(entry.path());
-        }
-    }
-    files.sort();
-    Ok(())
 }
