@@ -22,16 +22,14 @@
     reason = "a failed expectation is a failed case"
 )]
 
+pub mod agents;
 pub mod background;
 mod capability;
 pub mod child;
-pub mod first_load;
 mod host;
 pub mod model;
 pub mod raw;
-pub mod restore_guest;
 pub mod starve;
 pub mod stress;
 pub mod suite;
 pub mod typed;
-pub mod vmclock_guest;

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{
-    child, first_load, model, raw, restore_guest, starve, stress, typed, vmclock_guest,
-};
+use sysgenid_conformance::{agents, child, model, raw, starve, stress, typed};
 use sysgenid_sys::abi::Dialect;
 
 /// For a comparison as a whole, which has many sequences.
@@ -303,7 +301,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             )?
         }
         Command::RestoreGuest { device } => {
-            restore_guest::run(&device).map_err(|error| -> Box<dyn Error> { error })?;
+            agents::restore::run(&device).map_err(|error| -> Box<dyn Error> { error })?;
             return Ok(true);
         }
         Command::Vmgenid { device, filter } => {
@@ -320,16 +318,17 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             turns,
         } => {
             let counter = match (counter.vmgenid, counter.vmclock) {
-                (Some(path), _) => first_load::Counter::Vmgenid(path),
-                (None, Some(path)) => first_load::Counter::Vmclock(path),
+                (Some(path), _) => agents::first_load::Counter::Vmgenid(path),
+                (None, Some(path)) => agents::first_load::Counter::Vmclock(path),
                 (None, None) => return Err("no counter to spin on".into()),
             };
-            first_load::run(&counter, &sysgenid, turns)
+            agents::first_load::run(&counter, &sysgenid, turns)
                 .map_err(|error| -> Box<dyn Error> { error })?;
             return Ok(true);
         }
         Command::VmclockGuest { device, sysgenid } => {
-            vmclock_guest::run(&device, &sysgenid).map_err(|error| -> Box<dyn Error> { error })?;
+            agents::vmclock::run(&device, &sysgenid)
+                .map_err(|error| -> Box<dyn Error> { error })?;
             return Ok(true);
         }
         Command::Model {

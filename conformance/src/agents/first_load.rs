@@ -10,10 +10,8 @@
 //! Beside it sleeps whoever is told of a change: a watcher on `/dev/sysgenid`, and with a vmclock a
 //! thread in its `poll`. What happens is said in lines of a word and its `key=value` pairs.
 
-use std::error::Error;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::thread;
@@ -26,10 +24,9 @@ use sysgenid::{Deadline, Watcher};
 use sysgenid_sys::abi::PAGE_LEN;
 use sysgenid_sys::page::CounterPage;
 
+use super::{Result, spawn};
 use crate::raw::mapping::{Mapping, Request};
 use crate::raw::vmclock::Clock;
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How long the sleepers have to fall asleep. Were they slower, they would still notice: the wait
 /// is no edge.
@@ -163,16 +160,4 @@ impl Turns {
     fn load(&self) -> u64 {
         self.0.load_u64(0)
     }
-}
-
-/// Runs `body` in a thread that ends the agent if it fails: the host then sees why.
-fn spawn(body: impl FnOnce() -> Result<()> + Send + 'static) {
-    thread::spawn(move || {
-        let failure = body().err().map(|error| error.to_string());
-        println!(
-            "failed: {}",
-            failure.unwrap_or_else(|| "a thread has ended".into())
-        );
-        exit(1);
-    });
 }

@@ -5,12 +5,10 @@
 //! secret and acknowledges; an orchestrator notices as well and waits for it. What happens is said
 //! in lines of a word and its `key=value` pairs, which xtask's `restore.rs` describes.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, Read};
 use std::path::Path;
-use std::process::exit;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -19,7 +17,7 @@ use std::time::Duration;
 
 use sysgenid::{Deadline, Guarded, Orchestrator, Watcher};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use super::{Result, spawn};
 
 type Secret = [u8; 16];
 
@@ -129,18 +127,6 @@ fn oversee(
         acknowledgements.recv_timeout(PATIENCE)?;
         println!("settled generation={generation}");
     }
-}
-
-/// Runs `body` in a thread that ends the agent if it fails: the host then sees why.
-fn spawn(body: impl FnOnce() -> Result<()> + Send + 'static) {
-    thread::spawn(move || {
-        let failure = body().err().map(|error| error.to_string());
-        println!(
-            "failed: {}",
-            failure.unwrap_or_else(|| "a thread has ended".into())
-        );
-        exit(1);
-    });
 }
 
 /// A generator that was seeded once, before the snapshot: what a program has that does not guard

@@ -2,7 +2,6 @@
 //! The agent in the machines with QEMU's own vmclock, which `cargo xtask vm vmclock` restores: it
 //! says what the page holds, at first and after the restore.
 
-use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use sysgenid::Watcher;
 
+use super::Result;
 use crate::raw::vmclock::Clock;
 
 /// How long the restore may take to be announced. The guest's CPU is emulated.
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// If a node cannot be used, or the host says something else.
-pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
     let clock = Clock::open(vmclock)?;
     let watcher = Watcher::open_at(sysgenid)?;
     let report = |word| {
