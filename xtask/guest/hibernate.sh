@@ -8,19 +8,19 @@ for module in $(cat /modules); do
 	insmod "/$module" || fail
 done
 for _ in 1 2 3 4 5 6 7 8 9 10; do
-	[ -b /dev/nvme0n1 ] || sleep 1
+	[ -b /dev/vda ] || sleep 1
 done
 
 # With an image on the disk, this is the last that this system does: the one of the image goes on,
 # further down.
-cat /sys/class/block/nvme0n1/dev >/sys/power/resume
+cat /sys/class/block/vda/dev >/sys/power/resume
 
 insmod /sysgenid.ko hibernation="$(cat /hibernation)" || fail
 generation() { cat /sys/class/misc/sysgenid/generation; }
 
 dd if=/dev/sysgenid of=/tmp/read bs=4 count=1 2>/dev/null &
 
-mkswap /dev/nvme0n1 >/dev/null && swapon /dev/nvme0n1 || fail
+mkswap /dev/vda >/dev/null && swapon /dev/vda || fail
 echo shutdown >/sys/power/disk
 echo "hibernating generation=$(generation)"
 echo disk >/sys/power/state || fail

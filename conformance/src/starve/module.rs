@@ -51,8 +51,9 @@ fn fail(subject: &Subject, more: &str) {
         }
     };
     // What the kernel allocates before that is its own affair, and not always in order: its
-    // trace events warn, and count wrongly, if they cannot be set up.
-    let within = Within::function("do_one_initcall");
+    // trace events warn, and count wrongly, if they cannot be set up. So is its interpreter of
+    // ACPI's code, which follows a null pointer if it cannot copy an object.
+    let within = Within::function("do_one_initcall", "acpi_evaluate_object");
     // A device whose name could not be had has none, which is invalid.
     let allowed = [Errno::NOMEM, Errno::FAULT, Errno::INVAL];
     let tally = Failing::new().each(&allowed, prepare, || load(&file, &parameters));

@@ -6,27 +6,29 @@ use std::fs;
 /// The kinds of faults that are injected, by their folders.
 const KINDS: [&str; 3] = ["failslab", "fail_page_alloc", "fail_usercopy"];
 
-/// While it lives, only what is called by one function of the kernel fails, for all threads.
+/// While it lives, only what is called by one function of the kernel fails, for all threads, unless
+/// another function is in between.
 pub(super) struct Within;
 
 impl Within {
-    pub(super) fn function(name: &str) -> Self {
-        let (start, end) = addresses(name);
-        set(start, end);
+    pub(super) fn function(name: &str, not_within: &str) -> Self {
+        set("require", addresses(name));
+        set("reject", addresses(not_within));
         Self
     }
 }
 
 impl Drop for Within {
     fn drop(&mut self) {
-        set(0, u64::MAX);
+        set("require", (0, u64::MAX));
+        set("reject", (0, 0));
     }
 }
 
-fn set(start: u64, end: u64) {
+fn set(what: &str, (start, end): (u64, u64)) {
     for kind in KINDS {
-        for (file, address) in [("require-start", start), ("require-end", end)] {
-            let path = format!("/sys/kernel/debug/{kind}/{file}");
+        for (edge, address) in [("start", start), ("end", end)] {
+            let path = format!("/sys/kernel/debug/{kind}/{what}-{edge}");
             let written = fs::write(&path, format!("{address:#x}"));
             written.unwrap_or_else(|error| panic!("{path}: {error}"));
         }

@@ -8,12 +8,12 @@ use super::{Kernel, Vm};
 use crate::command;
 use crate::error::{Context, Result};
 
-/// Adds a module and all that it depends on to an image, and returns the names of the files in the
-/// order in which they must be loaded: none, if the kernel has it built in.
+/// Adds modules and all that they depend on to an image, and returns the names of the files in the
+/// order in which they must be loaded. What the kernel has built in is not among them.
 pub(crate) fn add(
     vm: &Vm,
     kernel: &Kernel,
-    name: &str,
+    names: &[&str],
     image: &mut Initramfs,
 ) -> Result<Vec<String>> {
     let dir = vm.dir.join("run/modules").join(&kernel.name);
@@ -29,7 +29,9 @@ pub(crate) fn add(
         built_in: built_in.lines().map(PathBuf::from).collect(),
         dir,
     };
-    resolver.resolve(name, &mut loaded)?;
+    for name in names {
+        resolver.resolve(name, &mut loaded)?;
+    }
     for module in &loaded {
         image.add_file(module, &resolver.dir.join(module))?;
     }

@@ -53,7 +53,7 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel) -> Result<Rig<'a>> {
     }
     let driver = Driver::build(vm, kernel, None)?;
     image.add_file("sysgenid.ko", &driver.module)?;
-    let modules = modules::add(vm, kernel, "ptp_vmclock", &mut image)?;
+    let modules = modules::add(vm, kernel, &["ptp_vmclock"], &mut image)?;
     image.add_text("modules", &modules.join(" "));
     image.add_file("conformance", &guest::conformance(vm)?)?;
     image.write(&initrd)?;

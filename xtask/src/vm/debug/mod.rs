@@ -158,7 +158,7 @@ impl Boot<'_> {
         for script in ["detectors.sh", "leaks.sh"] {
             image.add_file(script, &scripts.join(script))?;
         }
-        modules::add(vm, kernel, "vmgenid", &mut image)?;
+        modules::add(vm, kernel, &["vmgenid"], &mut image)?;
         for module in self.variant.modules {
             let file = format!("{module}.ko");
             image.add_file(&file, &self.driver.module.with_file_name(&file))?;
