@@ -49,7 +49,7 @@ static void open_random(void)
 	}
 	if (!ret)
 		filp_close(file, NULL);
-	pr_warn("no /dev/random here (%d): clones may draw the same random numbers for a minute after a restore\n",
+	pr_warn("no /dev/random here (%d): until the kernel reseeds, clones may draw the same random numbers after a restore\n",
 		ret);
 }
 
