@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 /// Many loads in a row, so that the loop around them, and where the compiler happened to put it,
 /// does not count. Each has a use of its own, or the compiler would fold those it may into other
 /// instructions: a volatile load may not be.
-fn repeat(load: impl Fn() -> u32) {
+fn repeat<T>(load: impl Fn() -> T) {
     for _ in 0..20_000 {
         for _ in 0..32 {
             black_box(load());

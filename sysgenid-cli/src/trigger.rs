@@ -10,12 +10,12 @@ use crate::output::Output;
 
 #[derive(Serialize)]
 struct Line {
-    generation: u32,
+    generation: u64,
 }
 
 pub(crate) fn run(source: Source, args: &TriggerArgs) -> Result<(), Failure> {
     let mut orchestrator = Orchestrator::on(source)?;
-    let generation = orchestrator.trigger_at_least(Generation::new(args.min))?;
+    let generation = orchestrator.trigger_at_least(args.min)?;
     let line = Line {
         generation: generation.get(),
     };

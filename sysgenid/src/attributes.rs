@@ -72,7 +72,7 @@ impl Attributes {
     /// All of it, if the driver tells all that there is to count.
     pub(crate) fn status(&self) -> Option<Status> {
         Some(Status {
-            generation: Generation::new(self.number("generation")?),
+            generation: Generation::from(self.number("generation")?),
             watchers: Some(WatcherCounts {
                 total: self.number("watchers")?,
                 tracked: self.number("tracked_watchers")?,
@@ -141,7 +141,7 @@ mod tests {
     fn a_driver_that_tells_is_believed() {
         let (_folder, attributes) = with(&[]);
         let status = attributes.status().unwrap();
-        assert_eq!(status.generation.get(), u32::MAX);
+        assert_eq!(status.generation, Generation::from(u32::MAX));
         let watchers = status.watchers.unwrap();
         assert_eq!(
             (watchers.total, watchers.tracked, watchers.outdated),

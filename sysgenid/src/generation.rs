@@ -5,7 +5,8 @@ use std::fmt;
 /// cloned from a snapshot.
 ///
 /// Two generations are equal or they are not. There is no order: the counter may wrap, and a
-/// number that went "back" means a change like any other.
+/// number that went "back" means a change like any other. Sysgenid's counter has 32 bits, a
+/// vmclock's has 64; the numbers of two sources have nothing to do with each other.
 ///
 /// **Not an identity.** All clones of a snapshot taken at generation `n` see the same next
 /// generation, so a generation tells one clone's past from its present, never one clone from
@@ -20,20 +21,20 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
-pub struct Generation(u32);
+pub struct Generation(u64);
 
 impl Generation {
     /// The generation with this number.
     #[inline]
     #[must_use]
-    pub const fn new(number: u32) -> Self {
+    pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// The number, for messages and for other programs. Compare generations, not numbers.
     #[inline]
     #[must_use]
-    pub const fn get(self) -> u32 {
+    pub const fn get(self) -> u64 {
         self.0
     }
 }
@@ -41,14 +42,24 @@ impl Generation {
 impl From<u32> for Generation {
     #[inline]
     fn from(number: u32) -> Self {
-        Self(number)
+        Self(number.into())
     }
 }
 
-impl From<Generation> for u32 {
+impl From<Generation> for u64 {
     #[inline]
     fn from(generation: Generation) -> Self {
         generation.0
+    }
+}
+
+impl TryFrom<Generation> for u32 {
+    type Error = std::num::TryFromIntError;
+
+    /// Fails for a number that only a counter of 64 bits can have.
+    #[inline]
+    fn try_from(generation: Generation) -> Result<Self, Self::Error> {
+        generation.0.try_into()
     }
 }
 

@@ -112,7 +112,7 @@ impl Orchestrator {
     /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) after five seconds, on a
     /// broker.
     pub fn trigger(&mut self) -> Result<Generation> {
-        self.trigger_at_least(Generation::new(0))
+        self.trigger_at_least(0)
     }
 
     /// Changes the generation to `min` or to the next one, whichever number is larger: for the
@@ -121,13 +121,13 @@ impl Orchestrator {
     /// # Errors
     ///
     /// As [`trigger`](Self::trigger).
-    pub fn trigger_at_least(&mut self, min: Generation) -> Result<Generation> {
+    pub fn trigger_at_least(&mut self, min: u32) -> Result<Generation> {
         let triggered = match self.watcher.device() {
             Some(device) => device.trigger(min),
             None => self.control().and_then(|control| {
-                let reply = control.call(Op::Trigger, [min.get(), 0], ANSWER_TIME.into())?;
+                let reply = control.call(Op::Trigger, [min, 0], ANSWER_TIME.into())?;
                 accepted(&reply)?;
-                Ok(Generation::new(reply.generation))
+                Ok(Generation::from(reply.generation))
             }),
         };
         triggered.map_err(|error| error.at(self.source.path()))
@@ -292,7 +292,7 @@ impl Straggler {
         Self {
             pid: Some(entry.pid).filter(|pid| *pid != 0),
             command: String::from_utf8_lossy(command).into_owned(),
-            acknowledged: Generation::new(entry.acknowledged),
+            acknowledged: Generation::from(entry.acknowledged),
         }
     }
 }

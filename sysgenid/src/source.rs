@@ -151,7 +151,7 @@ impl Source {
                 .call(wire::Op::Status, [0, 0], deadline.into())
                 .map_err(|error| error.at(&self.path))?;
             return Ok(Status {
-                generation: Generation::new(reply.generation),
+                generation: Generation::from(reply.generation),
                 watchers: Some(WatcherCounts {
                     total: reply.watchers,
                     tracked: reply.tracked,
@@ -179,7 +179,7 @@ impl Source {
         // In v5 this is a watcher for a moment, and then no more.
         let page = map_counter(&file)?;
         Ok(Status {
-            generation: Generation::new(page.load()),
+            generation: Generation::from(page.load()),
             watchers: None,
             dialect,
             backend: None,

@@ -27,7 +27,7 @@ pub(crate) fn find(proc: &Path, device: u64) -> Vec<Straggler> {
         stragglers.extend(acknowledged.into_iter().map(|generation| Straggler {
             pid: Some(pid),
             command: command(&folder),
-            acknowledged: Generation::new(generation),
+            acknowledged: Generation::from(generation),
         }));
     }
     stragglers
@@ -103,7 +103,7 @@ mod tests {
             fs::write(folder.join("fdinfo").join(name), info).unwrap();
         }
 
-        fn find(&self) -> Vec<(u32, String, u32)> {
+        fn find(&self) -> Vec<(u32, String, u64)> {
             let device = rustix::fs::stat(DEVICE).unwrap().st_rdev;
             find(self.0.path(), device)
                 .into_iter()

@@ -155,7 +155,7 @@ fn a_page_file_is_probed_and_not_watched() {
     fs::write(&path, [9, 0, 0, 0]).unwrap();
     let source = Source::at(&path).unwrap();
     assert_eq!(source.kind(), SourceKind::PageFile);
-    let expected = Generation::new(u32::from_ne_bytes([9, 0, 0, 0]));
+    let expected = Generation::from(u32::from_ne_bytes([9, 0, 0, 0]));
     assert_eq!(Probe::on(source).unwrap().generation(), expected);
     assert!(Watcher::open_at(&path).unwrap_err().is_unsupported());
     assert!(Orchestrator::open_at(&path).unwrap_err().is_unsupported());

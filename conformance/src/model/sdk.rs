@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sysgenid::{Generation, Orchestrator, Probe, Source, SourceKind};
+use sysgenid::{Orchestrator, Probe, Source, SourceKind};
 use sysgenid_sys::abi::Dialect;
 
 use super::device::{Counts, Device, Waited, Watcher};
 use crate::background::PATIENCE;
-use crate::typed::Subject;
+use crate::typed::{Subject, number};
 
 pub(super) struct Sdk {
     subject: Subject,
@@ -61,15 +61,15 @@ impl Device for Sdk {
 
     fn trigger(&self, min: u32) -> u32 {
         let mut orchestrator = self.orchestrator.borrow_mut();
-        let triggered = orchestrator.trigger_at_least(Generation::new(min));
+        let triggered = orchestrator.trigger_at_least(min);
         if !self.can_untrack() {
             orchestrator.acknowledge().expect("it can acknowledge");
         }
-        triggered.expect("its owner may trigger").get()
+        number(triggered.expect("its owner may trigger"))
     }
 
     fn page(&self) -> u32 {
-        self.probe.generation().get()
+        number(self.probe.generation())
     }
 
     fn counts(&self) -> Option<Counts> {
@@ -88,7 +88,7 @@ impl Device for Sdk {
 impl Watcher for Orchestrator {
     fn read(&self) -> Option<u32> {
         let changed = self.watcher().try_changed().expect("it can be asked");
-        changed.map(Generation::get)
+        changed.map(number)
     }
 
     fn is_ready(&self) -> bool {
@@ -105,7 +105,7 @@ impl Watcher for Orchestrator {
     }
 
     fn acknowledge(&self, generation: u32) -> bool {
-        match self.watcher().acknowledge(Generation::new(generation)) {
+        match self.watcher().acknowledge(generation.into()) {
             Ok(()) => true,
             Err(error) if error.is_stale() => false,
             Err(error) => panic!("acknowledge: {error}"),

@@ -24,6 +24,7 @@ use sysgenid::SourceKind;
 use sysgenid_sys::abi::Dialect;
 
 pub use self::subject::Subject;
+pub(crate) use self::subject::number;
 use crate::suite::Case;
 
 /// All cases for a kind of source, a dialect, and a driver that is silent about its watchers or not:

@@ -4,10 +4,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use sysgenid::Generation;
-
 use super::Subject;
-use super::subject::{Changes, SOON, catch_up, is_outdated};
+use super::subject::{Changes, SOON, catch_up, is_outdated, number};
 use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
 
@@ -44,15 +42,13 @@ fn trigger_changes_the_generation_for_all(subject: &Subject) {
 /// Of what was asked for and of the next one.
 fn trigger_at_least_takes_the_larger_number(subject: &Subject) {
     let mut orchestrator = subject.orchestrator();
-    let before = subject.probe().generation().get();
-    let asked = Generation::new(before + 1_000);
-    assert_eq!(orchestrator.trigger_at_least(asked).unwrap(), asked);
+    let before = number(subject.probe().generation());
+    let asked = before + 1_000;
+    assert_eq!(number(orchestrator.trigger_at_least(asked).unwrap()), asked);
     for smaller in [0, before, before + 1_000] {
-        let next = subject.probe().generation().get() + 1;
-        let generation = orchestrator
-            .trigger_at_least(Generation::new(smaller))
-            .unwrap();
-        assert_eq!(generation.get(), next, "at least {smaller}");
+        let next = number(subject.probe().generation()) + 1;
+        let generation = orchestrator.trigger_at_least(smaller).unwrap();
+        assert_eq!(number(generation), next, "at least {smaller}");
     }
 }
 

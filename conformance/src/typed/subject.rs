@@ -94,9 +94,8 @@ impl Subject {
 
     /// Changes the generation to at least `number`, and returns the new one.
     pub(super) fn change_to(&self, number: u32) -> Generation {
-        let generation = Generation::new(number);
         self.orchestrator()
-            .trigger_at_least(generation)
+            .trigger_at_least(number)
             .expect("its owner may trigger")
     }
 
@@ -114,6 +113,11 @@ impl Subject {
     }
 }
 
+/// The number of a generation, as every source with watchers has it.
+pub(crate) fn number(generation: Generation) -> u32 {
+    u32::try_from(generation).expect("the counter has 32 bits")
+}
+
 /// Changes that come one after another, from another thread.
 pub(super) struct Changes {
     thread: Option<Background<()>>,
@@ -126,8 +130,8 @@ impl Changes {
     /// Starts so many changes, with pauses of no regular length.
     pub(super) fn start(subject: &Subject, number: u32) -> Self {
         let mut orchestrator = subject.orchestrator();
-        let first = orchestrator.watcher().generation().get();
-        let last = Generation::new(first.wrapping_add(number));
+        let first = self::number(orchestrator.watcher().generation());
+        let last = Generation::from(first.wrapping_add(number));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = Background::start_without_waiting(move || {

@@ -83,7 +83,7 @@ impl BrokerWatcher {
     }
 
     pub(super) fn generation(&self) -> Generation {
-        Generation::new(self.page.load())
+        Generation::from(self.page.load())
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
@@ -91,12 +91,12 @@ impl BrokerWatcher {
             tv_sec: 0,
             tv_nsec: 0,
         }))? {
-            let current = self.generation();
+            let current = self.page.load();
             // Its partner is the release store of the page, which the broker does after it has
             // emptied the slot.
             fence(Ordering::Acquire);
-            if self.slot.acknowledged() != current.get() {
-                return Ok(Some(current));
+            if self.slot.acknowledged() != current {
+                return Ok(Some(current.into()));
             }
             // The signal comes late: the change was seen in the page, and acknowledged, before.
             match self.acknowledge(current) {
@@ -130,29 +130,24 @@ impl BrokerWatcher {
         }
     }
 
-    pub(super) fn acknowledge(&self, generation: Generation) -> Result<()> {
-        self.acknowledge_in_steps(generation, |_| {})
+    pub(super) fn acknowledge(&self, number: u32) -> Result<()> {
+        self.acknowledge_in_steps(number, |_| {})
     }
 
     /// In the steps that `sysgenid_sys::wire` gives, with the reasons. `meanwhile` is called
     /// where others may come in between; only a test has something to do there.
-    fn acknowledge_in_steps(
-        &self,
-        generation: Generation,
-        mut meanwhile: impl FnMut(Moment),
-    ) -> Result<()> {
-        self.check_current(generation)?;
+    fn acknowledge_in_steps(&self, number: u32, mut meanwhile: impl FnMut(Moment)) -> Result<()> {
+        self.check_current(number)?;
         meanwhile(Moment::BeforeEmptying);
         self.empty_signal()?;
         meanwhile(Moment::BeforeLeaving);
-        let awaited = self.slot.acknowledge(generation.get());
-        let current = self.check_current(generation);
+        let awaited = self.slot.acknowledge(number);
+        let current = self.check_current(number);
         if awaited || current.is_err() {
-            self.connection
-                .tell(Op::Acknowledge, [generation.get(), 0])?;
+            self.connection.tell(Op::Acknowledge, [number, 0])?;
         }
         current?;
-        self.acknowledged.store(generation.get(), Ordering::Relaxed);
+        self.acknowledged.store(number, Ordering::Relaxed);
         Ok(())
     }
 
@@ -169,13 +164,14 @@ impl BrokerWatcher {
         }
     }
 
-    fn check_current(&self, generation: Generation) -> Result<()> {
+    fn check_current(&self, number: u32) -> Result<()> {
         let current = self.generation();
-        if current == generation {
+        let acknowledged = Generation::from(number);
+        if current == acknowledged {
             return Ok(());
         }
         Err(Error::new(Kind::Stale {
-            acknowledged: generation,
+            acknowledged,
             current,
         }))
     }
@@ -263,6 +259,10 @@ mod tests {
         }
     }
 
+    fn number(generation: Generation) -> u32 {
+        u32::try_from(generation).unwrap()
+    }
+
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// The window is less than a microsecond wide, so no race is sure to hit it.
@@ -281,7 +281,7 @@ mod tests {
             }
         };
         let error = backend(watcher)
-            .acknowledge_in_steps(first, meanwhile)
+            .acknowledge_in_steps(number(first), meanwhile)
             .unwrap_err();
         assert!(error.is_stale(), "{error}");
         assert_eq!(error.current(), second);
@@ -305,7 +305,7 @@ mod tests {
             }
         };
         let error = backend(watcher)
-            .acknowledge_in_steps(first, meanwhile)
+            .acknowledge_in_steps(number(first), meanwhile)
             .unwrap_err();
         assert!(error.is_stale(), "{error}");
         watcher
@@ -327,7 +327,7 @@ mod tests {
         let generation = orchestrator.trigger().unwrap();
         watcher.acknowledge(generation).unwrap();
         // A stale request has the broker signal, as it does when it is late.
-        let stale = [generation.get().wrapping_add(1), 0];
+        let stale = [number(generation).wrapping_add(1), 0];
         backend.connection.tell(Op::Acknowledge, stale).unwrap();
         assert!(
             backend

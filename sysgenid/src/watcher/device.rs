@@ -69,14 +69,14 @@ impl DeviceWatcher {
     }
 
     pub(super) fn generation(&self) -> Generation {
-        Generation::new(self.page.load())
+        Generation::from(self.page.load())
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
         loop {
             // Not the page: some shipped drivers store it after the number they compare with.
             match device::read_generation(&self.file) {
-                Ok(number) => return Ok(Some(Generation::new(number))),
+                Ok(number) => return Ok(Some(Generation::from(number))),
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::call("read", errno)),
@@ -92,13 +92,13 @@ impl DeviceWatcher {
         }
     }
 
-    pub(super) fn acknowledge(&self, generation: Generation, readiness: &OwnedFd) -> Result<()> {
+    pub(super) fn acknowledge(&self, number: u32, readiness: &OwnedFd) -> Result<()> {
         // Held over the write, so that no acknowledgement comes between the steps of `hook`. The
         // write never blocks.
         let mut hooked = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
-        device::acknowledge(&self.file, generation.get()).map_err(|errno| match errno {
+        device::acknowledge(&self.file, number).map_err(|errno| match errno {
             Errno::INVAL => Error::new(Kind::Stale {
-                acknowledged: generation,
+                acknowledged: Generation::from(number),
                 current: self
                     .try_changed()
                     .ok()
@@ -186,17 +186,15 @@ impl DeviceWatcher {
         }
     }
 
-    pub(crate) fn trigger(&self, min: Generation) -> Result<Generation> {
-        device::trigger_gen_update(&self.file, self.dialect, min.get()).map_err(
-            |errno| match errno {
-                Errno::ACCESS | Errno::PERM => Error::new(Kind::Denied(
-                    "changing the generation needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the \
+    pub(crate) fn trigger(&self, min: u32) -> Result<Generation> {
+        device::trigger_gen_update(&self.file, self.dialect, min).map_err(|errno| match errno {
+            Errno::ACCESS | Errno::PERM => Error::new(Kind::Denied(
+                "changing the generation needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the \
                      initial user namespace",
-                ))
-                .errno(errno),
-                errno => Error::call("SYSGENID_TRIGGER_GEN_UPDATE", errno),
-            },
-        )?;
+            ))
+            .errno(errno),
+            errno => Error::call("SYSGENID_TRIGGER_GEN_UPDATE", errno),
+        })?;
         // Asked of the descriptor, which the change has outdated, before anything else.
         Ok(self.try_changed()?.unwrap_or_else(|| self.generation()))
     }

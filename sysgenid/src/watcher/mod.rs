@@ -304,9 +304,14 @@ impl Watcher {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn acknowledge(&self, generation: Generation) -> Result<()> {
-        let acknowledged = match &self.backend {
-            Backend::Device(device) => device.acknowledge(generation, &self.readiness),
-            Backend::Broker(broker) => broker.acknowledge(generation),
+        let acknowledged = match (u32::try_from(generation), &self.backend) {
+            (Ok(number), Backend::Device(device)) => device.acknowledge(number, &self.readiness),
+            (Ok(number), Backend::Broker(broker)) => broker.acknowledge(number),
+            // A number that no source with watchers ever has.
+            (Err(_), _) => Err(Error::new(Kind::Stale {
+                acknowledged: generation,
+                current: self.generation(),
+            })),
         };
         acknowledged.map_err(|error| self.locate(error))
     }
