@@ -18,7 +18,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 struct Line<'a> {
     source: Cow<'a, str>,
     kind: &'static str,
-    generation: u32,
+    generation: u64,
     watchers: Option<u32>,
     tracked: Option<u32>,
     outdated: Option<u32>,

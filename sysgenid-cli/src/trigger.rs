@@ -2,7 +2,7 @@
 //! `sysgenid trigger`: changes the generation.
 
 use serde::Serialize;
-use sysgenid::{Generation, Orchestrator, Source};
+use sysgenid::{Orchestrator, Source};
 
 use crate::args::TriggerArgs;
 use crate::failure::Failure;

@@ -20,7 +20,7 @@ const NAMED: usize = 10;
 
 #[derive(Serialize)]
 struct Line {
-    generation: u32,
+    generation: u64,
     settled: bool,
     /// How many watchers have not acknowledged; `None` if the source does not tell.
     outdated: Option<u32>,
@@ -33,7 +33,7 @@ struct Line {
 pub(crate) struct StragglerLine {
     pid: Option<u32>,
     command: String,
-    acknowledged: u32,
+    acknowledged: u64,
 }
 
 impl From<&Straggler> for StragglerLine {

@@ -16,13 +16,13 @@ use crate::output::Output;
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Line<'a> {
     Watching {
-        generation: u32,
+        generation: u64,
         source: &'a str,
         tracked: bool,
     },
     Changed {
-        generation: u32,
-        previous: u32,
+        generation: u64,
+        previous: u64,
     },
 }
 

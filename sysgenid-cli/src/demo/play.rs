@@ -166,7 +166,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn trigger(&mut self, orchestrator: &mut Orchestrator) -> Result<u32, Failure> {
+    fn trigger(&mut self, orchestrator: &mut Orchestrator) -> Result<u64, Failure> {
         let before = orchestrator.watcher().generation().get();
         self.start = now();
         let triggered = orchestrator.trigger();
@@ -188,7 +188,7 @@ impl Play<'_> {
     fn name_straggler(
         &mut self,
         orchestrator: &mut Orchestrator,
-        generation: u32,
+        generation: u64,
     ) -> Result<(), Failure> {
         let step = Step::NameStraggler;
         match orchestrator.wait_for_watchers(FIRST_LOOK) {
@@ -223,7 +223,7 @@ impl Play<'_> {
     fn wait_for_all(
         &mut self,
         orchestrator: &mut Orchestrator,
-        generation: u32,
+        generation: u64,
     ) -> Result<(), Failure> {
         let step = Step::WaitForAll;
         match orchestrator.wait_for_watchers(STEP) {
@@ -264,7 +264,7 @@ impl Play<'_> {
     }
 
     /// What is shown has to be true.
-    fn verify(&mut self, current: u32) -> Result<(), Failure> {
+    fn verify(&mut self, current: u64) -> Result<(), Failure> {
         let step = Step::Verify;
         let resumed = self.when(Member::Orchestrator, |event| {
             matches!(event, Event::Resumed { .. })

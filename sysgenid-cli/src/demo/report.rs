@@ -11,15 +11,15 @@ use crate::output::Output;
 pub(super) enum Report {
     /// It has a secret and waits for a change.
     Ready {
-        generation: u32,
+        generation: u64,
         fingerprint: String,
     },
     /// It saw a change.
-    Noticed { at: u64, generation: u32 },
+    Noticed { at: u64, generation: u64 },
     /// It has another secret, and acknowledged if it is a watcher.
     Rebuilt {
         at: u64,
-        generation: u32,
+        generation: u64,
         before: String,
         after: String,
         acknowledged: bool,
@@ -53,7 +53,7 @@ mod tests {
     fn reports_come_back_as_they_were() {
         let report = Report::Rebuilt {
             at: now(),
-            generation: u32::MAX,
+            generation: u64::MAX,
             before: "00000000".into(),
             after: "ffffffff".into(),
             acknowledged: true,

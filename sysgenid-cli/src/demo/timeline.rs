@@ -26,30 +26,30 @@ pub(super) struct Entry {
 pub(super) enum Event {
     /// The change is asked for, in this generation.
     Trigger {
-        generation: u32,
+        generation: u64,
     },
     /// The answer.
     Changed {
-        generation: u32,
+        generation: u64,
     },
     Noticed {
-        generation: u32,
+        generation: u64,
     },
     Rebuilt {
-        generation: u32,
+        generation: u64,
         before: String,
         after: String,
         acknowledged: bool,
     },
     HeldUp {
-        generation: u32,
+        generation: u64,
         /// As the driver names them.
         stragglers: Vec<StragglerLine>,
         #[serde(skip)]
         names: String,
     },
     Resumed {
-        generation: u32,
+        generation: u64,
     },
 }
 
