@@ -12,7 +12,9 @@
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
 //! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
 //! - [`fdinfo`]: the state of a watcher of any process, from `/proc`.
+//! - [`fork`]: a number that changes in a forked child (feature `std`).
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
+//! - [`process`]: the counters that a whole process looks at (feature `std`).
 //! - [`slot`]: memory in which a client acknowledges to the userspace driver (feature `std`).
 //! - [`vmclock`]: where the fields of mainline's `/dev/vmclockN` lie that tell of restores.
 //! - [`wire`]: the messages between a client and the userspace driver.
@@ -26,7 +28,7 @@
 //! # Platforms and features
 //!
 //! Linux only: on other systems the crate is empty. Without the default feature `std` it is
-//! `no_std` and has no [`page`] and no [`slot`] module. Minimum Rust: 1.85.
+//! `no_std` and has no module that maps memory. Minimum Rust: 1.85.
 #![cfg(target_os = "linux")]
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -34,7 +36,11 @@ pub mod abi;
 pub mod device;
 pub mod fdinfo;
 #[cfg(feature = "std")]
+pub mod fork;
+#[cfg(feature = "std")]
 pub mod page;
+#[cfg(feature = "std")]
+pub mod process;
 #[cfg(feature = "std")]
 pub mod slot;
 pub mod vmclock;

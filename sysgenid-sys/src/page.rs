@@ -58,6 +58,11 @@ impl CounterPage {
         let counter = unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().cast()) };
         counter.load(Ordering::Relaxed)
     }
+
+    /// Where the counter is, as long as the mapping lives.
+    pub(crate) fn as_ptr(&self) -> *const AtomicU32 {
+        self.map.as_ptr().cast()
+    }
 }
 
 impl fmt::Debug for CounterPage {

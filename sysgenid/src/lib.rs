@@ -64,9 +64,12 @@ mod generation;
 mod guarded;
 mod orchestrator;
 mod probe;
+mod process;
 mod source;
 mod stragglers;
+mod uniqueness;
 mod watcher;
+mod witness;
 
 pub use attributes::Backend;
 pub use deadline::Deadline;
@@ -75,8 +78,11 @@ pub use generation::Generation;
 pub use guarded::Guarded;
 pub use orchestrator::{Orchestrator, Straggler};
 pub use probe::Probe;
+pub use process::{ProcessWide, generation, uniqueness};
 pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
+pub use uniqueness::Uniqueness;
 pub use watcher::{Watcher, WatcherOptions};
+pub use witness::{RestoreOnly, Witness};

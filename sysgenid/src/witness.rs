@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::sync::Arc;
+
+use sysgenid_sys::fork;
+
+use crate::{Probe, Uniqueness};
+
+/// What a guard asks whether its value is still unique.
+///
+/// [`ProcessWide`](crate::ProcessWide) knows all that this process can know, and is what most want.
+/// A [`Probe`] looks at one source of the caller's choice, and at forks.
+///
+/// The trait may be implemented, by a test that has changes happen where it wants them for example.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use sysgenid::{Generation, Uniqueness, Witness};
+///
+/// struct Manual(AtomicU64);
+///
+/// impl Witness for Manual {
+///     fn mark(&self) -> Uniqueness {
+///         Uniqueness::of(Generation::new(self.0.load(Ordering::Relaxed)))
+///     }
+/// }
+/// # assert_eq!(Manual(AtomicU64::new(3)).glance(), Manual(AtomicU64::new(3)).mark());
+/// ```
+pub trait Witness {
+    /// How things are now: equal to an earlier one if, and only if, nothing changed in between that
+    /// this witness can see.
+    fn mark(&self) -> Uniqueness;
+
+    /// The same, looked at in a hurry: never equal to an earlier [`mark`](Self::mark) if something
+    /// changed since. It may differ from it although nothing did; whoever minds asks for the mark
+    /// then.
+    #[inline]
+    fn glance(&self) -> Uniqueness {
+        self.mark()
+    }
+}
+
+/// The generation of its source, and forks of the process.
+impl Witness for Probe {
+    fn mark(&self) -> Uniqueness {
+        Uniqueness {
+            primary: self.generation().get(),
+            secondary: 0,
+            fork: fork::current(),
+        }
+    }
+
+    #[inline]
+    fn glance(&self) -> Uniqueness {
+        Uniqueness {
+            primary: self.generation().get(),
+            secondary: 0,
+            fork: fork::glance(),
+        }
+    }
+}
+
+impl<W: Witness + ?Sized> Witness for &W {
+    fn mark(&self) -> Uniqueness {
+        (**self).mark()
+    }
+
+    #[inline]
+    fn glance(&self) -> Uniqueness {
+        (**self).glance()
+    }
+}
+
+impl<W: Witness + ?Sized> Witness for Arc<W> {
+    fn mark(&self) -> Uniqueness {
+        (**self).mark()
+    }
+
+    #[inline]
+    fn glance(&self) -> Uniqueness {
+        (**self).glance()
+    }
+}
+
+/// A witness that takes no notice of forks: for what a forked child is meant to have in common with
+/// its parent, such as the ticket keys of a server that forks its workers.
+///
+/// Not for anything whose use in two processes gives one of them away, such as a generator of
+/// random numbers or a nonce that is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreOnly<W>(pub W);
+
+impl<W: Witness> Witness for RestoreOnly<W> {
+    fn mark(&self) -> Uniqueness {
+        Uniqueness {
+            fork: 0,
+            ..self.0.mark()
+        }
+    }
+
+    #[inline]
+    fn glance(&self) -> Uniqueness {
+        Uniqueness {
+            fork: 0,
+            ..self.0.glance()
+        }
+    }
+}
