@@ -1,27 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The mapped counter.
 //!
-//! A page is memory that another process or the kernel changes at any time, so it never becomes a
-//! slice or a reference to a plain integer here: each access is one atomic operation on the `u32`
-//! at its start.
+//! A page is memory that another process, the kernel or the hypervisor changes at any time, so it
+//! never becomes a slice or a reference to a plain integer here: each access is one atomic operation
+//! on the counter.
+//!
+//! Counters have 32 bits, at the start of their page, and a vmclock's has 64, inside of it. One way
+//! of loading serves both, so that the hot path has no branch: a load of 64 bits, of which a mask
+//! leaves those of the counter.
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+#[cfg(all(target_pointer_width = "64", target_endian = "little"))]
+use std::sync::atomic::AtomicU64 as AtomicWord;
+
+#[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
+use std::sync::atomic::AtomicU32 as AtomicWord;
+
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FileType, fstat};
 
 use crate::abi;
 
-/// A read-only mapping of a counter page: of the device, or of a page file.
+/// What is loaded at once: the widest word that this machine loads atomically from memory it may
+/// only read, if the counter of 32 bits is then its low half. Else it is that counter.
+#[cfg(all(target_pointer_width = "64", target_endian = "little"))]
+pub(crate) type Word = u64;
+
+/// See above.
+#[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
+pub(crate) type Word = u32;
+
+/// The bits of a counter at the start of its page.
+const NARROW: Word = u32::MAX as Word;
+
+/// A read-only mapping of a counter: of a device's, or of a page file's.
 pub struct CounterPage {
-    map: MmapRaw,
+    /// Where the counter is, so that to load it is one step.
+    counter: *mut Word,
+    /// Which bits of the word there are the counter's.
+    mask: Word,
+    /// What `counter` points into.
+    _map: MmapRaw,
 }
 
+// SAFETY: `counter` points into the mapping, which `self` owns wherever it is moved to, and which
+// any thread may unmap.
+unsafe impl Send for CounterPage {}
+// SAFETY: All that can be done through a shared reference is an atomic load.
+unsafe impl Sync for CounterPage {}
+
 impl CounterPage {
-    /// Maps the counter of `file`, which may be closed afterwards.
+    /// Maps the counter of 32 bits at the start of `file`, which may be closed afterwards.
     ///
     /// A mapping is a reference to the open file: on the device it keeps the watcher alive.
     ///
@@ -38,11 +71,17 @@ impl CounterPage {
     /// The userspace driver never does that.
     pub fn map(file: impl AsFd) -> io::Result<Self> {
         let file = file.as_fd();
-        check_length(file)?;
+        check_length(file, abi::COUNTER_LEN)?;
+        // A whole word, of which the file may have no more than the counter: memory is mapped by
+        // pages, and what is beyond the end of the file, in its last page, reads as zero.
         let map = MmapOptions::new()
-            .len(abi::COUNTER_LEN)
+            .len(size_of::<Word>())
             .map_raw_read_only(file.as_raw_fd())?;
-        Ok(Self { map })
+        Ok(Self {
+            counter: map.as_mut_ptr().cast(),
+            mask: NARROW,
+            _map: map,
+        })
     }
 
     /// The counter: one relaxed load.
@@ -51,12 +90,18 @@ impl CounterPage {
     /// on read-only memory. A check *after* use puts an acquire fence before this load.
     #[inline]
     #[must_use]
-    pub fn load(&self) -> u32 {
-        // SAFETY: The mapping lives as long as `self`, starts on a page boundary and holds at
-        // least the four bytes of the counter (`map` checked a regular file's length; a device
-        // maps whole pages). It is only ever accessed atomically, here and by the writer.
-        let counter = unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().cast()) };
-        counter.load(Ordering::Relaxed)
+    pub fn load(&self) -> u64 {
+        // SAFETY: `counter` points to a whole word of the mapping and is aligned for it: a mapping
+        // starts on a page boundary. The mapping lives as long as `self`, and its file has a page
+        // there (`map` checked a regular file's length; a device maps whole pages).
+        //
+        // Relaxed loads of a word are allowed on read-only memory. Whoever writes does it through
+        // a mapping of its own, so to this program the memory changes by itself. The machine does
+        // not tear the counter: the word is aligned, and the counter is written at once.
+        let counter = unsafe { AtomicWord::from_ptr(self.counter) };
+        // Relaxed: there is no partner. Who needs one puts a fence before.
+        #[allow(clippy::useless_conversion, reason = "on other machines it is one")]
+        u64::from(counter.load(Ordering::Relaxed) & self.mask)
     }
 
     /// Where the counter is, as long as the mapping lives.
@@ -87,7 +132,7 @@ impl CounterPageMut {
     /// As [`CounterPage::map`].
     pub fn map(file: impl AsFd) -> io::Result<Self> {
         let file = file.as_fd();
-        check_length(file)?;
+        check_length(file, abi::COUNTER_LEN)?;
         let map = MmapOptions::new()
             .len(abi::COUNTER_LEN)
             .map_raw(file.as_raw_fd())?;
@@ -109,8 +154,8 @@ impl CounterPageMut {
     }
 
     fn counter(&self) -> &AtomicU32 {
-        // SAFETY: As in `CounterPage::load`; the mapping is writable, and the reference does not
-        // outlive `self`.
+        // SAFETY: The mapping is writable, lives as long as `self`, which the reference does not
+        // outlive, starts on a page boundary and holds at least the counter.
         unsafe { AtomicU32::from_ptr(self.map.as_mut_ptr().cast()) }
     }
 }
@@ -123,15 +168,16 @@ impl fmt::Debug for CounterPageMut {
     }
 }
 
-fn check_length(file: impl AsFd) -> io::Result<()> {
+/// Checks that what is mapped of `file` holds `least` bytes, so that loading them raises no signal.
+fn check_length(file: impl AsFd, least: usize) -> io::Result<()> {
     let stat = fstat(file)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::CharacterDevice => Ok(()),
-        FileType::RegularFile => match u64::try_from(stat.st_size) {
-            Ok(length) if length >= abi::COUNTER_LEN as u64 => Ok(()),
+        FileType::RegularFile => match usize::try_from(stat.st_size) {
+            Ok(length) if length >= least => Ok(()),
             _ => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "too short to hold a generation counter of 4 bytes",
+                "too short to hold a generation counter",
             )),
         },
         _ => Err(io::Error::new(

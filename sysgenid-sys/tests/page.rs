@@ -22,7 +22,7 @@ fn a_store_is_seen_through_the_other_mapping() {
 
     for generation in [1, u32::MAX, 0] {
         writer.store(generation);
-        assert_eq!(reader.load(), generation);
+        assert_eq!(reader.load(), u64::from(generation));
         assert_eq!(writer.load(), generation);
     }
 }
@@ -42,6 +42,34 @@ fn four_bytes_are_a_page_and_three_are_not() {
         let error = CounterPage::map(File::open(&path).unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{length} bytes");
     }
+}
+
+#[test]
+fn what_follows_the_counter_is_no_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    for counter in [0, 5, u32::MAX] {
+        for length in [5, 8, 4096] {
+            let mut page = vec![0xff; length];
+            page[..4].copy_from_slice(&counter.to_ne_bytes());
+            std::fs::write(&path, page).unwrap();
+            let page = CounterPage::map(File::open(&path).unwrap()).unwrap();
+            assert_eq!(page.load(), u64::from(counter), "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_counter_is_loaded_by_any_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    std::fs::write(&path, 7_u32.to_ne_bytes()).unwrap();
+    let page = CounterPage::map(File::open(&path).unwrap()).unwrap();
+    let moved = std::thread::spawn(move || {
+        let shared = std::thread::scope(|scope| scope.spawn(|| page.load()).join().unwrap());
+        (shared, page.load())
+    });
+    assert_eq!(moved.join().unwrap(), (7, 7));
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Probe {
     #[inline]
     #[must_use]
     pub fn generation(&self) -> Generation {
-        Generation::from(self.page.load())
+        Generation::new(self.page.load())
     }
 
     /// The source that the probe was opened on.

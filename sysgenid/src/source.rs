@@ -179,7 +179,7 @@ impl Source {
         // In v5 this is a watcher for a moment, and then no more.
         let page = map_counter(&file)?;
         Ok(Status {
-            generation: Generation::from(page.load()),
+            generation: Generation::new(page.load()),
             watchers: None,
             dialect,
             backend: None,

@@ -129,7 +129,7 @@ fn loader(counter: &Counter) -> Result<Load> {
         Counter::Vmgenid(path) => {
             let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             let page = CounterPage::map(file)?;
-            Ok(Box::new(move || page.load().into()))
+            Ok(Box::new(move || page.load()))
         }
         Counter::Vmclock(path) => {
             let clock = Clock::open(path)?;

@@ -92,9 +92,8 @@ impl Node {
     /// The current generation.
     pub(crate) fn generation(&self) -> u32 {
         let file = self.open_read_only();
-        CounterPage::map(&file)
-            .expect("the page can be mapped")
-            .load()
+        let page = CounterPage::map(&file).expect("the page can be mapped");
+        u32::try_from(page.load()).expect("the counter has 32 bits")
     }
 }
 

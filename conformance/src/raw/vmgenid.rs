@@ -196,7 +196,7 @@ fn map_serves_the_same_probe_as_sysgenid(node: &Node) {
     let page = CounterPage::map(node.open()).expect("the page can be mapped");
     for value in VALUES {
         store(value);
-        assert_eq!(page.load(), value);
+        assert_eq!(page.load(), u64::from(value));
     }
 }
 

@@ -179,7 +179,7 @@ impl Client {
         Ok(Watcher {
             client: self,
             signal,
-            map: CounterPage::map(&page).expect("map the page"),
+            map: Page(CounterPage::map(&page).expect("map the page")),
             slot: Slot::map(&slot).expect("map the slot"),
             page,
             opened: reply,
@@ -192,9 +192,18 @@ pub(crate) struct Watcher {
     pub(crate) client: Client,
     pub(crate) signal: OwnedFd,
     pub(crate) page: OwnedFd,
-    pub(crate) map: CounterPage,
+    pub(crate) map: Page,
     pub(crate) slot: Slot,
     pub(crate) opened: Reply,
+}
+
+/// The broker's page, whose counter has 32 bits.
+pub(crate) struct Page(CounterPage);
+
+impl Page {
+    pub(crate) fn load(&self) -> u32 {
+        self.0.load().try_into().expect("a counter of 32 bits")
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -69,7 +69,7 @@ impl DeviceWatcher {
     }
 
     pub(super) fn generation(&self) -> Generation {
-        Generation::from(self.page.load())
+        Generation::new(self.page.load())
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
