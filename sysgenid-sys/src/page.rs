@@ -106,7 +106,7 @@ impl CounterPage {
 
     /// Where the counter is, as long as the mapping lives.
     pub(crate) fn as_ptr(&self) -> *const AtomicU32 {
-        self.map.as_ptr().cast()
+        self.counter.cast::<AtomicU32>().cast_const()
     }
 }
 
