@@ -5,9 +5,9 @@
 //! never becomes a slice or a reference to a plain integer here: each access is one atomic operation
 //! on the counter.
 //!
-//! Counters have 32 bits, at the start of their page, and a vmclock's has 64, inside of it. One way
-//! of loading serves both, so that the hot path has no branch: a load of 64 bits, of which a mask
-//! leaves those of the counter.
+//! Counters have 32 bits, at the start of their page, and a vmclock's has 64, inside of it. One load
+//! of 64 bits serves both, so that the hot path asks for no width and does nothing else: a counter
+//! of 32 bits is followed by zeros in the page of every driver.
 
 use std::fmt;
 use std::io;
@@ -15,18 +15,18 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 #[cfg(all(target_pointer_width = "64", target_endian = "little"))]
-use std::sync::atomic::AtomicU64 as AtomicWord;
+pub(crate) use std::sync::atomic::AtomicU64 as AtomicWord;
 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
-use std::sync::atomic::AtomicU32 as AtomicWord;
+pub(crate) use std::sync::atomic::AtomicU32 as AtomicWord;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FileType, fstat};
 
 use crate::abi;
 
-/// What is loaded at once: the widest word that this machine loads atomically from memory it may
-/// only read, if the counter of 32 bits is then its low half. Else it is that counter.
+/// What is loaded at once: 64 bits, where they can be loaded atomically from memory that may only
+/// be read, and where the first 32 are the low half. Else the counter of 32 bits.
 #[cfg(all(target_pointer_width = "64", target_endian = "little"))]
 pub(crate) type Word = u64;
 
@@ -34,15 +34,10 @@ pub(crate) type Word = u64;
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
 pub(crate) type Word = u32;
 
-/// The bits of a counter at the start of its page.
-const NARROW: Word = u32::MAX as Word;
-
 /// A read-only mapping of a counter: of a device's, or of a page file's.
 pub struct CounterPage {
     /// Where the counter is, so that to load it is one step.
     counter: *mut Word,
-    /// Which bits of the word there are the counter's.
-    mask: Word,
     /// What `counter` points into.
     _map: MmapRaw,
 }
@@ -69,17 +64,19 @@ impl CounterPage {
     ///
     /// A regular file that is made shorter *after* it was mapped raises `SIGBUS` on the next load.
     /// The userspace driver never does that.
+    ///
+    /// If somebody else's page has other bytes than zeros after its counter, up to the eighth, they
+    /// are part of the number: no change is missed by that, but a change of theirs is one, too.
     pub fn map(file: impl AsFd) -> io::Result<Self> {
         let file = file.as_fd();
         check_length(file, abi::COUNTER_LEN)?;
-        // A whole word, of which the file may have no more than the counter: memory is mapped by
-        // pages, and what is beyond the end of the file, in its last page, reads as zero.
+        // The file may end with the counter: memory is mapped by pages, and what is beyond the end
+        // of the file, in its last page, reads as zero.
         let map = MmapOptions::new()
             .len(size_of::<Word>())
             .map_raw_read_only(file.as_raw_fd())?;
         Ok(Self {
             counter: map.as_mut_ptr().cast(),
-            mask: NARROW,
             _map: map,
         })
     }
@@ -100,13 +97,13 @@ impl CounterPage {
         // not tear the counter: the word is aligned, and the counter is written at once.
         let counter = unsafe { AtomicWord::from_ptr(self.counter) };
         // Relaxed: there is no partner. Who needs one puts a fence before.
-        #[allow(clippy::useless_conversion, reason = "on other machines it is one")]
-        u64::from(counter.load(Ordering::Relaxed) & self.mask)
+        #[allow(clippy::useless_conversion, reason = "other machines need it")]
+        u64::from(counter.load(Ordering::Relaxed))
     }
 
     /// Where the counter is, as long as the mapping lives.
-    pub(crate) fn as_ptr(&self) -> *const AtomicU32 {
-        self.counter.cast::<AtomicU32>().cast_const()
+    pub(crate) fn as_ptr(&self) -> *mut Word {
+        self.counter
     }
 }
 

@@ -9,7 +9,7 @@
 use std::mem::forget;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use crate::page::CounterPage;
+use crate::page::{AtomicWord, CounterPage, Word};
 
 /// The counter that is preferred, [`UNSET`] at first.
 pub static PRIMARY: Counter = Counter::new(&BEFORE);
@@ -17,21 +17,22 @@ pub static PRIMARY: Counter = Counter::new(&BEFORE);
 pub static SECONDARY: Counter = Counter::new(&NONE);
 
 /// What [`PRIMARY`] shows before anything is installed. A counter may have this number as well.
-pub const UNSET: u32 = u32::MAX;
+#[allow(clippy::unnecessary_cast, reason = "other machines need it")]
+pub const UNSET: u64 = Word::MAX as u64;
 
-static BEFORE: AtomicU32 = AtomicU32::new(UNSET);
-static NONE: AtomicU32 = AtomicU32::new(0);
+static BEFORE: AtomicWord = AtomicWord::new(Word::MAX);
+static NONE: AtomicWord = AtomicWord::new(0);
 
 /// A counter that may be replaced while others look at it.
 pub struct Counter {
     /// Of a static, or in a mapping that is never unmapped.
-    counter: AtomicPtr<AtomicU32>,
+    counter: AtomicPtr<AtomicWord>,
 }
 
 impl Counter {
     /// One that shows a constant.
     #[must_use]
-    pub const fn new(constant: &'static AtomicU32) -> Self {
+    pub const fn new(constant: &'static AtomicWord) -> Self {
         Self {
             counter: AtomicPtr::new(std::ptr::from_ref(constant).cast_mut()),
         }
@@ -40,13 +41,28 @@ impl Counter {
     /// The counter's number: two relaxed loads.
     #[inline]
     #[must_use]
-    pub fn load(&self) -> u32 {
-        // Relaxed: the mapping that it points to was made before by a system call, and what lies in
-        // it orders nothing.
-        let counter = self.counter.load(Ordering::Relaxed);
+    pub fn load(&self) -> u64 {
         // SAFETY: The pointer is that of a static or of a counter in a mapping that `install` never
         // unmaps; either is aligned, and only accessed atomically.
-        unsafe { &*counter }.load(Ordering::Relaxed)
+        let counter = unsafe { &*self.counter() };
+        // Relaxed: what lies in it orders nothing.
+        #[allow(clippy::useless_conversion, reason = "other machines need it")]
+        u64::from(counter.load(Ordering::Relaxed))
+    }
+
+    /// The low 32 bits of the number, which are all of a driver's.
+    #[inline]
+    #[must_use]
+    pub fn load_low(&self) -> u32 {
+        // SAFETY: As in `load`; the low half of a word comes first where it has two.
+        let counter = unsafe { AtomicU32::from_ptr(self.counter().cast()) };
+        counter.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn counter(&self) -> *mut AtomicWord {
+        // Relaxed: the mapping that it points to was made before by a system call.
+        self.counter.load(Ordering::Relaxed)
     }
 
     /// Lets everybody look at `page` from now on, or at nothing that ever changes. The mapping
@@ -56,7 +72,7 @@ impl Counter {
             Some(page) => {
                 let counter = page.as_ptr();
                 forget(page);
-                counter.cast_mut()
+                counter.cast()
             }
             None => (&raw const NONE).cast_mut(),
         };

@@ -23,7 +23,7 @@ pub fn generation() -> Generation {
     if number == UNSET {
         return ProcessWide.mark().generation();
     }
-    Generation::from(number)
+    Generation::new(number)
 }
 
 /// All that this process can know of whether its memory is still unique: see [`ProcessWide`].
@@ -31,7 +31,7 @@ pub fn generation() -> Generation {
 #[must_use]
 pub fn uniqueness() -> Uniqueness {
     let seen = ProcessWide.glance();
-    if seen.fork == 0 || seen.primary == u64::from(UNSET) {
+    if seen.fork == 0 || seen.primary == UNSET {
         return ProcessWide.mark();
     }
     seen
@@ -46,8 +46,8 @@ impl Witness for ProcessWide {
     fn mark(&self) -> Uniqueness {
         set_up();
         Uniqueness {
-            primary: PRIMARY.load().into(),
-            secondary: SECONDARY.load(),
+            primary: PRIMARY.load(),
+            secondary: SECONDARY.load_low(),
             fork: fork::current(),
         }
     }
@@ -55,8 +55,8 @@ impl Witness for ProcessWide {
     #[inline]
     fn glance(&self) -> Uniqueness {
         Uniqueness {
-            primary: PRIMARY.load().into(),
-            secondary: SECONDARY.load(),
+            primary: PRIMARY.load(),
+            secondary: SECONDARY.load_low(),
             fork: fork::glance(),
         }
     }
