@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use criterion::{BatchSize, Criterion, Throughput};
 use rustix::event::{EventfdFlags, eventfd};
 use sysgenid::{Orchestrator, Watcher};
-use sysgenid_benches::Bounds;
+use sysgenid_benches::{Bound, Bounds};
 
-const BOUND: f64 = 3.0;
+const BOUND: Bound = Bound::AtMost(3.0);
 
 /// Watchers that acknowledge one change, each once.
 const BATCH: usize = 100;

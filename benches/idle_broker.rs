@@ -14,10 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use sysgenid::Watcher;
-use sysgenid_benches::Bounds;
+use sysgenid_benches::{Bound, Bounds};
 
 const WATCHERS: usize = 1_000;
-const RESIDENT_KIB: f64 = 16.0 * 1024.0;
+const RESIDENT_KIB: Bound = Bound::AtMost(16.0 * 1024.0);
+const TICKS: Bound = Bound::AtMost(0.0);
 const IDLE: Duration = Duration::from_secs(3);
 const FOLDER: &str = "SYSGENID_BENCH_FOLDER";
 
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
             RESIDENT_KIB,
             "KiB",
         );
-        bounds.report("processor time while idle", spent, 0.0, "ticks");
+        bounds.report("processor time while idle", spent, TICKS, "ticks");
     }
     drop(open);
     broker.stop();

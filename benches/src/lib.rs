@@ -2,20 +2,78 @@
 //! What the benches share: bounds, as ratios of one run.
 //!
 //! Machines are noisy, so a number of nanoseconds says little about the next run. What is bounded
-//! is a ratio: the two sides take turns within one run, and the median of the rounds counts.
-#![forbid(unsafe_code)]
+//! is a ratio, or a difference: the two sides take turns within one run, and the median of the
+//! rounds counts. Beside it stands the interval that holds the true median with a confidence of
+//! 95 %, from the order of the rounds alone: nothing is assumed about how the noise is distributed.
 
+pub mod aws_lc;
+mod results;
+mod subject;
+
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+
+use crate::results::Results;
+pub use crate::results::{Bound, RESULTS};
+pub use crate::subject::{Page, Subject};
 
 /// Rounds in which the two sides take turns.
 const ROUNDS: usize = 101;
 
+/// How far from the middle of so many sorted rounds the interval reaches: the binomial
+/// distribution puts the true median outside of it with a probability of less than 5 %.
+const REACH: usize = 10;
+
+/// Criterion for what takes nanoseconds: a second or two are as many repetitions as help.
+#[must_use]
+pub fn criterion() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args()
+}
+
 /// Bounds that were looked at, and how many were broken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bounds {
     broken: usize,
     skipped: bool,
+    results: Results,
+}
+
+/// What was measured in the rounds: their median, and its interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// The median of the rounds.
+    pub median: f64,
+    /// The interval, for what was measured more than once.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Measured {
+    /// The median of what the rounds gave.
+    #[must_use]
+    pub fn of(mut rounds: Vec<f64>) -> Self {
+        rounds.sort_by(f64::total_cmp);
+        let at = |index: usize| rounds.get(index).copied().unwrap_or(f64::NAN);
+        let middle = rounds.len() / 2;
+        Self {
+            median: at(middle),
+            interval: Some((at(middle.saturating_sub(REACH)), at(middle + REACH))),
+        }
+    }
+}
+
+impl From<f64> for Measured {
+    fn from(once: f64) -> Self {
+        Self {
+            median: once,
+            interval: None,
+        }
+    }
 }
 
 impl Bounds {
@@ -25,7 +83,11 @@ impl Bounds {
     pub fn new() -> Self {
         let skipped = !std::env::args().any(|argument| argument == "--bench")
             || std::env::args().any(|argument| argument == "--test");
-        Self { broken: 0, skipped }
+        Self {
+            broken: 0,
+            skipped,
+            results: Results::open(),
+        }
     }
 
     /// Whether bounds are measured in this run.
@@ -34,39 +96,54 @@ impl Bounds {
         !self.skipped
     }
 
-    /// Measures how many times as long `ours` takes as `theirs` and prints it beside the bound.
-    /// Each does the same number of iterations; `settle` is called before it and not timed.
+    /// Measures how many times as long `over` takes as `under`, and prints it beside the bound.
+    /// Each does the same number of iterations; `settle` is called before each and not timed.
     pub fn ratio(
         &mut self,
         name: &str,
-        bound: f64,
-        mut settle: impl FnMut(),
-        mut ours: impl FnMut(),
-        mut theirs: impl FnMut(),
+        bound: Bound,
+        settle: impl FnMut(),
+        over: impl FnMut(),
+        under: impl FnMut(),
     ) {
-        if self.skipped {
-            return;
+        if self.measured() {
+            let ratio = |over: Duration, under: Duration| over.as_secs_f64() / under.as_secs_f64();
+            self.report(name, turns(settle, over, under, ratio), bound, "times");
         }
-        let mut ratios: Vec<f64> = (0..ROUNDS)
-            .map(|_| {
-                settle();
-                let ours = timed(&mut ours);
-                settle();
-                let theirs = timed(&mut theirs);
-                ours.as_secs_f64() / theirs.as_secs_f64()
-            })
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        let median = ratios.get(ROUNDS / 2).copied().unwrap_or(f64::NAN);
-        self.report(name, median, bound, "times");
+    }
+
+    /// Measures how many nanoseconds `over` takes longer than `under` for each of `iterations`.
+    pub fn difference(
+        &mut self,
+        name: &str,
+        bound: Bound,
+        iterations: u32,
+        over: impl FnMut(),
+        under: impl FnMut(),
+    ) {
+        if self.measured() {
+            let difference = |over: Duration, under: Duration| {
+                (over.as_secs_f64() - under.as_secs_f64()) * 1e9 / f64::from(iterations)
+            };
+            self.report(name, turns(|| {}, over, under, difference), bound, "ns");
+        }
     }
 
     /// Prints a measured value beside its bound.
-    pub fn report(&mut self, name: &str, measured: f64, bound: f64, unit: &str) {
-        let kept = measured <= bound;
+    pub fn report(&mut self, name: &str, measured: impl Into<Measured>, bound: Bound, unit: &str) {
+        let measured = measured.into();
+        let kept = bound.holds(measured.median);
         let verdict = if kept { "kept" } else { "BROKEN" };
-        println!("bound {verdict}: {name}: {measured:.3} {unit}, at most {bound} {unit}");
+        let median = measured.median;
+        println!("bound {verdict}: {name}: {median:.3} {unit}, {bound} {unit}");
+        self.results.bound(name, measured, bound, unit);
         self.broken += usize::from(!kept);
+    }
+
+    /// Prints something that a reader of the numbers must know, found out at run time.
+    pub fn fact(&mut self, name: &str, value: &str) {
+        println!("{name}: {value}");
+        self.results.fact(name, value);
     }
 
     /// Fails the bench if a bound was broken.
@@ -78,6 +155,54 @@ impl Bounds {
             ExitCode::FAILURE
         }
     }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How often [`repeat`] does it.
+pub const REPEATED: u32 = 8_000 * 32;
+
+/// Does something often: 32 times in a row and not in a loop, because what takes less than a cycle
+/// hides in a loop, which takes one. Each has a use of its own, or the compiler would fold those it
+/// may into other instructions: a volatile load may not be.
+#[inline]
+pub fn repeat<T>(mut what: impl FnMut() -> T) {
+    macro_rules! twice {
+        ($what:expr) => {
+            ($what, $what)
+        };
+    }
+    for _ in 0..REPEATED / 32 {
+        twice!(twice!(twice!(twice!(twice!(drop(black_box(what())))))));
+    }
+}
+
+/// Lets the two sides take turns, and compares them in each round. Who begins changes from round to
+/// round.
+fn turns(
+    mut settle: impl FnMut(),
+    mut over: impl FnMut(),
+    mut under: impl FnMut(),
+    compare: impl Fn(Duration, Duration) -> f64,
+) -> Measured {
+    let mut one = |work: &mut dyn FnMut()| {
+        settle();
+        timed(work)
+    };
+    let rounds = (0..ROUNDS).map(|round| {
+        if round % 2 == 0 {
+            let first = one(&mut over);
+            compare(first, one(&mut under))
+        } else {
+            let first = one(&mut under);
+            compare(one(&mut over), first)
+        }
+    });
+    Measured::of(rounds.collect())
 }
 
 fn timed(work: impl FnOnce()) -> Duration {

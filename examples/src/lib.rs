@@ -42,4 +42,6 @@ mod pages {
     mod architecture {}
     #[doc = include_str!("../../docs/src/testing.md")]
     mod testing {}
+    #[doc = include_str!("../../docs/src/benchmarks.md")]
+    mod benchmarks {}
 }

@@ -33,9 +33,10 @@ fn book() -> BTreeSet<String> {
     let folder = root().join("docs/src");
     let names = fs::read_dir(folder)
         .unwrap()
-        .map(|entry| entry.unwrap().file_name());
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
-        .map(|name| format!("docs/src/{}", name.to_str().unwrap()))
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/src/{name}"))
         .collect()
 }
 

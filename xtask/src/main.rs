@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything a person or CI runs: `cargo xtask test`, `cargo xtask vm …`.
+//! Everything a person or CI runs: `cargo xtask test`, `cargo xtask bench`, `cargo xtask vm …`.
 
+mod bench;
 mod command;
 mod error;
 mod tally;
@@ -29,6 +30,8 @@ struct Cli {
 enum Task {
     /// All tests: formatting, lints, unit and documentation tests, the driver, the VM
     Test(test::Args),
+    /// All benches, and the report on what they measured: docs/src/benchmarks.md
+    Bench(bench::Args),
     /// The kernel driver in a virtual machine
     Vm {
         #[command(subcommand)]
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let run = || -> Result<bool> {
         match Cli::parse().task {
             Task::Test(args) => test::run(&args),
+            Task::Bench(args) => bench::run(&args),
             Task::Vm { task } => vm::run(&task),
         }
     };

@@ -167,9 +167,17 @@ fn unit(workspace: &Workspace) -> Result<Tally> {
 /// Each bench once, to see that it runs. Criterion prints `Testing name` and `Success` for each.
 fn benches(workspace: &Workspace) -> Result<Tally> {
     let mut tally = Tally::default();
-    for package in workspace.benches() {
+    for (package, bench) in workspace.benches() {
         let mut cargo = workspace.cargo();
-        cargo.args(["bench", "--package", package, "--benches", "--", "--test"]);
+        cargo.args([
+            "bench",
+            "--package",
+            package,
+            "--bench",
+            bench,
+            "--",
+            "--test",
+        ]);
         let mut passed = 0;
         let success = command::tee(&mut cargo, |line| passed += u64::from(line == "Success"))?;
         tally += Tally { passed, failed: 0 }.finish(success);

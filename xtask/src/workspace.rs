@@ -19,20 +19,21 @@ pub(crate) struct Workspace {
 #[derive(Clone)]
 struct Package {
     name: String,
-    has_benches: bool,
+    benches: Vec<String>,
 }
 
 impl Package {
     fn new(package: &Value) -> Self {
-        let is_bench = |target: &Value| target.pointer("/kind/0").is_some_and(|k| k == "bench");
+        let is_bench = |target: &&Value| target.pointer("/kind/0").is_some_and(|k| k == "bench");
+        let name = |value: &Value| {
+            let name = value.get("name").and_then(Value::as_str);
+            name.unwrap_or_default().to_owned()
+        };
         let targets = package.get("targets").and_then(Value::as_array);
+        let benches = targets.into_iter().flatten().filter(is_bench);
         Self {
-            name: package
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
-            has_benches: targets.is_some_and(|targets| targets.iter().any(is_bench)),
+            name: name(package),
+            benches: benches.map(name).collect(),
         }
     }
 }
@@ -63,12 +64,12 @@ impl Workspace {
         command
     }
 
-    /// The packages that have benches, which run as tests too.
-    pub(crate) fn benches(&self) -> impl Iterator<Item = &str> {
-        self.packages
-            .iter()
-            .filter(|p| p.has_benches)
-            .map(|p| p.name.as_str())
+    /// The benches, each as its package and its name.
+    pub(crate) fn benches(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.packages.iter().flat_map(|package| {
+            let benches = package.benches.iter();
+            benches.map(|bench| (package.name.as_str(), bench.as_str()))
+        })
     }
 }
 

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a bench found, for the program that writes the report: a JSON object a line.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::Measured;
+
+/// Names the file to which results are appended. Without it they are only printed.
+pub const RESULTS: &str = "SYSGENID_BENCH_RESULTS";
+
+/// What a measured value may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+impl Bound {
+    pub(crate) fn holds(self, measured: f64) -> bool {
+        match self {
+            Self::AtMost(limit) => measured <= limit,
+            Self::AtLeast(limit) => measured >= limit,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(limit) => write!(f, "at most {limit}"),
+            Self::AtLeast(limit) => write!(f, "at least {limit}"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Results(Option<File>);
+
+impl Results {
+    #[expect(
+        clippy::expect_used,
+        reason = "a report must not miss a bench in silence"
+    )]
+    pub(crate) fn open() -> Self {
+        Self(std::env::var_os(RESULTS).map(|path| {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            file.expect("the file for the results")
+        }))
+    }
+
+    pub(crate) fn bound(&mut self, name: &str, measured: Measured, bound: Bound, unit: &str) {
+        self.write(&json!({
+            "bound": name,
+            "limit": bound.to_string(),
+            "unit": unit,
+            "measured": measured.median,
+            "interval": measured.interval,
+            "kept": bound.holds(measured.median),
+        }));
+    }
+
+    pub(crate) fn fact(&mut self, name: &str, value: &str) {
+        self.write(&json!({ "fact": name, "value": value }));
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "a report must not miss a bench in silence"
+    )]
+    fn write(&mut self, line: &Value) {
+        if let Some(file) = &mut self.0 {
+            writeln!(file, "{line}").expect("the results to be written");
+        }
+    }
+}

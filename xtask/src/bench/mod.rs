@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `cargo xtask bench`: all benches in one go, and the report of what they found.
+
+mod chart;
+mod machine;
+mod report;
+mod results;
+
+use std::path::Path;
+
+use crate::command;
+use crate::error::{Error, Result};
+use crate::workspace::Workspace;
+use results::Results;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Write the report of the last run again, without measuring
+    #[arg(long)]
+    no_run: bool,
+}
+
+/// Says whether every bound is kept.
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let workspace = Workspace::load()?;
+    let folder = workspace.target.join("bench");
+    if !args.no_run {
+        command::fresh_dir(&folder)?;
+        measure(&workspace, &folder)?;
+    }
+    let results = Results::read(&folder)?;
+    report::write(&results, &workspace.root.join("docs/src"))?;
+    println!();
+    for bound in &results.bounds {
+        let verdict = if bound.kept { "kept" } else { "BROKEN" };
+        println!("{verdict:6} {}: {}", bound.name, bound.sentence());
+    }
+    println!("wrote docs/src/benchmarks.md");
+    Ok(results.bounds.iter().all(|bound| bound.kept))
+}
+
+fn measure(workspace: &Workspace, folder: &Path) -> Result<()> {
+    let mut silent = Vec::new();
+    for (package, bench) in workspace.benches() {
+        let results = folder.join(format!("{bench}.jsonl"));
+        let mut cargo = workspace.cargo();
+        cargo.args(["bench", "--package", package, "--bench", bench]);
+        cargo.args(["--", "--noplot"]);
+        cargo.env("CRITERION_HOME", folder.join("criterion"));
+        cargo.env("SYSGENID_BENCH_RESULTS", &results);
+        // A broken bound ends a bench with a failure and stands in its results; so do the others
+        // that it has. One that ends without any did not get that far.
+        let succeeded = command::run(&mut cargo);
+        let bounds = Results::bounds_of(&results)?;
+        if bounds.is_empty() {
+            silent.push(bench);
+        }
+        if bounds.iter().all(|bound| bound.kept) {
+            succeeded?;
+        }
+    }
+    if silent.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "no bound was measured by {}",
+        silent.join(", ")
+    )))
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The page on what was measured.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::chart::{self, Bar};
+use super::machine;
+use super::results::{Results, Time, exact, number};
+use crate::command;
+use crate::error::{Context, Result};
+
+/// What is said of a group of benchmarks.
+#[derive(Clone)]
+struct Section<'a> {
+    group: &'a str,
+    title: &'a str,
+    text: &'a str,
+}
+
+/// The order of the groups. One that is not here comes last, under its own name.
+const SECTIONS: &[Section<'static>] = &[Section {
+    group: "read the generation",
+    title: "Reading the generation",
+    text: "A bare volatile load of the mapped counter is the least that a program can do.",
+}];
+
+const HEAD: &str = "\
+# Benchmarks
+
+<!-- Written by `cargo xtask bench`: change that, not this. -->
+
+What the SDK costs, beside what it is compared with, from one run of
+
+```text
+cargo xtask bench
+```
+
+which measures everything side by side, writes this page, and fails if a bound is broken.
+
+**How a bound is measured.** Machines are noisy, so a time says little about the next run. What is
+bounded is a ratio or a difference. Its two sides take turns within one run, 101 rounds, and change
+who begins. Each round is compared on its own, and the median of the rounds counts. Beside it stands
+the interval that holds the true median with a confidence of 95 %, from the order of the rounds
+alone.
+
+**How a time is measured.** By criterion: the median of 100 samples, of as many iterations each as
+take 20 ms, and the interval with a confidence of 95 % that criterion gets by resampling. One
+iteration is a call and the use of its result, in a loop.
+";
+
+pub(crate) fn write(results: &Results, book: &Path) -> Result<()> {
+    let charts = book.join("benchmarks");
+    command::fresh_dir(&charts)?;
+
+    let mut page = HEAD.to_owned();
+    page.push_str("\n## Measured on\n\n|  |  |\n|---|---|\n");
+    for (name, value) in machine::describe()? {
+        line(&mut page, &format!("| {name} | {value} |"));
+    }
+    for (name, value) in &results.facts {
+        line(&mut page, &format!("| {name} | {value} |"));
+    }
+
+    page.push_str("\n## Bounds\n\n");
+    page.push_str("| what | bound | measured | interval | kept |\n|---|---|---:|---:|---|\n");
+    for bound in &results.bounds {
+        let unit = &bound.unit;
+        line(
+            &mut page,
+            &format!(
+                "| {} | {} {unit} | {} {unit} | {} | {} |",
+                bound.name,
+                bound.limit,
+                exact(bound.measured),
+                interval(bound.interval, exact),
+                if bound.kept { "yes" } else { "**no**" }
+            ),
+        );
+    }
+
+    for section in sections(results) {
+        let times: Vec<_> = of_group(results, section.group).collect();
+        let name = format!("{}.svg", section.group.replace([' ', '/'], "-"));
+        let bars: Vec<_> = times.iter().map(|time| bar(time)).collect();
+        let svg = chart::draw(section.title, ("nanoseconds", "ns"), &bars);
+        let path = charts.join(&name);
+        std::fs::write(&path, svg).context(|| format!("cannot write {}", path.display()))?;
+
+        line(&mut page, &format!("\n## {}\n", section.title));
+        if !section.text.is_empty() {
+            line(&mut page, &format!("{}\n", section.text));
+        }
+        line(
+            &mut page,
+            &format!(
+                "![{}]({})\n",
+                section.title,
+                format_args!("benchmarks/{name}")
+            ),
+        );
+        page.push_str("|  | median | interval |\n|---|---:|---:|\n");
+        for time in times {
+            line(
+                &mut page,
+                &format!(
+                    "| {} | {} ns | {} |",
+                    time.name,
+                    number(time.median),
+                    interval(Some(time.interval), number)
+                ),
+            );
+        }
+    }
+    let path = book.join("benchmarks.md");
+    std::fs::write(&path, page).context(|| format!("cannot write {}", path.display()))
+}
+
+/// The groups that were measured: those with a text, and then the others.
+fn sections(results: &Results) -> Vec<Section<'_>> {
+    let is = |group| move |section: &Section<'_>| section.group == group;
+    let mut sections = SECTIONS.to_vec();
+    sections.retain(|section| of_group(results, section.group).next().is_some());
+    for time in &results.times {
+        let group = time.group.as_str();
+        if !sections.iter().any(is(group)) {
+            sections.push(Section {
+                group,
+                title: group,
+                text: "",
+            });
+        }
+    }
+    sections
+}
+
+fn of_group<'a>(results: &'a Results, group: &str) -> impl Iterator<Item = &'a Time> {
+    let times = results.times.iter();
+    times.filter(move |time| time.group == group)
+}
+
+fn bar(time: &Time) -> Bar<'_> {
+    Bar {
+        name: &time.name,
+        value: time.median,
+        ours: time.name.starts_with("sysgenid"),
+    }
+}
+
+fn interval(interval: Option<(f64, f64)>, digits: impl Fn(f64) -> String) -> String {
+    match interval {
+        Some((low, high)) => format!("{} to {}", digits(low), digits(high)),
+        None => "once".into(),
+    }
+}
+
+fn line(page: &mut String, text: &str) {
+    let _ = writeln!(page, "{text}");
+}

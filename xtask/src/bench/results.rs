@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the benches wrote: bounds and facts, a JSON object a line, and criterion's own files.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::command;
+use crate::error::{Context, Error, Result};
+
+/// One run of all benches.
+pub(crate) struct Results {
+    pub(crate) bounds: Vec<Bound>,
+    pub(crate) facts: Vec<(String, String)>,
+    pub(crate) times: Vec<Time>,
+}
+
+/// A measured value, and what it may be.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Bound {
+    pub(crate) name: String,
+    pub(crate) limit: String,
+    pub(crate) unit: String,
+    pub(crate) measured: f64,
+    pub(crate) interval: Option<(f64, f64)>,
+    pub(crate) kept: bool,
+}
+
+/// How long something took, as criterion estimates it, in nanoseconds.
+pub(crate) struct Time {
+    pub(crate) group: String,
+    pub(crate) name: String,
+    pub(crate) median: f64,
+    pub(crate) interval: (f64, f64),
+}
+
+impl Bound {
+    pub(crate) fn sentence(&self) -> String {
+        format!(
+            "{} {unit}, {} {unit}",
+            exact(self.measured),
+            self.limit,
+            unit = self.unit
+        )
+    }
+}
+
+impl Results {
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let mut results = Self {
+            bounds: Vec::new(),
+            facts: Vec::new(),
+            times: Vec::new(),
+        };
+        // In the order in which it was measured, which is that of the benches.
+        let mut files = command::files(folder)?;
+        files.sort_by_cached_key(|file| file.metadata().and_then(|file| file.modified()).ok());
+        for file in files {
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "jsonl")
+            {
+                results.bounds.extend(Self::bounds_of(&file)?);
+                results.facts.extend(facts(&lines(&file)?)?);
+            } else if file.ends_with("new/benchmark.json") {
+                results.times.push(Time::read(&file)?);
+            }
+        }
+        if results.bounds.is_empty() || results.times.is_empty() {
+            return Err(Error::new(format!(
+                "{} holds no results: run `cargo xtask bench`",
+                folder.display()
+            )));
+        }
+        Ok(results)
+    }
+
+    /// The bounds that one bench reported. None, if it did not get so far as to write its file.
+    pub(crate) fn bounds_of(file: &Path) -> Result<Vec<Bound>> {
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
+        let lines = lines(file)?;
+        let bounds = lines.iter().filter(|line| line.get("bound").is_some());
+        bounds
+            .map(|line| Bound::new(line).context(|| format!("{}: {line}", file.display())))
+            .collect()
+    }
+}
+
+impl Bound {
+    fn new(line: &Value) -> Option<Self> {
+        let interval = match line.get("interval")? {
+            Value::Null => None,
+            interval => Some((interval.get(0)?.as_f64()?, interval.get(1)?.as_f64()?)),
+        };
+        Some(Self {
+            name: text(line, "bound")?,
+            limit: text(line, "limit")?,
+            unit: text(line, "unit")?,
+            // Not a number is written as null, and keeps no bound.
+            measured: line.get("measured")?.as_f64().unwrap_or(f64::NAN),
+            interval,
+            kept: line.get("kept")?.as_bool()?,
+        })
+    }
+}
+
+impl Time {
+    /// From criterion's description of a benchmark; the estimates are beside it.
+    fn read(file: &Path) -> Result<Self> {
+        let benchmark = json(file)?;
+        let estimates = json(&file.with_file_name("estimates.json"))?;
+        let time = || {
+            let median = estimates.get("median")?;
+            let interval = median.get("confidence_interval")?;
+            // Criterion's estimates are of one iteration, which may be many of what is measured.
+            let elements = benchmark.pointer("/throughput/Elements");
+            let elements = elements.and_then(Value::as_f64).unwrap_or(1.0);
+            let of = |value: Option<&Value>| Some(value?.as_f64()? / elements);
+            Some(Self {
+                group: text(&benchmark, "group_id")?,
+                name: text(&benchmark, "function_id")?,
+                median: of(median.get("point_estimate"))?,
+                interval: (
+                    of(interval.get("lower_bound"))?,
+                    of(interval.get("upper_bound"))?,
+                ),
+            })
+        };
+        time().context(|| format!("{} is not as criterion writes it", file.display()))
+    }
+}
+
+/// As many digits as tell on which side of a bound a value is.
+pub(crate) fn exact(value: f64) -> String {
+    if value != 0.0 && value.abs() < 9.9995 {
+        format!("{value:.3}")
+    } else {
+        number(value)
+    }
+}
+
+/// Three digits that count, as a person reads them.
+pub(crate) fn number(value: f64) -> String {
+    let digits = match value.abs() {
+        size if size >= 99.95 || size == 0.0 => 0,
+        size if size >= 9.995 => 1,
+        size if size >= 0.9995 => 2,
+        _ => 3,
+    };
+    format!("{value:.digits$}")
+}
+
+fn facts(lines: &[Value]) -> Result<Vec<(String, String)>> {
+    let facts = lines.iter().filter(|line| line.get("fact").is_some());
+    facts
+        .map(|line| {
+            let fact = || Some((text(line, "fact")?, text(line, "value")?));
+            fact().context(|| format!("not a fact: {line}"))
+        })
+        .collect()
+}
+
+fn lines(file: &Path) -> Result<Vec<Value>> {
+    let text = read(file)?;
+    let parse = |line| serde_json::from_str(line).context(|| format!("{}", file.display()));
+    text.lines().map(parse).collect()
+}
+
+fn json(file: &Path) -> Result<Value> {
+    serde_json::from_str(&read(file)?).context(|| format!("{}", file.display()))
+}
+
+fn text(object: &Value, key: &str) -> Option<String> {
+    object.get(key)?.as_str().map(str::to_owned)
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).context(|| format!("cannot read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.2904, "0.290"),
+            (0.999_6, "1.00"),
+            (3.4609, "3.46"),
+            (40.23, "40.2"),
+            (191.14, "191"),
+            (6_543.2, "6543"),
+            (-0.012, "-0.012"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_keeps_no_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.jsonl");
+        let line = r#"{"bound":"b","limit":"at most 1","unit":"times","measured":null,"interval":null,"kept":false}"#;
+        std::fs::write(&file, line).unwrap();
+        let bounds = Results::bounds_of(&file).unwrap();
+        assert!(bounds[0].measured.is_nan());
+        assert!(!bounds[0].kept);
+    }
+
+    #[test]
+    fn half_a_line_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.jsonl");
+        std::fs::write(&file, r#"{"bound":"b"}"#).unwrap();
+        assert!(Results::bounds_of(&file).is_err());
+    }
+}
