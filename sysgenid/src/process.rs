@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sysgenid_sys::fork;
 use sysgenid_sys::process::{PRIMARY, SECONDARY, UNSET};
 
+use crate::fork_lock::ForkLock;
 use crate::{Generation, Source, Uniqueness, Witness};
 
-/// Whether the process has looked for its sources.
-static SET_UP: Mutex<bool> = Mutex::new(false);
+/// Held while the process looks for its sources.
+#[cfg(not(loom))]
+static SETTING_UP: ForkLock = ForkLock::new();
+
+#[cfg(loom)]
+loom::lazy_static! {
+    static ref SETTING_UP: ForkLock = ForkLock::new();
+}
+
+/// Whether it has looked.
+static SET_UP: AtomicBool = AtomicBool::new(false);
 
 /// The generation of the source that this process prefers: see [`ProcessWide`].
 ///
@@ -64,10 +74,14 @@ impl Witness for ProcessWide {
 
 /// Looks for the sources, once.
 fn set_up() {
-    let mut done = SET_UP.lock().unwrap_or_else(PoisonError::into_inner);
-    if !*done {
+    // `None` never happens: nothing below comes back here.
+    let Some(_guard) = SETTING_UP.lock() else {
+        return;
+    };
+    // Relaxed: it is looked at and stored under the lock alone.
+    if !SET_UP.load(Ordering::Relaxed) {
         let page = Source::discover().and_then(|source| source.map_page());
         PRIMARY.install(page.ok().map(|(page, _)| page));
-        *done = true;
+        SET_UP.store(true, Ordering::Relaxed);
     }
 }

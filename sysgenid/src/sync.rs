@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What this crate's algorithms between threads are made of, in one place: with `--cfg loom` they
+//! are loom's, which tries all orders in which the threads may come.
+
+use std::cell::Cell;
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+
+/// A word that threads can sleep on.
+pub(crate) struct Futex {
+    pub(crate) word: AtomicU32,
+    #[cfg(loom)]
+    sleepers: (loom::sync::Mutex<()>, loom::sync::Condvar),
+}
+
+#[cfg(not(loom))]
+impl Futex {
+    pub(crate) const fn new(value: u32) -> Self {
+        Self {
+            word: AtomicU32::new(value),
+        }
+    }
+
+    /// Sleeps if the word has this value, until somebody wakes; or not so long.
+    pub(crate) fn sleep_while(&self, value: u32) {
+        use rustix::io::Errno;
+        use rustix::thread::futex::{Flags, wait};
+
+        match wait(&self.word, Flags::PRIVATE, value, None) {
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
+            // A sandbox that has no such call.
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+
+    pub(crate) fn wake_one(&self) {
+        use rustix::thread::futex::{Flags, wake};
+
+        let _ = wake(&self.word, Flags::PRIVATE, 1);
+    }
+}
+
+#[cfg(loom)]
+impl Futex {
+    pub(crate) fn new(value: u32) -> Self {
+        Self {
+            word: AtomicU32::new(value),
+            sleepers: (loom::sync::Mutex::new(()), loom::sync::Condvar::new()),
+        }
+    }
+
+    /// As the kernel does it: between the look and the sleep nobody wakes.
+    pub(crate) fn sleep_while(&self, value: u32) {
+        if let Ok(sleepers) = self.sleepers.0.lock() {
+            if self.word.load(Ordering::Relaxed) == value {
+                drop(self.sleepers.1.wait(sleepers));
+            }
+        }
+    }
+
+    pub(crate) fn wake_one(&self) {
+        let _sleepers = self.sleepers.0.lock();
+        self.sleepers.1.notify_one();
+    }
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    static HERE: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static HERE: Cell<(u32, u32)> = Cell::new((0, 0));
+}
+
+/// A number that no other thread of this process has or had, nor of one that it is a copy of. It is
+/// never 0.
+pub(crate) fn this_thread(process: u32) -> u32 {
+    /// Relaxed: all that matters is that no two are given the same. Not loom's, for it is not what a
+    /// model is about.
+    static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+    HERE.with(|here| {
+        let (of, number) = here.get();
+        if of == process && number != 0 {
+            return number;
+        }
+        // The first time, or the first time in a copy.
+        let number = loop {
+            let last = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            match last.wrapping_add(1) {
+                0 => {}
+                number => break number,
+            }
+        };
+        here.set((process, number));
+        number
+    })
+}
