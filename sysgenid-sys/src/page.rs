@@ -81,6 +81,17 @@ impl CounterPage {
         })
     }
 
+    /// The counter of 64 bits at `offset` of a mapped page; `None` where words are shorter.
+    pub(crate) fn wide(map: MmapRaw, offset: usize) -> Option<Self> {
+        const COUNTER: usize = size_of::<u64>();
+
+        let within = offset % COUNTER == 0 && offset.checked_add(COUNTER)? <= map.len();
+        (within && size_of::<Word>() == COUNTER).then(|| Self {
+            counter: map.as_mut_ptr().wrapping_add(offset).cast(),
+            _map: map,
+        })
+    }
+
     /// The counter: one relaxed load.
     ///
     /// Relaxed, because a counter alone orders nothing, and because nothing stronger is promised
@@ -89,8 +100,9 @@ impl CounterPage {
     #[must_use]
     pub fn load(&self) -> u64 {
         // SAFETY: `counter` points to a whole word of the mapping and is aligned for it: a mapping
-        // starts on a page boundary. The mapping lives as long as `self`, and its file has a page
-        // there (`map` checked a regular file's length; a device maps whole pages).
+        // starts on a page boundary, and `wide` checked the offset. The mapping lives as long as
+        // `self`, and its file has a page there (whoever mapped it has checked a regular file's
+        // length; a device maps whole pages).
         //
         // Relaxed loads of a word are allowed on read-only memory. Whoever writes does it through
         // a mapping of its own, so to this program the memory changes by itself. The machine does
@@ -166,7 +178,7 @@ impl fmt::Debug for CounterPageMut {
 }
 
 /// Checks that what is mapped of `file` holds `least` bytes, so that loading them raises no signal.
-fn check_length(file: impl AsFd, least: usize) -> io::Result<()> {
+pub(crate) fn check_length(file: impl AsFd, least: usize) -> io::Result<()> {
     let stat = fstat(file)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::CharacterDevice => Ok(()),

@@ -11,6 +11,12 @@
 //! Which fields there are depends on the hypervisor: a page has a generation counter only if its
 //! [`offset::SIZE`] is at least [`COUNTED_SIZE`] *and* [`FLAG_COUNTER_PRESENT`] is set.
 
+#[cfg(feature = "std")]
+mod page;
+
+#[cfg(feature = "std")]
+pub use page::{ClockError, ClockPage, Fields};
+
 /// The name of the first node. A machine with several clocks numbers them.
 pub const DEVICE_PATH: &str = "/dev/vmclock0";
 
