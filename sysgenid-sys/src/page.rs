@@ -113,6 +113,15 @@ impl CounterPage {
         u64::from(counter.load(Ordering::Relaxed))
     }
 
+    /// The low 32 bits of the counter: all of it if it has no more, whatever follows it.
+    #[inline]
+    #[must_use]
+    pub fn load_low(&self) -> u32 {
+        // SAFETY: As in `load`; the low half of a word comes first where it has two.
+        let counter = unsafe { AtomicU32::from_ptr(self.counter.cast()) };
+        counter.load(Ordering::Relaxed)
+    }
+
     /// Where the counter is, as long as the mapping lives.
     pub(crate) fn as_ptr(&self) -> *mut Word {
         self.counter

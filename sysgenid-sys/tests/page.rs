@@ -61,6 +61,7 @@ fn what_follows_the_counter_hides_no_change() {
     for generation in [0, 1, u32::MAX - 1] {
         writer.store(generation);
         assert!(seen.insert(reader.load()), "{generation}");
+        assert_eq!(reader.load_low(), generation);
     }
 }
 

@@ -83,16 +83,7 @@ impl BrokerWatcher {
     }
 
     pub(super) fn generation(&self) -> Generation {
-        Generation::new(self.page.load())
-    }
-
-    /// The same as the protocol says it.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the broker's counter has 32 bits"
-    )]
-    fn number(&self) -> u32 {
-        self.page.load() as u32
+        Generation::from(self.page.load_low())
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
@@ -100,7 +91,7 @@ impl BrokerWatcher {
             tv_sec: 0,
             tv_nsec: 0,
         }))? {
-            let current = self.number();
+            let current = self.page.load_low();
             // Its partner is the release store of the page, which the broker does after it has
             // emptied the slot.
             fence(Ordering::Acquire);

@@ -69,7 +69,7 @@ impl DeviceWatcher {
     }
 
     pub(super) fn generation(&self) -> Generation {
-        Generation::new(self.page.load())
+        Generation::from(self.page.load_low())
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
