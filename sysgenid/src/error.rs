@@ -68,6 +68,14 @@ pub(crate) enum Kind {
     Unsettled(u32),
     #[error("rebuilding for the new generation failed: {0}")]
     Rebuild(#[source] Box<dyn StdError + Send + Sync>),
+    #[cfg_attr(
+        not(feature = "rand_core"),
+        expect(dead_code, reason = "who asks need not know the features")
+    )]
+    #[error(
+        "the kernel gave no random bytes; if a sandbox forbids the system call getrandom, allow it"
+    )]
+    Entropy,
     #[error("{0} failed")]
     Call(&'static str),
 }
@@ -179,6 +187,12 @@ impl Error {
     #[must_use]
     pub fn is_rebuild(&self) -> bool {
         matches!(self.0.kind, Kind::Rebuild(_))
+    }
+
+    /// The kernel gave no random bytes for a new seed.
+    #[must_use]
+    pub fn is_entropy(&self) -> bool {
+        matches!(self.0.kind, Kind::Entropy)
     }
 
     /// The current generation at the time of an [`is_stale`](Self::is_stale) error.

@@ -35,6 +35,8 @@
 //! - [`Source`]: where a generation comes from, and how it is found.
 //! - [`Probe`]: the current generation at the cost of one load.
 //! - [`Guarded`]: a cached secret that is rebuilt when the generation changes.
+//! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
+//!   draws.
 //! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in.
@@ -54,7 +56,14 @@
 //!
 //! # Features and minimum Rust
 //!
-//! No features. Rust 1.85; a newer minimum is a minor release.
+//! None is on by default.
+//!
+//! - `rand_core`: `SnapshotSafeRng`, around a generator of the caller's choice that implements the
+//!   traits of rand_core 0.10.
+//! - `rng`: `sysgenid::rng()`, which takes the place of `rand::rng()` of rand 0.10. It needs chacha20,
+//!   which rand needs as well.
+//!
+//! Rust 1.85; a newer minimum is a minor release.
 
 mod attributes;
 mod broker;
@@ -66,6 +75,8 @@ mod guarded;
 mod orchestrator;
 mod probe;
 mod process;
+#[cfg(feature = "rand_core")]
+mod rng;
 mod source;
 mod stragglers;
 mod sync;
@@ -81,6 +92,13 @@ pub use guarded::Guarded;
 pub use orchestrator::{Orchestrator, Straggler};
 pub use probe::Probe;
 pub use process::{ProcessWide, generation, uniqueness};
+/// The traits of the generators, in the version that they implement.
+#[cfg(feature = "rand_core")]
+pub use rand_core;
+#[cfg(feature = "rand_core")]
+pub use rng::SnapshotSafeRng;
+#[cfg(feature = "rng")]
+pub use rng::{ThreadRng, rng};
 pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
