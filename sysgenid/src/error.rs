@@ -3,7 +3,6 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use sysgenid_sys::Errno;
 
@@ -68,12 +67,7 @@ pub(crate) enum Kind {
     )]
     Unsettled(u32),
     #[error("rebuilding for the new generation failed: {0}")]
-    Rebuild(Arc<dyn StdError + Send + Sync>),
-    #[error(
-        "the guard is in use by its own caller: a value cannot be used while it is being built or \
-         changed"
-    )]
-    Reentrant,
+    Rebuild(#[source] Box<dyn StdError + Send + Sync>),
     #[cfg_attr(
         not(feature = "rand_core"),
         expect(dead_code, reason = "who asks need not know the features")
@@ -96,15 +90,7 @@ impl Error {
     }
 
     pub(crate) fn rebuild(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(Kind::Rebuild(source.into().into()))
-    }
-
-    /// What a rebuild failed with, for others who waited for it.
-    pub(crate) fn rebuild_source(&self) -> Option<Arc<dyn StdError + Send + Sync>> {
-        match &self.0.kind {
-            Kind::Rebuild(source) => Some(Arc::clone(source)),
-            _ => None,
-        }
+        Self::new(Kind::Rebuild(source.into()))
     }
 
     /// A failed system call. Permissions have a message of their own.
@@ -209,13 +195,6 @@ impl Error {
         matches!(self.0.kind, Kind::Entropy)
     }
 
-    /// A guard was used within its own build, or a [`ThreadGuarded`](crate::ThreadGuarded) within
-    /// its own use.
-    #[must_use]
-    pub fn is_reentrant(&self) -> bool {
-        matches!(self.0.kind, Kind::Reentrant)
-    }
-
     /// The current generation at the time of an [`is_stale`](Self::is_stale) error.
     #[must_use]
     pub fn current(&self) -> Option<Generation> {
@@ -262,11 +241,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0.kind {
-            // The caller's own, and not what it is shared by: it may be downcast.
-            Kind::Rebuild(source) => Some(source.as_ref()),
-            _ => None,
-        }
+        StdError::source(&self.0.kind)
     }
 }
 

@@ -4,6 +4,7 @@
 mod bench;
 mod command;
 mod error;
+mod fastpath;
 mod tally;
 mod tap;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Args),
     /// All benches, and the report on what they measured: docs/src/benchmarks.md
     Bench(bench::Args),
+    /// The instructions of the fast paths, and what their machine code could call
+    Fastpath(fastpath::Args),
     /// The kernel driver in a virtual machine
     Vm {
         #[command(subcommand)]
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         match Cli::parse().task {
             Task::Test(args) => test::run(&args),
             Task::Bench(args) => bench::run(&args),
+            Task::Fastpath(args) => fastpath::run(&args),
             Task::Vm { task } => vm::run(&task),
         }
     };

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::command;
 use crate::error::Result;
+use crate::fastpath;
 use crate::tally::Tally;
 use crate::vm::Vm;
 use crate::workspace::Workspace;
@@ -31,6 +32,8 @@ enum Step {
     Unit,
     /// The benches, run once each as tests
     Bench,
+    /// The fast paths: instructions under callgrind, calls in the machine code, allocations
+    Fastpath,
     /// The kernel driver, built with W=1 and sparse
     Driver,
     /// The conformance suites on the driver in a VM, and a restore of it
@@ -50,6 +53,7 @@ impl Step {
             Self::Lint => "lints",
             Self::Unit => "unit, integration and documentation tests",
             Self::Bench => "benches, as tests",
+            Self::Fastpath => "the fast paths: instructions, calls, allocations",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
             Self::Vm => "conformance and restore of the kernel driver, in a VM",
             Self::Hibernate => "a VM that is read from its disk",
@@ -74,6 +78,7 @@ impl Step {
             (Self::Lint, _) => lints(workspace),
             (Self::Unit, _) => unit(workspace),
             (Self::Bench, _) => benches(workspace),
+            (Self::Fastpath, _) => fastpath::check(workspace),
             (Self::Driver, Some(vm)) => Ok(vm.driver()),
             (Self::Vm, Some(vm)) => Ok(vm.suites()),
             (Self::Hibernate, Some(vm)) => vm.hibernate(),

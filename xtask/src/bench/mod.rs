@@ -10,8 +10,9 @@ use std::path::Path;
 
 use crate::command;
 use crate::error::{Error, Result};
+use crate::fastpath;
 use crate::workspace::Workspace;
-use results::Results;
+use results::{Bound, Results};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -28,8 +29,12 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         command::fresh_dir(&folder)?;
         measure(&workspace, &folder)?;
     }
-    let results = Results::read(&folder)?;
-    report::write(&results, &workspace.root.join("docs/src"))?;
+    let mut results = Results::read(&folder)?;
+    let instructions = fastpath::instructions(&workspace)?;
+    results
+        .bounds
+        .extend(instructions.iter().filter_map(Bound::of_instructions));
+    report::write(&results, &instructions, &workspace.root.join("docs/src"))?;
     println!();
     for bound in &results.bounds {
         let verdict = if bound.kept { "kept" } else { "BROKEN" };

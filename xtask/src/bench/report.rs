@@ -49,7 +49,23 @@ take 20 ms, and the interval with a confidence of 95 % that criterion gets by re
 iteration is a call and the use of its result, in a loop.
 ";
 
-pub(crate) fn write(results: &Results, book: &Path) -> Result<()> {
+const INSTRUCTIONS: &str = "
+## Instructions
+
+Exact numbers, not times: what callgrind counts in one use on x86_64, the call and the return left
+out. `cargo xtask test` compares them with the table `fastpath/table.txt`. It also looks at the
+machine code: a fast path calls nothing but functions for a first use, a change or an error, so it
+cannot panic or allocate. And it has each taken a million times, without an allocation.
+
+| path | instructions |
+|---|---:|
+";
+
+pub(crate) fn write(
+    results: &Results,
+    instructions: &[(String, u64, Option<u64>)],
+    book: &Path,
+) -> Result<()> {
     let charts = book.join("benchmarks");
     command::fresh_dir(&charts)?;
 
@@ -111,6 +127,10 @@ pub(crate) fn write(results: &Results, book: &Path) -> Result<()> {
                 ),
             );
         }
+    }
+    page.push_str(INSTRUCTIONS);
+    for (name, count, _) in instructions {
+        line(&mut page, &format!("| `{name}` | {count} |"));
     }
     let path = book.join("benchmarks.md");
     std::fs::write(&path, page).context(|| format!("cannot write {}", path.display()))

@@ -89,6 +89,20 @@ impl Results {
 }
 
 impl Bound {
+    /// For a path that has one.
+    pub(crate) fn of_instructions(path: &(String, u64, Option<u64>)) -> Option<Self> {
+        let (name, count, bound) = path;
+        let bound = (*bound)?;
+        Some(Self {
+            name: format!("instructions of `{name}`"),
+            limit: format!("at most {bound}"),
+            unit: "instructions".into(),
+            measured: u32::try_from(*count).map_or(f64::NAN, f64::from),
+            interval: None,
+            kept: *count <= bound,
+        })
+    }
+
     fn new(line: &Value) -> Option<Self> {
         let interval = match line.get("interval")? {
             Value::Null => None,
@@ -134,7 +148,7 @@ impl Time {
 
 /// As many digits as tell on which side of a bound a value is.
 pub(crate) fn exact(value: f64) -> String {
-    if value != 0.0 && value.abs() < 9.9995 {
+    if value.fract() != 0.0 && value.abs() < 9.9995 {
         format!("{value:.3}")
     } else {
         number(value)
@@ -144,7 +158,7 @@ pub(crate) fn exact(value: f64) -> String {
 /// Three digits that count, as a person reads them.
 pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
-        size if size >= 99.95 || size == 0.0 => 0,
+        size if size >= 99.95 || size.fract() == 0.0 => 0,
         size if size >= 9.995 => 1,
         size if size >= 0.9995 => 2,
         _ => 3,

@@ -47,6 +47,7 @@ pub(crate) use driver::Driver;
 pub(crate) use kernel::Kernel;
 use series::Series;
 use subject::Dialect;
+pub(crate) use tools::Instruments;
 use tools::Tools;
 
 #[derive(Subcommand)]

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::apt::{self, Apt};
 use super::debian::{Folder, Selection, invocation};
+use crate::command;
 use crate::error::Result;
 
 const RECIPE: &str = "2";
@@ -87,9 +88,67 @@ impl Tools {
 
     /// A small program that is run on the host, by name.
     pub(crate) fn program(&self, name: &str) -> Result<Command> {
-        let [loader, words @ ..] = invocation(&self.root, &format!("usr/bin/{name}"))?;
-        let mut command = Command::new(loader);
-        command.args(words);
+        program(&self.root, name)
+    }
+}
+
+/// What looks at programs: valgrind and objdump. The machine's own if it has both.
+pub(crate) struct Instruments {
+    unpacked: Option<PathBuf>,
+}
+
+impl Instruments {
+    pub(crate) fn open(target: &Path) -> Result<Self> {
+        if ["valgrind", "objdump"].into_iter().all(has) {
+            return Ok(Self { unpacked: None });
+        }
+        Self::unpack(target)
+    }
+
+    fn unpack(target: &Path) -> Result<Self> {
+        let folder = Folder {
+            path: target.join("instruments"),
+            recipe: "1",
+            apt: Apt::new(target, &apt::MACHINE)?,
+        };
+        let select = |apt: &Apt| {
+            Ok(Selection {
+                version: "valgrind".into(),
+                packages: apt.all_dependencies(&["valgrind", "binutils"])?,
+            })
+        };
+        folder.open(false, select, |_, _| Ok(()))?;
+        Ok(Self {
+            unpacked: Some(folder.path),
+        })
+    }
+
+    pub(crate) fn valgrind(&self) -> Result<Command> {
+        let Some(root) = &self.unpacked else {
+            return Ok(Command::new("valgrind"));
+        };
+        // Its own name is that of a script that starts this.
+        let mut command = program(root, "valgrind.bin")?;
+        command.env("VALGRIND_LIB", root.join("usr/libexec/valgrind"));
         Ok(command)
     }
+
+    pub(crate) fn objdump(&self) -> Result<Command> {
+        match &self.unpacked {
+            Some(root) => program(root, "objdump"),
+            None => Ok(Command::new("objdump")),
+        }
+    }
+}
+
+fn has(program: &str) -> bool {
+    command::find(program).is_some()
+}
+
+/// A program of a root, started through the C library there.
+fn program(root: &Path, name: &str) -> Result<Command> {
+    let [loader, words @ ..] = invocation(root, &format!("usr/bin/{name}"))?;
+    let mut command = Command::new(loader);
+    command.args(words);
+    Ok(command)
 }

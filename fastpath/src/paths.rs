@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The fast paths. Each is a function with a name of its own, that does no more than a user's code
+//! would have inlined.
+
+use std::hint::black_box;
+
+use memmap2::{MmapOptions, MmapRaw};
+use sysgenid::{Generation, Guarded, Probe, Result, SOURCE_VARIABLE, Uniqueness};
+
+pub(crate) type Path = (&'static str, Box<dyn FnMut()>);
+
+/// Each path, ready to be taken. They are called by pointers that the compiler knows nothing of, so
+/// that it leaves the functions as they are.
+pub(crate) fn all() -> Vec<Path> {
+    let page = map();
+    let load = black_box(bare_load as fn(&_) -> _);
+
+    let probe = Probe::open().expect("a probe");
+    let probe_generation = black_box(probe_generation as fn(&_) -> _);
+
+    let generation = black_box(generation as fn() -> _);
+
+    let before = sysgenid::uniqueness();
+    let is_unique = black_box(is_unique as fn(_) -> _);
+
+    let mut guarded = Guarded::new(Probe::open().expect("a probe"), |_| {
+        Ok::<_, std::io::Error>(7_u64)
+    });
+    let guarded_get = black_box(guarded_get as fn(&mut Guarded<u64>) -> Result<&mut u64>);
+
+    let path = |name, path| (name, path);
+    vec![
+        path("bare_load", used(move || load(&page))),
+        path("probe_generation", used(move || probe_generation(&probe))),
+        path("generation", used(generation)),
+        path("is_unique", used(move || is_unique(before))),
+        path(
+            "guarded_get",
+            used(move || guarded_get(&mut guarded).map(|value| *value)),
+        ),
+    ]
+}
+
+fn used<T>(mut path: impl FnMut() -> T + 'static) -> Box<dyn FnMut()> {
+    Box::new(move || {
+        black_box(path());
+    })
+}
+
+/// The page, as a program without the SDK would map it.
+fn map() -> MmapRaw {
+    let path = std::env::var_os(SOURCE_VARIABLE).expect("the path of a page");
+    let file = std::fs::File::open(path).expect("the page");
+    let map = MmapOptions::new().len(4).map_raw_read_only(&file);
+    map.expect("a mapping")
+}
+
+// The names are those of the table in `fastpath/table.txt`; no other function has one of them.
+
+/// What everything is compared with.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn bare_load(page: &MmapRaw) -> u32 {
+    // SAFETY: The mapping is alive, page-aligned and holds at least four bytes, and the file is not
+    // made shorter. Being volatile, the load is done although others write there.
+    unsafe { page.as_ptr().cast::<u32>().read_volatile() }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn probe_generation(probe: &Probe) -> Generation {
+    probe.generation()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn generation() -> Generation {
+    sysgenid::generation()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn is_unique(before: Uniqueness) -> bool {
+    sysgenid::uniqueness() == before
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn guarded_get(guarded: &mut Guarded<u64>) -> Result<&mut u64> {
+    guarded.get()
+}
