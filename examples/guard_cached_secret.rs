@@ -10,7 +10,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use sysgenid::{Generation, Guarded, Probe};
+use sysgenid::{Generation, Guarded, Probe, Zeroize};
 use sysgenid_examples::random_id;
 
 /// An example ends: after this many keys, or this long.
@@ -22,6 +22,13 @@ struct TicketKey {
     generation: Generation,
     name: u64,
     secret: u64,
+}
+
+/// What the guard does to an old key before it drops it.
+impl Zeroize for TicketKey {
+    fn zeroize(&mut self) {
+        self.secret.zeroize();
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

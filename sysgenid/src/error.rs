@@ -3,6 +3,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sysgenid_sys::Errno;
 
@@ -67,7 +68,12 @@ pub(crate) enum Kind {
     )]
     Unsettled(u32),
     #[error("rebuilding for the new generation failed: {0}")]
-    Rebuild(#[source] Box<dyn StdError + Send + Sync>),
+    Rebuild(Arc<dyn StdError + Send + Sync>),
+    #[error(
+        "the guard is in use by its own caller: a value cannot be used while it is being built or \
+         changed"
+    )]
+    Reentrant,
     #[cfg_attr(
         not(feature = "rand_core"),
         expect(dead_code, reason = "who asks need not know the features")
@@ -90,7 +96,15 @@ impl Error {
     }
 
     pub(crate) fn rebuild(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(Kind::Rebuild(source.into()))
+        Self::new(Kind::Rebuild(source.into().into()))
+    }
+
+    /// What a rebuild failed with, for others who waited for it.
+    pub(crate) fn rebuild_source(&self) -> Option<Arc<dyn StdError + Send + Sync>> {
+        match &self.0.kind {
+            Kind::Rebuild(source) => Some(Arc::clone(source)),
+            _ => None,
+        }
     }
 
     /// A failed system call. Permissions have a message of their own.
@@ -195,6 +209,13 @@ impl Error {
         matches!(self.0.kind, Kind::Entropy)
     }
 
+    /// A guard was used within its own build, or a [`ThreadGuarded`](crate::ThreadGuarded) within
+    /// its own use.
+    #[must_use]
+    pub fn is_reentrant(&self) -> bool {
+        matches!(self.0.kind, Kind::Reentrant)
+    }
+
     /// The current generation at the time of an [`is_stale`](Self::is_stale) error.
     #[must_use]
     pub fn current(&self) -> Option<Generation> {
@@ -241,7 +262,11 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        StdError::source(&self.0.kind)
+        match &self.0.kind {
+            // The caller's own, and not what it is shared by: it may be downcast.
+            Kind::Rebuild(source) => Some(source.as_ref()),
+            _ => None,
+        }
     }
 }
 

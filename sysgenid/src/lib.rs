@@ -34,7 +34,8 @@
 //!
 //! - [`Source`]: where a generation comes from, and how it is found.
 //! - [`Probe`]: the current generation at the cost of one load.
-//! - [`Guarded`]: a cached secret that is rebuilt when the generation changes.
+//! - [`Guarded`]: a cached secret that is rebuilt when the generation changes. [`SharedGuarded`] is
+//!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
 //! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop.
@@ -77,6 +78,7 @@ mod probe;
 mod process;
 #[cfg(feature = "rand_core")]
 mod rng;
+mod slot;
 mod source;
 mod stragglers;
 mod sync;
@@ -88,7 +90,7 @@ pub use attributes::Backend;
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use generation::Generation;
-pub use guarded::Guarded;
+pub use guarded::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
 pub use orchestrator::{Orchestrator, Straggler};
 pub use probe::Probe;
 pub use process::{ProcessWide, generation, uniqueness};
@@ -106,3 +108,5 @@ pub use sysgenid_sys::abi::Dialect;
 pub use uniqueness::Uniqueness;
 pub use watcher::{Watcher, WatcherOptions};
 pub use witness::{RestoreOnly, Witness};
+/// What a value must implement for a guard to wipe it, of the version that this crate has.
+pub use zeroize::Zeroize;

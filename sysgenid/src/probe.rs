@@ -14,9 +14,10 @@ use crate::source::{FileIdentity, Source};
 ///
 /// # What a probe does not do
 ///
-/// It does not tell when a change happened, and it knows of none before the source does: after a
-/// restore the kernel driver needs a moment, tens of milliseconds in emulation, to learn of it.
-/// It stays with the file that it mapped: see [`Probe::verify`].
+/// It does not tell when a change happened, and it knows of none before the source does. A counter
+/// that the hypervisor writes is right when a restored machine executes its first instruction; the
+/// kernel driver needs a moment, tens of milliseconds in emulation, to learn of it. It stays with
+/// the file that it mapped: see [`Probe::verify`].
 ///
 /// ```
 /// use sysgenid::Probe;
@@ -37,13 +38,14 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Opens a probe on the discovered source: see [`Source::discover`].
+    /// Opens a probe on the discovered source: a counter that the hypervisor writes if there is
+    /// one, else a driver's. See [`Source::discover_for_probe`] for the price of that choice.
     ///
     /// # Errors
     ///
-    /// As [`Source::discover`] and [`Probe::open_at`].
+    /// As [`Source::discover_for_probe`] and [`Probe::open_at`].
     pub fn open() -> Result<Self> {
-        Self::on(Source::discover()?)
+        Self::on(Source::discover_for_probe()?)
     }
 
     /// Opens a probe on the source at `path`.
@@ -56,6 +58,12 @@ impl Probe {
     /// v5 dialect, where orchestrators would wait for the mapping for ever: map it with
     /// [`Watcher::probe`](crate::Watcher::probe). A node that the caller may only read tells its
     /// dialect in sysfs with this project's driver; without that it is taken for v6.
+    ///
+    /// Of a vmclock, also: [`is_unsupported`](crate::Error::is_unsupported) if its hypervisor keeps
+    /// no generation counter in it (QEMU's does not), if it is of a version that this release does
+    /// not know, or if this is not a little-endian machine of 64 bits;
+    /// [`is_broken`](crate::Error::is_broken) if its hypervisor does not finish changing it;
+    /// [`is_wrong_kind`](crate::Error::is_wrong_kind) if its page is no vmclock's.
     pub fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
         Self::on(Source::at(path)?)
     }
@@ -109,7 +117,9 @@ impl Probe {
     ///
     /// [`is_broken`](crate::Error::is_broken) if the file was replaced or made too short,
     /// [`is_absent`](crate::Error::is_absent) if it was removed: the mapping still reads, but
-    /// changes of the new file do not show in it.
+    /// changes of the new file do not show in it. A vmclock is looked at again, if it may be
+    /// opened again: [`is_unsupported`](crate::Error::is_unsupported) if its hypervisor keeps no
+    /// counter any more.
     ///
     /// ```
     /// let folder = tempfile::tempdir()?;

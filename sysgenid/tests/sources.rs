@@ -198,12 +198,12 @@ fn a_replaced_page_does_not_break_a_guard() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page");
     fs::write(&path, [0; 4096]).unwrap();
-    let mut guarded = Guarded::new(Probe::open_at(&path).unwrap(), |generation| {
+    let mut guarded = Guarded::unwiped(Probe::open_at(&path).unwrap(), |generation| {
         Ok::<_, std::io::Error>(generation)
     });
     fs::remove_file(&path).unwrap();
     assert_eq!(*guarded.get().unwrap(), Generation::new(0));
-    assert!(guarded.probe().verify().unwrap_err().is_absent());
+    assert!(guarded.witness().verify().unwrap_err().is_absent());
 }
 
 /// Runs `call` on a thread that has given up the superuser's rights, if it has them.

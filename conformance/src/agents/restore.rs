@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Deadline, Guarded, Orchestrator, Watcher};
+use sysgenid::{Deadline, Guarded, Orchestrator, Probe, Watcher};
 
 use super::{Result, spawn};
 
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the threads share.
 struct Shared {
-    secret: Mutex<Guarded<Secret>>,
+    secret: Mutex<Guarded<Secret, Probe>>,
     /// Changes that the watcher has noticed, and those it has handled.
     wakes: AtomicU32,
     handled: AtomicU32,

@@ -86,7 +86,7 @@ fn probe_and_guarded_value_outlive_the_broker(_: &Subject) {
     let mut own = Own::start();
     let generation = own.subject.change();
     let probe = own.subject.probe();
-    let mut secret = Guarded::new(own.subject.probe(), |generation| {
+    let mut secret = Guarded::unwiped(own.subject.probe(), |generation| {
         Ok::<_, io::Error>(generation)
     });
     own.stop();

@@ -40,7 +40,7 @@ fn generation_wraps_and_is_unequal(subject: &Subject) {
 
 /// A smaller number is no older one.
 fn guarded_value_is_built_again_after_the_wrap(subject: &Subject) {
-    let mut secret = Guarded::new(subject.probe(), |generation| {
+    let mut secret = Guarded::unwiped(subject.probe(), |generation| {
         Ok::<Generation, io::Error>(generation)
     });
     subject.change_to(u32::MAX);

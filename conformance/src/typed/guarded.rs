@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use sysgenid::{Generation, Guarded};
+use sysgenid::{Generation, Guarded, Probe};
 
 use super::Subject;
 use crate::cases;
@@ -24,7 +24,7 @@ cases! { Subject;
 
 /// Builds what it is told to, and counts.
 struct Secret {
-    guarded: Guarded<Generation>,
+    guarded: Guarded<Generation, Probe>,
     builds: Arc<AtomicU32>,
 }
 
@@ -37,7 +37,7 @@ impl Secret {
     ) -> Self {
         let builds = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&builds);
-        let guarded = Guarded::new(subject.probe(), move |generation| {
+        let guarded = Guarded::unwiped(subject.probe(), move |generation| {
             disturb(counter.fetch_add(1, Relaxed) + 1)?;
             Ok::<_, io::Error>(generation)
         });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::set_name;
-use sysgenid::{Deadline, Guarded, Probe, Source, Watcher};
+use sysgenid::{Deadline, Guarded, Probe, Source, Watcher, Zeroize};
 
 use super::member::{BETWEEN_USES, Member};
 use super::report::{Report, now};
@@ -134,6 +134,12 @@ impl Secret {
         let mut hasher = DefaultHasher::new();
         hasher.write(&self.0);
         format!("{:08x}", hasher.finish() >> 32)
+    }
+}
+
+impl Zeroize for Secret {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
     }
 }
 

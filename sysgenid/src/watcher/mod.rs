@@ -137,6 +137,13 @@ impl WatcherOptions {
                     self.tracked,
                     &readiness,
                 )?),
+                SourceKind::Vmgenid | SourceKind::Vmclock => {
+                    return Err(Error::new(Kind::Unsupported(
+                        "a counter of the hypervisor's takes no acknowledgements and no triggers; \
+                         probe it, and watch the kernel driver (`modprobe sysgenid`) or the \
+                         userspace driver (`sysgenid serve`) beside it",
+                    )));
+                }
                 SourceKind::PageFile => {
                     return Err(Error::new(Kind::Unsupported(
                         "a page file tells of no events and takes no acknowledgements; probe it, \
@@ -165,8 +172,8 @@ impl Watcher {
     /// # Errors
     ///
     /// As [`Source::discover`], and: [`is_permission`](Error::is_permission) if it may not be
-    /// opened for reading and writing; [`is_unsupported`](Error::is_unsupported) for a page file
-    /// or a driver of the v4 dialect; [`is_broken`](Error::is_broken) for a node without a driver;
+    /// opened for reading and writing; [`is_unsupported`](Error::is_unsupported) for a page
+    /// file, a counter of the hypervisor's or a driver of the v4 dialect; [`is_broken`](Error::is_broken) for a node without a driver;
     /// [`is_lost`](Error::is_lost) if no broker runs in the folder or it is full.
     pub fn open() -> Result<Self> {
         Self::options().open()

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::env;
+mod discovery;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, Stat, fstat, open, stat};
-use sysgenid_sys::abi::{self, Dialect};
-use sysgenid_sys::page::CounterPage;
+use rustix::fs::{Stat, stat};
+use sysgenid_sys::abi::Dialect;
 use sysgenid_sys::{Errno, device, wire};
+
+pub use discovery::SOURCE_VARIABLE;
+pub(crate) use page::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
 
 use crate::attributes::{Attributes, Backend};
 use crate::broker::Connection;
 use crate::error::{Error, Kind, Result};
 use crate::{Deadline, Generation};
-
-/// The environment variable that names a source and so replaces discovery.
-pub const SOURCE_VARIABLE: &str = "SYSGENID_SOURCE";
 
 /// What kind of thing a generation is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,8 +30,15 @@ pub enum SourceKind {
     Device,
     /// The userspace driver's folder: all operations.
     Broker,
-    /// A file whose first four bytes are the counter: it can be probed, and nothing else.
+    /// A file whose first four bytes are the counter: it can be probed, and nothing else. The next
+    /// four, if there are any, are zero, or a probe takes them for a part of the number.
     PageFile,
+    /// The counter that the hypervisor keeps beside its VM generation id, `/dev/vmgenid`: it can be
+    /// probed, and nothing else.
+    Vmgenid,
+    /// Mainline's vmclock, `/dev/vmclockN`, where the hypervisor keeps a generation counter: it can
+    /// be probed, and nothing else.
+    Vmclock,
 }
 
 /// Where a generation comes from.
@@ -35,7 +46,7 @@ pub enum SourceKind {
 /// A source is a path and what was found there. Naming one opens nothing; a [`Probe`](crate::Probe),
 /// a [`Watcher`](crate::Watcher) or an [`Orchestrator`](crate::Orchestrator) does that.
 ///
-/// # Discovery
+/// # Discovery for watchers and orchestrators
 ///
 /// [`Source::discover`] takes the first of these that exists, whether or not it then works:
 ///
@@ -46,6 +57,28 @@ pub enum SourceKind {
 ///
 /// A source that exists but cannot be used is an error, not a reason to take the next: another
 /// source would not tell of the same restores.
+///
+/// # Discovery for probes
+///
+/// [`Source::discover_for_probe`] prefers a counter that the hypervisor writes:
+///
+/// 1. the path in the environment variable `SYSGENID_SOURCE`;
+/// 2. the first `/dev/vmclockN` that may be read and has a generation counter;
+/// 3. `/dev/vmgenid`, if it may be read;
+/// 4. what [`Source::discover`] finds.
+///
+/// The second and the third are a preference: one that is absent, may not be read or does not count
+/// is passed over, because the next tells of the same restores.
+///
+/// What that choice gives: the hypervisor's counter is right at the first instruction after a
+/// restore, while a driver learns of it a moment later. What it costs: **the hypervisor knows
+/// nothing of a trigger**, which changes the drivers' generation only. Whoever must see that, too,
+/// asks the [whole process's witness](crate::ProcessWide), which looks at both, or names the driver.
+///
+/// **Numbers of different sources have nothing to do with each other.** A watcher's generation is
+/// not to be compared with that of a probe that was discovered: take [`Watcher::probe`] for that.
+///
+/// [`Watcher::probe`]: crate::Watcher::probe
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     kind: SourceKind,
@@ -53,36 +86,6 @@ pub struct Source {
 }
 
 impl Source {
-    /// Looks for a source in the order above.
-    ///
-    /// # Errors
-    ///
-    /// [`is_absent`](Error::is_absent) if none of them exists; else as [`Source::at`].
-    ///
-    /// ```no_run
-    /// let source = sysgenid::Source::discover()?;
-    /// println!("{} ({:?})", source.path().display(), source.kind());
-    /// # Ok::<(), sysgenid::Error>(())
-    /// ```
-    pub fn discover() -> Result<Self> {
-        if let Some(path) = env::var_os(SOURCE_VARIABLE).filter(|path| !path.is_empty()) {
-            return Self::at(path);
-        }
-        let user = env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("sysgenid"));
-        let candidates = [
-            Some(abi::DEVICE_PATH.into()),
-            Some(PathBuf::from("/run/sysgenid")),
-            user,
-        ];
-        for path in candidates.into_iter().flatten() {
-            match Self::at(path) {
-                Err(error) if error.is_absent() => {}
-                found => return found,
-            }
-        }
-        Err(Error::new(Kind::Absent).at(abi::DEVICE_PATH))
-    }
-
     /// The source at `path`: a device node, a broker's folder, or a page file.
     ///
     /// # Errors
@@ -177,87 +180,16 @@ impl Source {
             return Err(Error::new(Kind::Unsupported(V4_REFUSED)));
         }
         // In v5 this is a watcher for a moment, and then no more.
-        let page = map_counter(&file)?;
+        let page = self.map_open(&file)?;
         Ok(Status {
-            generation: Generation::new(page.load()),
+            generation: match self.kind {
+                SourceKind::Vmclock => Generation::new(page.load()),
+                _ => Generation::from(page.load_low()),
+            },
             watchers: None,
             dialect,
             backend: None,
         })
-    }
-
-    /// The file that holds the counter.
-    fn page_path(&self) -> PathBuf {
-        match self.kind {
-            SourceKind::Broker => self.path.join(wire::PAGE_FILE),
-            SourceKind::Device | SourceKind::PageFile => self.path.clone(),
-        }
-    }
-
-    /// Opens and maps the counter for a probe, without leaving a watcher that someone waits for.
-    pub(crate) fn map_page(&self) -> Result<(CounterPage, FileIdentity)> {
-        let path = self.page_path();
-        let map = || {
-            let (file, dialect) = self.open_page(&path)?;
-            match dialect {
-                Some(Dialect::V5) => {
-                    return Err(Error::new(Kind::Unsupported(
-                        "this driver (v5 dialect) waits for every open file, so a mapping that \
-                         nobody acknowledges would stall it; use `Watcher::probe` instead",
-                    )));
-                }
-                Some(Dialect::V4) => return Err(Error::new(Kind::Unsupported(V4_REFUSED))),
-                _ => {}
-            }
-            let identity = FileIdentity::of(&fstat(&file).map_err(stat_failed)?);
-            Ok((map_counter(&file)?, identity))
-        };
-        map().map_err(|error: Error| error.at(&path))
-    }
-
-    /// Opens the counter's file, and says which dialect it speaks if it is a device and tells.
-    fn open_page(&self, path: &Path) -> Result<(rustix::fd::OwnedFd, Option<Dialect>)> {
-        // Non-blocking, so that a FIFO that took the file's place cannot hang the open.
-        let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        if self.kind == SourceKind::Device {
-            // Only a writable descriptor tells the dialect of any driver. Without one, ours says it
-            // in sysfs, and with others what all dialects share has to do.
-            let write = read | OFlags::RDWR;
-            match open(path, write, Mode::empty()) {
-                Ok(file) => {
-                    let dialect = detect(&file)?;
-                    return Ok((file, Some(dialect)));
-                }
-                Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
-                Err(errno) => return Err(open_failed(errno)),
-            }
-        }
-        let file = open(path, read, Mode::empty()).map_err(open_failed)?;
-        let dialect = match self.kind {
-            SourceKind::Device => Attributes::of(&fstat(&file).map_err(stat_failed)?).dialect(),
-            SourceKind::Broker | SourceKind::PageFile => None,
-        };
-        Ok((file, dialect))
-    }
-
-    /// Whether the path still names the file that was mapped, and the file still holds a counter.
-    pub(crate) fn verify_page(&self, mapped: FileIdentity) -> Result<()> {
-        let path = self.page_path();
-        let verify = || {
-            let now = stat(&path).map_err(stat_failed)?;
-            if FileIdentity::of(&now) != mapped {
-                return Err(Error::new(Kind::Broken(
-                    "was replaced after it was mapped, so the mapping no longer tells of changes; \
-                     open it again",
-                )));
-            }
-            let regular = rustix::fs::FileType::from_raw_mode(now.st_mode).is_file();
-            if regular && now.st_size < i64::try_from(abi::COUNTER_LEN).unwrap_or(i64::MAX) {
-                return Err(too_short());
-            }
-            Ok(())
-        };
-        verify().map_err(|error: Error| error.at(&path))
     }
 
     fn kind_at(path: &Path) -> Result<SourceKind> {
@@ -265,10 +197,8 @@ impl Source {
         let file_type = metadata.file_type();
         if file_type.is_char_device() {
             let found = stat(path).map_err(stat_failed)?;
-            if !device::is_misc_device(&found) || !is_named_sysgenid(&found) {
-                return Err(Error::new(Kind::Foreign("another device, not sysgenid's")));
-            }
-            return Ok(SourceKind::Device);
+            return kind_of_device(&found, path)
+                .ok_or_else(|| Error::new(Kind::Foreign("another device, not sysgenid's")));
         }
         if file_type.is_dir() {
             // Its page stays when the broker ends, so this is where a broker runs or ran.
@@ -317,56 +247,6 @@ pub struct WatcherCounts {
     pub outdated: u32,
 }
 
-/// Which file was mapped, to tell it from one that took its name later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileIdentity {
-    device: u64,
-    inode: u64,
-    node: u64,
-}
-
-impl FileIdentity {
-    pub(crate) fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            node: stat.st_rdev,
-        }
-    }
-}
-
-pub(crate) const V4_REFUSED: &str =
-    "this driver speaks the v4 dialect of January 2021, which is not supported; update the driver";
-
-pub(crate) fn detect(file: &rustix::fd::OwnedFd) -> Result<Dialect> {
-    device::detect_dialect(file).map_err(|errno| match errno {
-        Errno::NODEV => Error::new(Kind::Foreign("answers unlike a generation device")),
-        errno => Error::call("detecting the dialect", errno),
-    })
-}
-
-pub(crate) fn map_counter(file: &rustix::fd::OwnedFd) -> Result<CounterPage> {
-    CounterPage::map(file).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => too_short(),
-        io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => {
-            Error::new(Kind::Foreign("neither a page file nor a device"))
-        }
-        _ => Error::io("mmap", &error),
-    })
-}
-
-pub(crate) fn open_failed(errno: Errno) -> Error {
-    match errno {
-        Errno::NOENT | Errno::NOTDIR => Error::new(Kind::Absent).errno(errno),
-        // The node is there and the driver is not.
-        Errno::NXIO | Errno::NODEV => Error::new(Kind::Broken(
-            "the node has no driver behind it; load the kernel driver (`modprobe sysgenid`)",
-        ))
-        .errno(errno),
-        errno => Error::call("open", errno),
-    }
-}
-
 fn stat_failed(errno: Errno) -> Error {
     match errno {
         Errno::NOENT | Errno::NOTDIR => Error::new(Kind::Absent).errno(errno),
@@ -381,16 +261,32 @@ fn absent_or(call: &'static str, error: &io::Error) -> Error {
     }
 }
 
-fn too_short() -> Error {
-    Error::new(Kind::Broken(
-        "too short to hold a generation counter of 4 bytes; a broker that is starting is done in a \
-         moment, any other file is not a page",
-    ))
+/// By what the kernel calls the device. A machine without sysfs cannot say: there the node's own
+/// name is believed, and a node by any other is the driver's.
+fn kind_of_device(node: &Stat, path: &Path) -> Option<SourceKind> {
+    if !device::is_misc_device(node) {
+        return None;
+    }
+    match fs::read_link(Attributes::of(node).folder()) {
+        Ok(target) => kind_by_name(target.file_name()?),
+        Err(_) => path
+            .file_name()
+            .and_then(kind_by_name)
+            .or(Some(SourceKind::Device)),
+    }
 }
 
-/// What the kernel calls the device; a machine without sysfs cannot say and is believed.
-fn is_named_sysgenid(stat: &Stat) -> bool {
-    fs::read_link(Attributes::of(stat).folder()).map_or(true, |target| {
-        target.file_name() == Some("sysgenid".as_ref())
-    })
+fn kind_by_name(name: &OsStr) -> Option<SourceKind> {
+    match name.to_str()? {
+        "sysgenid" => Some(SourceKind::Device),
+        "vmgenid" => Some(SourceKind::Vmgenid),
+        name => clock_number(name).map(|_| SourceKind::Vmclock),
+    }
+}
+
+/// Which vmclock of the machine this is.
+fn clock_number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("vmclock")?;
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse().ok().filter(|_| is_plain)
 }

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Finding a source where the program names none.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sysgenid_sys::abi;
+
+use super::{Source, SourceKind, clock_number};
+use crate::error::{Error, Kind, Result};
+
+/// The environment variable that names a source and so replaces discovery.
+pub const SOURCE_VARIABLE: &str = "SYSGENID_SOURCE";
+
+/// Where device nodes are.
+const DEVICES: &str = "/dev";
+
+impl Source {
+    /// Looks for a source that can be watched, in the order above.
+    ///
+    /// # Errors
+    ///
+    /// [`is_absent`](Error::is_absent) if none of them exists; else as [`Source::at`].
+    ///
+    /// ```no_run
+    /// let source = sysgenid::Source::discover()?;
+    /// println!("{} ({:?})", source.path().display(), source.kind());
+    /// # Ok::<(), sysgenid::Error>(())
+    /// ```
+    pub fn discover() -> Result<Self> {
+        if let Some(named) = Self::named() {
+            return named;
+        }
+        let user = env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("sysgenid"));
+        let candidates = [
+            Some(abi::DEVICE_PATH.into()),
+            Some(PathBuf::from("/run/sysgenid")),
+            user,
+        ];
+        for path in candidates.into_iter().flatten() {
+            match Self::at(path) {
+                Err(error) if error.is_absent() => {}
+                found => return found,
+            }
+        }
+        Err(Error::new(Kind::Absent).at(abi::DEVICE_PATH))
+    }
+
+    /// Looks for the source that shows a restore first, in the order above: a counter that the
+    /// hypervisor writes, if there is one.
+    ///
+    /// It opens the hypervisor's devices to see whether they count, and keeps nothing open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::discover`].
+    ///
+    /// ```no_run
+    /// use sysgenid::{Probe, Source};
+    ///
+    /// // What `Probe::open` does.
+    /// let probe = Probe::on(Source::discover_for_probe()?)?;
+    /// # Ok::<(), sysgenid::Error>(())
+    /// ```
+    pub fn discover_for_probe() -> Result<Self> {
+        if let Some(named) = Self::named() {
+            return named;
+        }
+        Self::hypervisor().map_or_else(Self::discover, Ok)
+    }
+
+    /// The source that the environment names.
+    pub(crate) fn named() -> Option<Result<Self>> {
+        let path = env::var_os(SOURCE_VARIABLE).filter(|path| !path.is_empty())?;
+        Some(Self::at(path))
+    }
+
+    /// A counter that the hypervisor writes, if there is one that can be used here.
+    pub(crate) fn hypervisor() -> Option<Self> {
+        let devices = Path::new(DEVICES);
+        let vmgenid = devices.join("vmgenid");
+        let candidates = clocks_in(devices).into_iter().chain([vmgenid]);
+        first_usable(candidates.filter_map(|path| Self::at(path).ok()))
+    }
+}
+
+/// The first of the hypervisor's counters that can be mapped. Whatever else has the name of one is
+/// passed over.
+pub(super) fn first_usable(mut candidates: impl Iterator<Item = Source>) -> Option<Source> {
+    candidates.find(|source| {
+        matches!(source.kind, SourceKind::Vmclock | SourceKind::Vmgenid)
+            && source.map_page().is_ok()
+    })
+}
+
+/// The nodes of vmclocks in a folder, by their number.
+pub(super) fn clocks_in(folder: &Path) -> Vec<PathBuf> {
+    let mut clocks: Vec<(u32, PathBuf)> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((clock_number(entry.file_name().to_str()?)?, entry.path())))
+        .collect();
+    clocks.sort();
+    clocks.into_iter().map(|(_, path)| path).collect()
+}

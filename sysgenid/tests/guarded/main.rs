@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Guarded values, over a page that the test writes or over a number of its own.
+#![cfg(all(target_os = "linux", not(loom)))]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+mod owned;
+mod reader;
+mod shared;
+mod thread;
+mod world;

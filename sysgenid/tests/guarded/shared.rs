@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, LazyLock, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use sysgenid::{Generation, ProcessWide, SharedGuarded};
+
+use crate::world::{Fate, Page, Secret, World};
+
+/// A guard over a world, whose values are counted.
+pub(crate) fn wiped() -> (SharedGuarded<Secret, Arc<World>>, Arc<World>, Arc<Fate>) {
+    let (world, fate) = (Arc::new(World::default()), Arc::new(Fate::default()));
+    let build = Arc::clone(&fate);
+    let guarded = SharedGuarded::new(Arc::clone(&world), move |_| {
+        Ok::<_, io::Error>(build.build())
+    });
+    (guarded, world, fate)
+}
+
+#[test]
+fn it_is_built_once_in_a_generation() {
+    let page = Page::new();
+    let builds = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&builds);
+    let guarded = SharedGuarded::unwiped(page.probe(), move |generation| {
+        counter.fetch_add(1, SeqCst);
+        Ok::<_, io::Error>(generation)
+    });
+    assert_eq!(builds.load(SeqCst), 0);
+    for _ in 0..3 {
+        assert_eq!(guarded.with(|value| *value).unwrap(), Generation::new(0));
+    }
+    page.bump();
+    assert_eq!(guarded.with(|value| *value).unwrap(), Generation::new(1));
+    assert_eq!(builds.load(SeqCst), 2);
+}
+
+#[test]
+fn it_may_be_a_static() {
+    static KEY: LazyLock<SharedGuarded<[u8; 4]>> =
+        LazyLock::new(|| SharedGuarded::new(ProcessWide, |_| Ok::<_, io::Error>([7; 4])));
+    assert_eq!(KEY.with(|key| key[0]).unwrap(), 7);
+}
+
+#[test]
+fn threads_rebuild_once_for_a_change() {
+    const THREADS: usize = 8;
+    const CHANGES: u32 = 20;
+    let (world, fate) = (Arc::new(World::default()), Arc::new(Fate::default()));
+    let build = Arc::clone(&fate);
+    let guarded = SharedGuarded::new(Arc::clone(&world), move |_| {
+        // Long enough that others come to wait.
+        thread::sleep(Duration::from_millis(2));
+        Ok::<_, io::Error>(build.build())
+    });
+    let all = Barrier::new(THREADS);
+    let change_and_use = |_| {
+        if all.wait().is_leader() {
+            world.change();
+        }
+        all.wait();
+        guarded.with(|secret| secret.number).unwrap()
+    };
+    let seen = thread::scope(|scope| {
+        let users = [(); THREADS]
+            .map(|()| scope.spawn(|| (0..CHANGES).map(change_and_use).collect::<Vec<_>>()));
+        users.map(|user| user.join().unwrap())
+    });
+    for seen in seen {
+        assert_eq!(seen, (1..=CHANGES).collect::<Vec<_>>());
+    }
+    assert_eq!(fate.counts(), (CHANGES, CHANGES - 1, CHANGES - 1));
+    drop(guarded);
+    assert_eq!(fate.counts(), (CHANGES, CHANGES, CHANGES));
+}
+
+#[test]
+fn an_outdated_value_is_not_even_computed_with() {
+    let (guarded, world, _) = wiped();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        guarded.with(|secret| seen.push(secret.number)).unwrap();
+        world.change();
+    }
+    assert_eq!(seen, [1, 2, 3]);
+}
+
+#[test]
+fn the_last_user_of_an_old_value_wipes_it() {
+    let (guarded, world, fate) = wiped();
+    let (mut runs, mut seen) = (0, Vec::new());
+    let number = guarded
+        .with(|secret| {
+            runs += 1;
+            if runs == 1 {
+                world.change();
+                // Another user, who finds a new value.
+                assert_eq!(guarded.with(|secret| secret.number).unwrap(), 2);
+                assert_eq!(fate.counts(), (2, 0, 0), "the old one is in use");
+            }
+            seen.push(secret.number);
+            secret.number
+        })
+        .unwrap();
+    assert_eq!((number, seen), (2, vec![1, 2]));
+    assert_eq!(fate.counts(), (2, 1, 1));
+}
+
+#[test]
+fn a_transaction_commits_once_and_with_what_is_current() {
+    let (guarded, world, _) = wiped();
+    let (mut runs, mut committed) = (0, Vec::new());
+    guarded
+        .transaction(
+            |secret| {
+                runs += 1;
+                if runs < 3 {
+                    world.change();
+                }
+                secret.number
+            },
+            |number| committed.push(number),
+        )
+        .unwrap();
+    assert_eq!((runs, committed), (3, vec![3]));
+
+    let error = guarded
+        .transaction(|_| world.change(), |()| panic!("it was committed"))
+        .unwrap_err();
+    assert!(error.is_unsettled());
+}
+
+#[test]
+fn a_value_that_was_once_overtaken_is_not_used_again() {
+    let (guarded, world, _) = wiped();
+    let mut runs = 0;
+    let number = guarded.with(|secret| {
+        runs += 1;
+        world.set(u64::from(runs < 2));
+        secret.number
+    });
+    // Built for 0, for 1 and for 0 again, which is not the first one back.
+    assert_eq!(number.unwrap(), 3);
+}
+
+#[test]
+fn a_glance_that_tells_nothing_rebuilds_nothing() {
+    let (guarded, world, fate) = wiped();
+    world.make_hazy();
+    for _ in 0..3 {
+        assert_eq!(guarded.with(|secret| secret.number).unwrap(), 1);
+    }
+    assert_eq!(fate.counts(), (1, 0, 0));
+}
+
+#[test]
+fn a_build_that_uses_its_own_guard_is_a_typed_error() {
+    static GUARD: OnceLock<SharedGuarded<u32>> = OnceLock::new();
+    let guard = GUARD.get_or_init(|| {
+        SharedGuarded::new(ProcessWide, |_| match GUARD.get() {
+            Some(guard) => guard.with(|value| *value),
+            None => Ok(1),
+        })
+    });
+    let error = guard.with(|value| *value).unwrap_err();
+    assert!(error.is_rebuild());
+    let source = std::error::Error::source(&error).unwrap();
+    let source = source.downcast_ref::<sysgenid::Error>().unwrap();
+    assert!(source.is_reentrant(), "{source}");
+}
+
+#[test]
+fn a_failed_rebuild_leaves_no_old_value() {
+    let world = Arc::new(World::default());
+    let fate = Arc::new(Fate::default());
+    let (build, calls) = (Arc::clone(&fate), AtomicU32::new(0));
+    let guarded = SharedGuarded::new(Arc::clone(&world), move |_| {
+        match calls.fetch_add(1, SeqCst) {
+            1 => Err(io::Error::other("no entropy")),
+            2 => panic!("on purpose"),
+            _ => Ok(build.build()),
+        }
+    });
+    guarded.with(|_| ()).unwrap();
+    world.change();
+    let error = guarded.with(|_| ()).unwrap_err();
+    assert!(error.is_rebuild(), "{error}");
+    assert_eq!(fate.counts(), (1, 1, 1));
+    // Back to where the old value would be taken for a current one.
+    world.set(0);
+    let panicked = catch_unwind(AssertUnwindSafe(|| guarded.with(|_| ())));
+    assert!(panicked.is_err(), "the panic is the caller's");
+    assert_eq!(guarded.with(|secret| secret.number).unwrap(), 2);
+}
+
+type Guard = SharedGuarded<u32, World>;
+
+/// A guard whose first build ends when the test says so, and the number of its builds; others of
+/// this process's threads wait for it then.
+fn failing(
+    outcome: impl Fn() -> io::Result<u32> + Send + Sync + 'static,
+) -> (Arc<Guard>, mpsc::Sender<()>, Arc<AtomicU32>) {
+    let (go, gone) = mpsc::channel();
+    let gone = std::sync::Mutex::new(gone);
+    let builds = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&builds);
+    let guarded = SharedGuarded::new(World::default(), move |_| {
+        if counter.fetch_add(1, SeqCst) > 0 {
+            return Ok(2);
+        }
+        gone.lock().unwrap().recv().unwrap();
+        outcome()
+    });
+    (Arc::new(guarded), go, builds)
+}
+
+/// Uses the guard in several threads, of which one builds and the others wait for it.
+fn use_together(
+    guarded: &Arc<Guard>,
+    go: &mpsc::Sender<()>,
+) -> Vec<thread::Result<sysgenid::Result<u32>>> {
+    let users: Vec<_> = (0..4)
+        .map(|_| {
+            let guarded = Arc::clone(guarded);
+            thread::spawn(move || guarded.with(|value| *value))
+        })
+        .collect();
+    // Until they wait. One that came later would build itself, which the caller sees.
+    thread::sleep(Duration::from_millis(300));
+    go.send(()).unwrap();
+    users.into_iter().map(thread::JoinHandle::join).collect()
+}
+
+#[test]
+fn those_who_wait_for_a_failing_build_share_its_error() {
+    let (guarded, go, builds) = failing(|| Err(io::Error::other("no entropy")));
+    for outcome in use_together(&guarded, &go) {
+        let error = outcome.unwrap().unwrap_err();
+        assert!(error.is_rebuild());
+        assert!(error.to_string().contains("no entropy"), "{error}");
+    }
+    assert_eq!(builds.load(SeqCst), 1);
+    assert_eq!(guarded.with(|value| *value).unwrap(), 2, "and it recovers");
+}
+
+#[test]
+fn those_who_wait_for_a_panicking_build_get_an_error() {
+    let (guarded, go, builds) = failing(|| panic!("on purpose"));
+    let outcomes = use_together(&guarded, &go);
+    let (panicked, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_err);
+    assert_eq!((panicked.len(), failed.len()), (1, 3));
+    for outcome in failed {
+        let error = outcome.unwrap().unwrap_err();
+        assert!(error.is_rebuild());
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+    assert_eq!(builds.load(SeqCst), 1);
+    assert_eq!(guarded.with(|value| *value).unwrap(), 2, "and it recovers");
+}
+
+#[test]
+fn debug_does_not_show_the_secret() {
+    let guarded = SharedGuarded::unwiped(World::default(), |_| Ok::<_, io::Error>("hunter2"));
+    guarded.with(|_| ()).unwrap();
+    let shown = format!("{guarded:?} {:?}", guarded.reader());
+    assert!(shown.contains("Generation(0)"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
