@@ -14,6 +14,7 @@ use crate::demo::Member;
 const MORE: &str = "\
 A source is found in $SYSGENID_SOURCE, else it is the first that exists of
   /dev/sysgenid, /run/sysgenid, $XDG_RUNTIME_DIR/sysgenid
+A counter of the hypervisor's (/dev/vmclockN, /dev/vmgenid) has a `status` and nothing else.
 
 Exit codes:
   0  done

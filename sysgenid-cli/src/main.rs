@@ -48,17 +48,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
             .error(clap::error::ErrorKind::ArgumentConflict, message)
             .exit();
     }
-    let source = || match cli.source {
+    let named = cli.source;
+    let source = |named| match named {
         Some(path) => Source::at(path),
         None => Source::discover(),
     };
     match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Status(args) => status::run(&source()?, &mut Output::new(args.json)),
-        Command::Watch(args) => watch::run(source()?, &args),
-        Command::Trigger(args) => trigger::run(source()?, &args),
-        Command::Wait(args) => wait::run(source()?, &args),
+        Command::Status(args) => status::run(named, &mut Output::new(args.json)),
+        Command::Watch(args) => watch::run(source(named)?, &args),
+        Command::Trigger(args) => trigger::run(source(named)?, &args),
+        Command::Wait(args) => wait::run(source(named)?, &args),
         Command::Demo(args) => demo::run(&mut Output::new(args.json)),
-        Command::DemoWorker(args) => demo::worker(args.role, source()?),
+        Command::DemoWorker(args) => demo::worker(args.role, source(named)?),
     }
 }

@@ -61,6 +61,8 @@ pub(crate) fn kind_name(kind: SourceKind) -> &'static str {
         SourceKind::Device => "device",
         SourceKind::Broker => "broker",
         SourceKind::PageFile => "page-file",
+        SourceKind::Vmgenid => "vmgenid",
+        SourceKind::Vmclock => "vmclock",
         _ => "other",
     }
 }
@@ -71,6 +73,8 @@ pub(crate) fn kind_text(kind: SourceKind) -> &'static str {
         SourceKind::Device => "kernel driver",
         SourceKind::Broker => "userspace driver",
         SourceKind::PageFile => "page file",
+        SourceKind::Vmgenid => "the hypervisor's counter",
+        SourceKind::Vmclock => "the hypervisor's clock",
         _ => "another kind of source",
     }
 }

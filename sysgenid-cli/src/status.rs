@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,6 +19,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 struct Line<'a> {
     source: Cow<'a, str>,
     kind: &'static str,
+    /// Where probes look that name no source, if that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<Cow<'a, str>>,
     generation: u64,
     watchers: Option<u32>,
     tracked: Option<u32>,
@@ -26,7 +30,11 @@ struct Line<'a> {
     backend: Option<&'static str>,
 }
 
-pub(crate) fn run(source: &Source, out: &mut Output) -> Result<(), Failure> {
+pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failure> {
+    let (source, probed) = match named {
+        Some(path) => (Source::at(path)?, None),
+        None => discover()?,
+    };
     let status = source.status(ANSWER_TIME)?;
     let counts = status.watchers;
     let path = source.path().to_string_lossy();
@@ -42,6 +50,10 @@ pub(crate) fn run(source: &Source, out: &mut Output) -> Result<(), Failure> {
         kind_text(source.kind()),
         status.generation,
     );
+    if let Some(probed) = &probed {
+        let path = probed.path().display();
+        let _ = write!(text, "\nprobes      {path} ({})", kind_text(probed.kind()));
+    }
     if let Some(dialect) = status.dialect {
         let _ = write!(text, "\ndialect     {}", dialect.name());
     }
@@ -51,6 +63,9 @@ pub(crate) fn run(source: &Source, out: &mut Output) -> Result<(), Failure> {
     let line = Line {
         source: path,
         kind: kind_name(source.kind()),
+        probe: probed
+            .as_ref()
+            .map(|probed| probed.path().to_string_lossy()),
         generation: status.generation.get(),
         watchers: counts.map(|counts| counts.total),
         tracked: counts.map(|counts| counts.tracked),
@@ -59,4 +74,18 @@ pub(crate) fn run(source: &Source, out: &mut Output) -> Result<(), Failure> {
         backend: status.backend.map(Backend::name),
     };
     out.print(&line, text)
+}
+
+/// The source that watchers find, or if there is none the one that probes find; and where probes
+/// look instead of the first.
+fn discover() -> Result<(Source, Option<Source>), Failure> {
+    let probed = Source::discover_for_probe();
+    match Source::discover() {
+        Err(error) if error.is_absent() => Ok((probed?, None)),
+        watched => {
+            let watched = watched?;
+            let other = probed.ok().filter(|probed| *probed != watched);
+            Ok((watched, other))
+        }
+    }
 }

@@ -71,9 +71,15 @@ pub enum SourceKind {
 /// is passed over, because the next tells of the same restores.
 ///
 /// What that choice gives: the hypervisor's counter is right at the first instruction after a
-/// restore, while a driver learns of it a moment later. What it costs: **the hypervisor knows
-/// nothing of a trigger**, which changes the drivers' generation only. Whoever must see that, too,
-/// asks the [whole process's witness](crate::ProcessWide), which looks at both, or names the driver.
+/// restore, while a driver learns of it a moment later. What it costs:
+///
+/// - **The hypervisor knows nothing of a trigger**, nor of a restored container: they change the
+///   driver's generation only.
+/// - **The kernel has not reseeded yet** when this counter has changed. What is drawn from it at
+///   once may be drawn by every clone alike, and this counter changes no second time.
+///
+/// The [witness of the whole process](crate::ProcessWide) looks at both. A probe that must see what
+/// a driver sees names it.
 ///
 /// **Numbers of different sources have nothing to do with each other.** A watcher's generation is
 /// not to be compared with that of a probe that was discovered: take [`Watcher::probe`] for that.
