@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Deadline, Guarded, Orchestrator, Probe, Watcher};
+use chacha20::ChaCha12Rng;
+use sysgenid::rand_core::{Rng, SeedableRng, TryRng};
+use sysgenid::{Deadline, Guarded, Orchestrator, Probe, SnapshotSafeRng, Watcher};
 
 use super::{Result, spawn};
 
@@ -44,7 +46,7 @@ pub fn run(device: &Path) -> Result<()> {
         wakes: AtomicU32::new(0),
         handled: AtomicU32::new(0),
     });
-    let mut unguarded = Unguarded(u64::from_ne_bytes(random()?));
+    let mut generators = Generators::new(watcher.probe()?)?;
     let orchestrator = Orchestrator::open_at(device)?;
     let first = hex(&shared.secret()?);
 
@@ -56,7 +58,11 @@ pub fn run(device: &Path) -> Result<()> {
     // Until both sleep. Were they slower, they would still notice: the wait is no edge.
     thread::sleep(WORK);
 
-    println!("ready generation={} secret={first}", watcher.generation());
+    println!(
+        "ready generation={} secret={first} {}",
+        watcher.generation(),
+        generators.draw()?
+    );
     for line in std::io::stdin().lock().lines() {
         match line?.trim() {
             "report" => {
@@ -67,11 +73,10 @@ pub fn run(device: &Path) -> Result<()> {
                     "no"
                 };
                 println!(
-                    "report generation={generation} outdated={outdated} wakes={} secret={} \
-                     unguarded={:016x}",
+                    "report generation={generation} outdated={outdated} wakes={} secret={} {}",
                     shared.wakes.load(Ordering::Acquire),
                     hex(&shared.secret()?),
-                    unguarded.draw(),
+                    generators.draw()?,
                 );
             }
             "finish" => return Ok(()),
@@ -129,17 +134,29 @@ fn oversee(
     }
 }
 
-/// A generator that was seeded once, before the snapshot: what a program has that does not guard
-/// its state. (SplitMix64.)
-struct Unguarded(u64);
+/// Three generators that are warm when the snapshot is taken.
+struct Generators {
+    guarded: SnapshotSafeRng<ChaCha12Rng, Probe>,
+    /// What a program has that does not guard its state.
+    unguarded: ChaCha12Rng,
+}
 
-impl Unguarded {
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+impl Generators {
+    fn new(probe: Probe) -> Result<Self> {
+        Ok(Self {
+            guarded: SnapshotSafeRng::new(probe)?,
+            unguarded: ChaCha12Rng::from_seed(random()?),
+        })
+    }
+
+    /// The next number of each.
+    fn draw(&mut self) -> Result<String> {
+        Ok(format!(
+            "rng={:016x} guarded={:016x} unguarded={:016x}",
+            sysgenid::rng().next_u64(),
+            self.guarded.try_next_u64()?,
+            self.unguarded.next_u64()
+        ))
     }
 }
 
