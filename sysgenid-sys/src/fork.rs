@@ -16,12 +16,14 @@
 //!   number for the other at each look.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+#[cfg(not(loom))]
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::Errno;
+#[cfg(not(loom))]
 use crate::abi::PAGE_LEN;
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, shared};
 
 /// The number, in one look; or 0 if [`current`] must be asked.
 ///
@@ -59,26 +61,33 @@ pub fn process() -> u32 {
     }
 }
 
-static FORKS: Forks = Forks::new(&UNSET, &REFUSED);
-static UNSET: Words = Words::new();
-static REFUSED: Words = Words::new();
+shared! {
+    static FORKS: Forks = Forks {
+        words: AtomicPtr::new(ptr::from_ref::<Words>(&UNSET).cast_mut()),
+        unset: &UNSET,
+        refused: &REFUSED,
+        last: AtomicU32::new(0),
+        pid: AtomicU32::new(0),
+        #[cfg(loom)]
+        pages: Pages::default(),
+    };
+    static UNSET: Words = Words {
+        generation: AtomicU32::new(0),
+        process: AtomicU32::new(0),
+    };
+    static REFUSED: Words = Words {
+        generation: AtomicU32::new(0),
+        process: AtomicU32::new(0),
+    };
+}
 
 /// What the kernel empties. 0 is no number yet.
-struct Words {
+pub(crate) struct Words {
     generation: AtomicU32,
     process: AtomicU32,
 }
 
-impl Words {
-    const fn new() -> Self {
-        Self {
-            generation: AtomicU32::new(0),
-            process: AtomicU32::new(0),
-        }
-    }
-}
-
-struct Forks {
+pub(crate) struct Forks {
     /// Where to look: at one of the two below, which stay empty, or at the page, which is never
     /// unmapped.
     words: AtomicPtr<Words>,
@@ -90,19 +99,11 @@ struct Forks {
     last: AtomicU32,
     /// Without a page: the process that `last` is the generation of.
     pid: AtomicU32,
+    #[cfg(loom)]
+    pages: Pages,
 }
 
 impl Forks {
-    const fn new(unset: &'static Words, refused: &'static Words) -> Self {
-        Self {
-            words: AtomicPtr::new(ptr::from_ref(unset).cast_mut()),
-            unset,
-            refused,
-            last: AtomicU32::new(0),
-            pid: AtomicU32::new(0),
-        }
-    }
-
     /// Relaxed: whoever sees the new pointer but not yet what it points to sees 0 there, and asks
     /// for a number.
     #[inline]
@@ -113,7 +114,7 @@ impl Forks {
         unsafe { &*self.words.load(Ordering::Relaxed) }
     }
 
-    fn current(&self) -> u32 {
+    pub(crate) fn current(&self) -> u32 {
         self.number(|words| &words.generation)
             .unwrap_or_else(|| self.by_pid())
     }
@@ -150,7 +151,7 @@ impl Forks {
         }
     }
 
-    fn advance(&self) {
+    pub(crate) fn advance(&self) {
         let _ = self.current();
         let number = self.next();
         let words = self.words();
@@ -164,7 +165,10 @@ impl Forks {
     /// Points `words` at a page that the kernel empties in a child, or at `refused`. Takes no lock:
     /// its holder could be left behind in a fork.
     fn set_up(&self) {
+        #[cfg(not(loom))]
         let page = map_wiped();
+        #[cfg(loom)]
+        let page = self.pages.next();
         let words = page.unwrap_or(ptr::from_ref(self.refused).cast_mut());
         let unset = ptr::from_ref(self.unset).cast_mut();
         // Relaxed: see `words`. The page's first zeros are there before its address is.
@@ -172,9 +176,8 @@ impl Forks {
             self.words
                 .compare_exchange(unset, words, Ordering::Relaxed, Ordering::Relaxed);
         if let (Err(_), Ok(page)) = (installed, page) {
-            // Another thread was faster.
-            // SAFETY: It was mapped here with this length, and nobody else has seen it.
-            let _ = unsafe { munmap(page.cast(), PAGE_LEN) };
+            // Another thread was faster, and nobody has seen this page.
+            unmap(page);
         }
     }
 
@@ -214,29 +217,144 @@ fn pid() -> u32 {
 }
 
 /// A new page of zeros, that is one again in a child.
+#[cfg(not(loom))]
 fn map_wiped() -> Result<*mut Words, Errno> {
     // Some emulators answer any advice with success and do nothing. The kernel refuses this one for
     // memory that is shared, where it would make no sense.
     if let Ok(shared) = map_with_advice(MapFlags::SHARED) {
-        // SAFETY: It was mapped with this length, and nobody else has seen it.
-        let _ = unsafe { munmap(shared, PAGE_LEN) };
+        unmap(shared);
         return Err(Errno::OPNOTSUPP);
     }
-    map_with_advice(MapFlags::PRIVATE).map(|page| page.cast())
+    map_with_advice(MapFlags::PRIVATE)
 }
 
-fn map_with_advice(flags: MapFlags) -> Result<*mut std::ffi::c_void, Errno> {
+#[cfg(not(loom))]
+fn map_with_advice(flags: MapFlags) -> Result<*mut Words, Errno> {
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: The kernel chooses the address, so nothing that is mapped already is touched.
     let page = unsafe { mmap_anonymous(ptr::null_mut(), PAGE_LEN, access, flags) }?;
     // SAFETY: It is the mapping just made, of this length; both are rounded up to whole pages,
     // whatever their size. The advice takes nothing from this process, and nobody looks there yet.
     match unsafe { madvise(page, PAGE_LEN, Advice::LinuxWipeOnFork) } {
-        Ok(()) => Ok(page),
+        Ok(()) => Ok(page.cast()),
         Err(errno) => {
-            // SAFETY: As above.
-            let _ = unsafe { munmap(page, PAGE_LEN) };
+            unmap(page.cast());
             Err(errno)
         }
+    }
+}
+
+/// Takes back what [`map_with_advice`] made and nobody has seen.
+#[cfg(not(loom))]
+fn unmap(page: *mut Words) {
+    // SAFETY: It was mapped with this length, and nobody refers to it.
+    let _ = unsafe { munmap(page.cast(), PAGE_LEN) };
+}
+
+/// In a model the pages are there before its threads are, as if a system call had made them.
+#[cfg(loom)]
+#[derive(Default)]
+struct Pages(std::sync::Mutex<Vec<&'static Words>>);
+
+#[cfg(loom)]
+impl Pages {
+    fn next(&self) -> Result<*mut Words, Errno> {
+        let page = self.0.lock().ok().and_then(|mut pages| pages.pop());
+        page.map(|page| ptr::from_ref(page).cast_mut())
+            .ok_or(Errno::NOMEM)
+    }
+}
+
+#[cfg(loom)]
+fn unmap(_: *mut Words) {}
+
+#[cfg(all(test, loom))]
+pub(crate) mod loom_models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    fn leaked() -> &'static Words {
+        Box::leak(Box::new(Words {
+            generation: AtomicU32::new(0),
+            process: AtomicU32::new(0),
+        }))
+    }
+
+    impl Forks {
+        pub(crate) fn new() -> Self {
+            let unset = leaked();
+            Self {
+                words: AtomicPtr::new(ptr::from_ref(unset).cast_mut()),
+                unset,
+                refused: leaked(),
+                last: AtomicU32::new(0),
+                pid: AtomicU32::new(0),
+                pages: Pages(std::sync::Mutex::new(vec![leaked(), leaked()])),
+            }
+        }
+
+        pub(crate) fn glance(&self) -> u32 {
+            self.words().generation.load(Ordering::Acquire)
+        }
+
+        /// What the kernel does to a child before it runs.
+        fn wipe(&self) {
+            self.words().generation.store(0, Ordering::Relaxed);
+            self.words().process.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs `work` in two threads at once.
+    fn both<T: 'static>(forks: &Arc<Forks>, work: fn(&Forks) -> T) -> (T, T) {
+        let other = {
+            let forks = Arc::clone(forks);
+            thread::spawn(move || work(&forks))
+        };
+        let own = work(forks);
+        (own, other.join().unwrap())
+    }
+
+    #[test]
+    fn threads_that_set_it_up_agree() {
+        loom::model(|| {
+            let forks = Arc::new(Forks::new());
+            let (own, other) = both(&forks, |forks| (forks.current(), forks.process()));
+            assert_eq!(own, other);
+            assert_eq!(forks.glance(), own.0);
+        });
+    }
+
+    #[test]
+    fn threads_of_a_child_agree_on_a_number_that_the_parent_never_had() {
+        loom::model(|| {
+            let forks = Arc::new(Forks::new());
+            let first = forks.current();
+            forks.advance();
+            let parent = [first, forks.current(), forks.process()];
+            forks.wipe();
+            assert_eq!(forks.glance(), 0);
+            let (own, other) = both(&forks, |forks| (forks.current(), forks.process()));
+            assert_eq!(own, other);
+            assert!(!parent.contains(&own.0) && !parent.contains(&own.1));
+        });
+    }
+
+    /// Two who advance at a time: each leaves behind what was there when it began.
+    #[test]
+    fn no_number_comes_again() {
+        loom::model(|| {
+            let forks = Arc::new(Forks::new());
+            let process = forks.process();
+            let (own, other) = both(&forks, |forks| {
+                let before = forks.current();
+                forks.advance();
+                assert_ne!(forks.current(), before);
+                before
+            });
+            assert!(forks.current() != own && forks.current() != other);
+            assert_eq!(forks.process(), process);
+        });
     }
 }

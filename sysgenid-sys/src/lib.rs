@@ -43,6 +43,8 @@ pub mod page;
 pub mod process;
 #[cfg(feature = "std")]
 pub mod slot;
+#[cfg(feature = "std")]
+mod sync;
 pub mod vmclock;
 pub mod wire;
 

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What this crate's algorithms between threads are made of: with `--cfg loom` they are loom's,
+//! which tries all orders in which the threads may come. What is in mapped memory is never loom's.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// What a process-wide counter points at.
+#[cfg(not(loom))]
+pub(crate) use crate::page::AtomicWord;
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::AtomicU64 as AtomicWord;
+
+/// Statics, which loom makes anew for each order that it tries.
+#[cfg(not(loom))]
+macro_rules! shared {
+    ($($statics:tt)*) => { $($statics)* };
+}
+
+#[cfg(loom)]
+macro_rules! shared {
+    () => {};
+    ($(#[$about:meta])* pub static $name:ident: $type:ty = $value:expr; $($more:tt)*) => {
+        loom::lazy_static! { $(#[$about])* #[allow(missing_docs)] pub static ref $name: $type = $value; }
+        shared! { $($more)* }
+    };
+    ($(#[$about:meta])* static $name:ident: $type:ty = $value:expr; $($more:tt)*) => {
+        loom::lazy_static! { $(#[$about])* static ref $name: $type = $value; }
+        shared! { $($more)* }
+    };
+}
+
+pub(crate) use shared;
