@@ -220,22 +220,22 @@ mod loom_models {
         loom::model(|| {
             let scene = Scene::new(5);
             let counter = leaked(4);
-            let refresher = {
+            let onlooker = {
                 let scene = Arc::clone(&scene);
                 thread::spawn(move || {
-                    scene.counter.point_at(counter);
-                    scene.forks.advance();
-                    // The restore.
-                    scene.is_restored.store(true, Ordering::Relaxed);
-                    counter.store(5, Ordering::Release);
+                    let mark = scene.glance();
+                    // Whoever has seen the restore's number sees the word as well.
+                    fence(Ordering::Acquire);
+                    (mark, scene.is_restored.load(Ordering::Relaxed))
                 })
             };
-            let mark = scene.glance();
-            // Whoever has seen the restore's number sees the word above.
-            fence(Ordering::Acquire);
-            let was_before = !scene.is_restored.load(Ordering::Relaxed);
-            refresher.join().unwrap();
-            if was_before {
+            scene.counter.point_at(counter);
+            scene.forks.advance();
+            // The restore.
+            scene.is_restored.store(true, Ordering::Relaxed);
+            counter.store(5, Ordering::Release);
+            let (mark, is_of_now) = onlooker.join().unwrap();
+            if !is_of_now {
                 assert_ne!(scene.glance(), mark);
             }
         });

@@ -93,7 +93,7 @@ pub use generation::Generation;
 pub use guarded::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
 pub use orchestrator::{Orchestrator, Straggler};
 pub use probe::Probe;
-pub use process::{ProcessWide, generation, uniqueness};
+pub use process::{ProcessWide, Refreshed, generation, uniqueness};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]
 pub use rand_core;

@@ -18,11 +18,10 @@ use crate::Generation;
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 pub struct Uniqueness {
-    pub(crate) primary: u64,
-    /// Of another source that tells of other changes; 0 where only one is looked at.
-    pub(crate) secondary: u32,
-    /// Never 0 but in a glance that leaves it open, or for what ignores forks.
-    pub(crate) fork: u32,
+    primary: u64,
+    /// In the low half the fork generation: never 0 but in a glance that leaves it open, or for what
+    /// ignores forks. In the high half another source's number; 0 where only one is looked at.
+    other: u64,
 }
 
 impl Uniqueness {
@@ -32,8 +31,15 @@ impl Uniqueness {
     pub const fn of(generation: Generation) -> Self {
         Self {
             primary: generation.get(),
-            secondary: 0,
-            fork: 0,
+            other: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn new(primary: u64, secondary: u32, fork: u32) -> Self {
+        Self {
+            primary,
+            other: u64::from(secondary) << 32 | u64::from(fork),
         }
     }
 
@@ -44,17 +50,33 @@ impl Uniqueness {
         Generation::new(self.primary)
     }
 
+    /// Whether it leaves open which fork generation this is.
     #[inline]
-    fn local(self) -> u64 {
-        u64::from(self.secondary) << 32 | u64::from(self.fork)
+    pub(crate) fn is_open(self) -> bool {
+        self.fork() == 0
+    }
+
+    #[inline]
+    pub(crate) fn without_fork(self) -> Self {
+        Self {
+            other: self.other & !FORK,
+            ..self
+        }
+    }
+
+    #[inline]
+    fn fork(self) -> u64 {
+        self.other & FORK
     }
 }
+
+const FORK: u64 = u32::MAX as u64;
 
 impl PartialEq for Uniqueness {
     /// In one branch: what is compared is nearly always equal.
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        (self.primary ^ other.primary) | (self.local() ^ other.local()) == 0
+        (self.primary ^ other.primary) | (self.other ^ other.other) == 0
     }
 }
 
@@ -64,8 +86,8 @@ impl fmt::Debug for Uniqueness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Uniqueness")
             .field("generation", &self.primary)
-            .field("secondary", &self.secondary)
-            .field("fork", &self.fork)
+            .field("secondary", &(self.other >> 32))
+            .field("fork", &self.fork())
             .finish()
     }
 }

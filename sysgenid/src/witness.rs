@@ -42,20 +42,14 @@ pub trait Witness {
 /// The generation of its source, and forks of the process.
 impl Witness for Probe {
     fn mark(&self) -> Uniqueness {
-        Uniqueness {
-            primary: self.generation().get(),
-            secondary: 0,
-            fork: fork::current(),
-        }
+        let fork = fork::current();
+        Uniqueness::new(self.generation().get(), 0, fork)
     }
 
     #[inline]
     fn glance(&self) -> Uniqueness {
-        Uniqueness {
-            primary: self.generation().get(),
-            secondary: 0,
-            fork: fork::glance(),
-        }
+        let fork = fork::glance();
+        Uniqueness::new(self.generation().get(), 0, fork)
     }
 }
 
@@ -91,17 +85,11 @@ pub struct RestoreOnly<W>(pub W);
 
 impl<W: Witness> Witness for RestoreOnly<W> {
     fn mark(&self) -> Uniqueness {
-        Uniqueness {
-            fork: 0,
-            ..self.0.mark()
-        }
+        self.0.mark().without_fork()
     }
 
     #[inline]
     fn glance(&self) -> Uniqueness {
-        Uniqueness {
-            fork: 0,
-            ..self.0.glance()
-        }
+        self.0.glance().without_fork()
     }
 }

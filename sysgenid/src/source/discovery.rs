@@ -29,14 +29,18 @@ impl Source {
     /// # Ok::<(), sysgenid::Error>(())
     /// ```
     pub fn discover() -> Result<Self> {
-        if let Some(named) = Self::named() {
-            return named;
+        match Self::named() {
+            Some(named) => named,
+            None => Self::driver(user_folder()),
         }
-        let user = env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("sysgenid"));
+    }
+
+    /// The source that can be watched, where the environment names none.
+    pub(crate) fn driver(user_folder: Option<PathBuf>) -> Result<Self> {
         let candidates = [
             Some(abi::DEVICE_PATH.into()),
             Some(PathBuf::from("/run/sysgenid")),
-            user,
+            user_folder,
         ];
         for path in candidates.into_iter().flatten() {
             match Self::at(path) {
@@ -83,6 +87,11 @@ impl Source {
         let candidates = clocks_in(devices).into_iter().chain([vmgenid]);
         first_usable(candidates.filter_map(|path| Self::at(path).ok()))
     }
+}
+
+/// Where a user's own broker is.
+pub(crate) fn user_folder() -> Option<PathBuf> {
+    env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("sysgenid"))
 }
 
 /// The first of the hypervisor's counters that can be mapped. Whatever else has the name of one is

@@ -15,6 +15,7 @@ use sysgenid_sys::abi::Dialect;
 use sysgenid_sys::{Errno, device, wire};
 
 pub use discovery::SOURCE_VARIABLE;
+pub(crate) use discovery::user_folder;
 pub(crate) use page::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
 
 use crate::attributes::{Attributes, Backend};

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Page files stand in for all sources here: a hypervisor's device cannot be had everywhere.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sysgenid_sys::fork;
+use sysgenid_sys::process::{Counter, Latest, UNSET};
+
+use super::Refreshed;
+use super::standing::{Found, Mapped, Standing};
+use crate::error::{Error, Kind};
+use crate::fork_lock::ForkLock;
+use crate::{Result, Source};
+
+/// A machine with up to two sources.
+struct Machine {
+    folder: tempfile::TempDir,
+    standing: Standing,
+    counters: [&'static Counter; 2],
+    /// What a search says instead of looking.
+    refused: RefCell<Option<fn() -> Error>>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let counters = [(); 2].map(|()| &*Box::leak(Box::new(Counter::default())));
+        let [primary, secondary] = counters;
+        secondary.install_nothing();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            standing: Standing {
+                lock: ForkLock::new(),
+                primary,
+                secondary,
+                chosen: Latest::new(),
+            },
+            counters,
+            refused: RefCell::new(None),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, number: u32) {
+        let mut page = vec![0; 4096];
+        page[..4].copy_from_slice(&number.to_ne_bytes());
+        // Under the same name, but never to the same file: that would be a change of the counter.
+        fs::write(self.path("new"), page).unwrap();
+        fs::rename(self.path("new"), self.path(name)).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
+    /// "hypervisor" is preferred to "driver".
+    fn search(&self) -> Found {
+        if let Some(refused) = *self.refused.borrow() {
+            return Found {
+                primary: Err(refused()),
+                secondary: Err(refused()),
+            };
+        }
+        let on = |path: &Path| Source::at(path).and_then(Mapped::on);
+        let driver = on(&self.path("driver"));
+        match on(&self.path("hypervisor")) {
+            Ok(primary) => Found {
+                primary: Ok(primary),
+                secondary: match driver {
+                    Err(error) if error.is_absent() => Ok(None),
+                    driver => driver.map(Some),
+                },
+            },
+            Err(_) => Found {
+                primary: driver,
+                secondary: Ok(None),
+            },
+        }
+    }
+
+    fn set_up(&self) {
+        self.standing.set_up(|_| self.search());
+    }
+
+    fn refresh(&self) -> Result<Refreshed> {
+        self.standing.refresh(|_| self.search())
+    }
+
+    fn verify(&self) -> Result<()> {
+        self.standing.verify(|_| self.search())
+    }
+
+    fn numbers(&self) -> [u64; 2] {
+        self.counters.map(Counter::load)
+    }
+
+    fn sources(&self) -> Vec<&str> {
+        let sources = self.standing.sources();
+        sources
+            .filter_map(|source| source.path().file_name()?.to_str())
+            .collect()
+    }
+}
+
+/// Runs `refresh`, and tells whether the fork generation moved.
+fn refresh_and_look(machine: &Machine) -> (Result<Refreshed>, bool) {
+    let before = fork::current();
+    let refreshed = machine.refresh();
+    (refreshed, fork::current() != before)
+}
+
+#[test]
+fn nothing_is_installed_before_the_first_look() {
+    let machine = Machine::new();
+    assert_eq!(machine.numbers(), [UNSET, 0]);
+    assert!(machine.sources().is_empty());
+}
+
+#[test]
+fn without_a_source_it_stands_on_a_constant_and_says_so() {
+    let machine = Machine::new();
+    machine.set_up();
+    assert_eq!(machine.numbers(), [0, 0]);
+    assert!(machine.verify().unwrap_err().is_absent());
+    assert!(machine.refresh().unwrap_err().is_absent());
+}
+
+#[test]
+fn a_late_source_is_taken_by_a_refresh_and_counts_as_a_change() {
+    let machine = Machine::new();
+    machine.set_up();
+    machine.write("driver", 7);
+    let error = machine.verify().unwrap_err();
+    assert!(error.is_broken(), "{error}");
+    assert_eq!(machine.numbers(), [0, 0]);
+    let (refreshed, is_changed) = refresh_and_look(&machine);
+    assert_eq!(refreshed.ok(), Some(Refreshed::Moved));
+    assert!(is_changed);
+    assert_eq!(machine.numbers(), [7, 0]);
+    machine.verify().unwrap();
+}
+
+#[test]
+fn a_refresh_that_finds_the_same_changes_nothing() {
+    let machine = Machine::new();
+    machine.write("hypervisor", 1);
+    machine.write("driver", 2);
+    machine.set_up();
+    for _ in 0..3 {
+        let (refreshed, _) = refresh_and_look(&machine);
+        assert_eq!(refreshed.ok(), Some(Refreshed::Unchanged));
+    }
+    assert_eq!(machine.numbers(), [1, 2]);
+}
+
+#[test]
+fn a_replaced_page_is_reported_and_followed() {
+    let machine = Machine::new();
+    machine.write("driver", 3);
+    machine.set_up();
+    // The first file must live on, or its inode number may be the second one's.
+    let _first = fs::File::open(machine.path("driver")).unwrap();
+    machine.write("driver", 3);
+    assert!(machine.verify().unwrap_err().is_broken());
+    let (refreshed, is_changed) = refresh_and_look(&machine);
+    assert_eq!(refreshed.ok(), Some(Refreshed::Moved));
+    assert!(is_changed, "although the number is the same");
+    machine.verify().unwrap();
+}
+
+#[test]
+fn a_page_made_too_short_is_reported() {
+    let machine = Machine::new();
+    machine.write("driver", 3);
+    machine.set_up();
+    fs::write(machine.path("driver"), [0; 2]).unwrap();
+    assert!(machine.verify().unwrap_err().is_broken());
+    assert!(machine.refresh().unwrap_err().is_broken());
+}
+
+#[test]
+fn a_removed_source_is_reported_and_stays_until_there_is_another() {
+    let machine = Machine::new();
+    machine.write("driver", 4);
+    machine.set_up();
+    machine.remove("driver");
+    assert!(machine.verify().unwrap_err().is_absent());
+    let (refreshed, _) = refresh_and_look(&machine);
+    assert!(refreshed.unwrap_err().is_absent());
+    assert_eq!(machine.numbers(), [4, 0], "as it was");
+    machine.write("hypervisor", 9);
+    assert_eq!(machine.refresh().ok(), Some(Refreshed::Moved));
+    assert_eq!(machine.numbers(), [9, 0]);
+    assert_eq!(machine.sources(), ["hypervisor"]);
+}
+
+#[test]
+fn both_sources_are_looked_at() {
+    let machine = Machine::new();
+    machine.write("hypervisor", 5);
+    machine.write("driver", 6);
+    machine.set_up();
+    assert_eq!(machine.numbers(), [5, 6]);
+    assert_eq!(machine.sources(), ["hypervisor", "driver"]);
+    machine.verify().unwrap();
+}
+
+#[test]
+fn a_driver_that_comes_late_is_looked_at_beside_the_hypervisors() {
+    let machine = Machine::new();
+    machine.write("hypervisor", 5);
+    machine.set_up();
+    machine.verify().unwrap();
+    machine.write("driver", 6);
+    assert!(machine.verify().unwrap_err().is_broken());
+    assert_eq!(machine.refresh().ok(), Some(Refreshed::Moved));
+    assert_eq!(machine.numbers(), [5, 6]);
+    machine.verify().unwrap();
+}
+
+#[test]
+fn a_hypervisors_that_comes_late_takes_the_first_place() {
+    let machine = Machine::new();
+    machine.write("driver", 6);
+    machine.set_up();
+    machine.write("hypervisor", 5);
+    machine.verify().unwrap();
+    assert_eq!(machine.refresh().ok(), Some(Refreshed::Moved));
+    assert_eq!(machine.numbers(), [5, 6]);
+}
+
+#[test]
+fn a_driver_is_not_looked_at_twice_when_the_hypervisors_goes() {
+    let machine = Machine::new();
+    machine.write("hypervisor", 5);
+    machine.write("driver", 6);
+    machine.set_up();
+    machine.remove("hypervisor");
+    assert!(machine.verify().unwrap_err().is_absent());
+    assert_eq!(machine.refresh().ok(), Some(Refreshed::Moved));
+    assert_eq!(machine.numbers(), [6, 0]);
+    assert_eq!(machine.sources(), ["driver"]);
+}
+
+#[test]
+fn a_source_that_cannot_be_used_is_reported() {
+    let machine = Machine::new();
+    machine.write("hypervisor", 5);
+    machine.set_up();
+    *machine.refused.borrow_mut() = Some(|| Error::new(Kind::Denied("as a node of root's")));
+    assert!(machine.verify().unwrap_err().is_permission());
+}
+
+/// As a server that opened everything as root.
+#[test]
+fn what_is_mapped_stays_although_it_cannot_be_opened_again() {
+    let machine = Machine::new();
+    machine.write("hypervisor", 5);
+    machine.write("driver", 6);
+    machine.set_up();
+    *machine.refused.borrow_mut() = Some(|| Error::new(Kind::Denied("as a node of root's")));
+    assert_eq!(machine.refresh().ok(), Some(Refreshed::Unchanged));
+    machine.verify().unwrap();
+    assert_eq!(machine.numbers(), [5, 6]);
+}
