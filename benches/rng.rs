@@ -7,6 +7,7 @@
     reason = "a bench that cannot run says why and ends"
 )]
 
+use std::hint::black_box;
 use std::process::ExitCode;
 
 use rand::Rng;
@@ -35,6 +36,23 @@ fn main() -> ExitCode {
     });
     group.bench_function("AWS-LC", |b| b.iter(of_aws_lc));
     group.bench_function("getrandom(2)", |b| b.iter(of_the_kernel));
+    group.finish();
+
+    let mut group = criterion.benchmark_group("draw other sizes");
+    group.bench_function("sysgenid::rng, u32", |b| b.iter(|| ours.next_u32()));
+    group.bench_function("rand::rng, u32", |b| b.iter(|| theirs.next_u32()));
+    group.bench_function("sysgenid::rng, u64", |b| b.iter(|| ours.next_u64()));
+    group.bench_function("rand::rng, u64", |b| b.iter(|| theirs.next_u64()));
+    let mut kibibyte = [0; 1024];
+    group.bench_function("sysgenid::rng, 1 KiB", |b| {
+        b.iter(|| ours.fill_bytes(black_box(&mut kibibyte)));
+    });
+    group.bench_function("rand::rng, 1 KiB", |b| {
+        b.iter(|| theirs.fill_bytes(black_box(&mut kibibyte)));
+    });
+    group.bench_function("AWS-LC, 1 KiB", |b| {
+        b.iter(|| aws_lc::draw(black_box(&mut kibibyte)));
+    });
     group.finish();
     criterion.final_summary();
 

@@ -21,7 +21,7 @@ pub use crate::results::{Bound, RESULTS};
 pub use crate::subject::{Page, Subject};
 
 /// Rounds in which the two sides take turns.
-const ROUNDS: usize = 101;
+pub const ROUNDS: usize = 101;
 
 /// How far from the middle of so many sorted rounds the interval reaches: the binomial
 /// distribution puts the true median outside of it with a probability of less than 5 %.

@@ -5,7 +5,11 @@
 use std::hint::black_box;
 
 use memmap2::{MmapOptions, MmapRaw};
-use sysgenid::{Generation, Guarded, Probe, Result, SOURCE_VARIABLE, Uniqueness};
+use sysgenid::rand_core::Rng;
+use sysgenid::{
+    Generation, Guarded, Probe, ProcessWide, Result, SOURCE_VARIABLE, SharedGuarded, SharedReader,
+    Uniqueness,
+};
 
 pub(crate) type Path = (&'static str, Box<dyn FnMut()>);
 
@@ -14,31 +18,44 @@ pub(crate) type Path = (&'static str, Box<dyn FnMut()>);
 pub(crate) fn all() -> Vec<Path> {
     let page = map();
     let load = black_box(bare_load as fn(&_) -> _);
-
     let probe = Probe::open().expect("a probe");
     let probe_generation = black_box(probe_generation as fn(&_) -> _);
-
     let generation = black_box(generation as fn() -> _);
-
     let before = sysgenid::uniqueness();
     let is_unique = black_box(is_unique as fn(_) -> _);
 
-    let mut guarded = Guarded::new(Probe::open().expect("a probe"), |_| {
-        Ok::<_, std::io::Error>(7_u64)
-    });
+    let mut guarded = Guarded::new(ProcessWide, build);
     let guarded_get = black_box(guarded_get as fn(&mut Guarded<u64>) -> Result<&mut u64>);
+    let shared: &_ = Box::leak(Box::new(SharedGuarded::new(ProcessWide, build)));
+    let shared_with = black_box(shared_with as fn(&_) -> _);
+    let mut reader = shared.reader();
+    let reader_get =
+        black_box(reader_get as for<'a> fn(&'a mut SharedReader<'_, _>) -> Result<&'a u64>);
 
-    let path = |name, path| (name, path);
+    let mut bytes = [0_u8; 16];
+    let rng_16_bytes = black_box(rng_16_bytes as fn(&mut _));
+    let rng_u64 = black_box(rng_u64 as fn() -> _);
+
     vec![
-        path("bare_load", used(move || load(&page))),
-        path("probe_generation", used(move || probe_generation(&probe))),
-        path("generation", used(generation)),
-        path("is_unique", used(move || is_unique(before))),
-        path(
+        ("bare_load", used(move || load(&page))),
+        ("probe_generation", used(move || probe_generation(&probe))),
+        ("generation", used(generation)),
+        ("is_unique", used(move || is_unique(before))),
+        (
             "guarded_get",
             used(move || guarded_get(&mut guarded).map(|value| *value)),
         ),
+        ("shared_with", used(move || shared_with(shared))),
+        ("reader_get", used(move || reader_get(&mut reader).copied())),
+        ("rng_16_bytes", used(move || rng_16_bytes(&mut bytes))),
+        ("rng_u64", used(rng_u64)),
     ]
+}
+
+/// What is guarded: a number, so that its use is one load.
+#[expect(clippy::unnecessary_wraps, reason = "as guards take it")]
+fn build(_: Generation) -> std::io::Result<u64> {
+    Ok(7)
 }
 
 fn used<T>(mut path: impl FnMut() -> T + 'static) -> Box<dyn FnMut()> {
@@ -88,4 +105,28 @@ fn is_unique(before: Uniqueness) -> bool {
 #[inline(never)]
 fn guarded_get(guarded: &mut Guarded<u64>) -> Result<&mut u64> {
     guarded.get()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn shared_with(guarded: &SharedGuarded<u64>) -> Result<u64> {
+    guarded.with(|value| *value)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn reader_get<'a>(reader: &'a mut SharedReader<'_, u64>) -> Result<&'a u64> {
+    reader.get()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn rng_16_bytes(bytes: &mut [u8; 16]) {
+    sysgenid::rng().fill_bytes(bytes);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn rng_u64() -> u64 {
+    sysgenid::rng().next_u64()
 }

@@ -7,16 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::table::Row;
 use crate::command;
 use crate::error::{Context, Result};
 use crate::vm::Instruments;
 
 pub(super) struct MachineCode {
-    functions: BTreeMap<String, Vec<Instruction>>,
-    /// The names of the functions by their addresses.
-    names: BTreeMap<u64, String>,
+    /// By their addresses: names occur more than once, because they are without what is generic.
+    functions: BTreeMap<u64, Function>,
     /// What the words are that the loader fills in, by their addresses: of functions, mostly.
     loaded: BTreeMap<u64, Loaded>,
+}
+
+struct Function {
+    name: String,
+    code: Vec<Instruction>,
 }
 
 struct Instruction {
@@ -64,38 +69,88 @@ impl MachineCode {
     }
 
     fn parse(code: &str, relocations: &str) -> Self {
-        let mut functions = BTreeMap::<String, Vec<Instruction>>::new();
-        let mut names = BTreeMap::new();
-        let mut name = "";
+        let mut functions = BTreeMap::new();
+        let mut address = 0;
         for line in code.lines() {
-            if let Some((address, function)) = heading(line) {
-                name = function;
-                names.insert(address, name.to_owned());
-                // Several functions may have one name, without the hashes; those of interest have
-                // names of their own.
-                functions.insert(name.to_owned(), Vec::new());
-            } else if let Some((address, text)) = instruction(line)
-                && let Some(function) = functions.get_mut(name)
+            if let Some((start, name)) = heading(line) {
+                address = start;
+                let (name, code) = (name.to_owned(), Vec::new());
+                functions.insert(start, Function { name, code });
+            } else if let Some(instruction) = instruction(line)
+                && let Some(function) = functions.get_mut(&address)
             {
-                function.push(Instruction {
-                    address,
-                    text: text.to_owned(),
-                });
+                function.code.push(instruction);
             }
         }
         Self {
             functions,
-            names,
             loaded: relocations.lines().filter_map(relocation).collect(),
         }
     }
 
-    /// The names of all that `function` could call.
-    pub(super) fn calls(&self, function: &str) -> Result<BTreeSet<String>> {
-        let code = self.functions.get(function);
-        let code = code.context(|| format!("there is no function {function}"))?;
+    /// The names of all that the path could call although its row does not say so.
+    pub(super) fn unexpected(&self, row: &Row) -> Result<BTreeSet<String>> {
+        let mut unexpected = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let path = |(_, function): &(&u64, &Function)| function.name == row.name;
+        let start = self.functions.iter().find(path);
+        let mut next = vec![*start.context(|| "there is no such function")?.0];
+        while let Some(address) = next.pop() {
+            let Some(function) = self
+                .functions
+                .get(&address)
+                .filter(|_| seen.insert(address))
+            else {
+                continue;
+            };
+            for target in function.calls().context(|| &function.name)? {
+                let callee = self.resolve(&target).context(|| {
+                    format!("{}: it cannot be told where a call leads", function.name)
+                })?;
+                match callee {
+                    Callee::Here(_, name) if row.cold.iter().any(|cold| cold == name) => {}
+                    Callee::Here(address, name) if row.warm.iter().any(|warm| warm == name) => {
+                        next.push(address);
+                    }
+                    // Such as memcpy.
+                    Callee::Elsewhere(name) if row.warm.iter().any(|warm| warm == name) => {}
+                    Callee::Here(_, name) | Callee::Elsewhere(name) => {
+                        unexpected.insert(name.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(unexpected)
+    }
+
+    fn resolve(&self, target: &Target) -> Option<Callee<'_>> {
+        let address = match target {
+            Target::Address(address) => *address,
+            Target::Through(word) => match self.loaded.get(word)? {
+                Loaded::Named(name) => return Some(Callee::Elsewhere(name)),
+                Loaded::Here(address) => *address,
+            },
+            Target::Unknown => return None,
+        };
+        let function = self.functions.get(&address)?;
+        Some(Callee::Here(address, &function.name))
+    }
+}
+
+/// What is called.
+enum Callee<'a> {
+    /// A function of this program.
+    Here(u64, &'a str),
+    /// One of a library.
+    Elsewhere(&'a str),
+}
+
+impl Function {
+    /// What it could call, in what its jumps lead to.
+    fn calls(&self) -> Result<Vec<Target>> {
+        let code = &self.code;
         let at = |address| code.binary_search_by_key(&address, |instruction| instruction.address);
-        let mut calls = BTreeSet::new();
+        let mut calls = Vec::new();
         let mut seen = BTreeSet::new();
         let mut next = vec![0];
         while let Some(index) = next.pop() {
@@ -103,8 +158,7 @@ impl MachineCode {
                 continue;
             }
             let instruction = code.get(index);
-            let instruction = instruction.context(|| "it goes on behind its end")?;
-            let flow = flow(&instruction.text);
+            let flow = flow(&instruction.context(|| "it goes on behind its end")?.text);
             match flow {
                 Flow::On | Flow::Branch(_) => next.push(index + 1),
                 // A function may end with a call that never returns.
@@ -113,34 +167,17 @@ impl MachineCode {
             }
             match flow {
                 Flow::On | Flow::End => {}
-                Flow::Call(target) => {
-                    calls.insert(self.name(&target, instruction)?);
+                Flow::Call(target) => calls.push(target),
+                Flow::Jump(Target::Address(address)) | Flow::Branch(Target::Address(address))
+                    if at(address).is_ok() =>
+                {
+                    next.extend(at(address));
                 }
-                Flow::Jump(target) | Flow::Branch(target) => match target {
-                    Target::Address(address) if at(address).is_ok() => next.extend(at(address)),
-                    // The last call of a function may be a jump.
-                    target => {
-                        calls.insert(self.name(&target, instruction)?);
-                    }
-                },
+                // The last call of a function may be a jump.
+                Flow::Jump(target) | Flow::Branch(target) => calls.push(target),
             }
         }
         Ok(calls)
-    }
-
-    fn name(&self, target: &Target, instruction: &Instruction) -> Result<String> {
-        let address = match target {
-            Target::Address(address) => Some(address),
-            Target::Through(word) => match self.loaded.get(word) {
-                Some(Loaded::Named(name)) => return Ok(name.clone()),
-                Some(Loaded::Here(address)) => Some(address),
-                None => None,
-            },
-            Target::Unknown => None,
-        };
-        let name = address.and_then(|address| self.names.get(address));
-        name.cloned()
-            .context(|| format!("it cannot be told where this leads: {}", instruction.text))
     }
 }
 
@@ -151,9 +188,12 @@ fn heading(line: &str) -> Option<(u64, &str)> {
 }
 
 /// `   64ad0:\tmov    (%rdi),%rax`
-fn instruction(line: &str) -> Option<(u64, &str)> {
+fn instruction(line: &str) -> Option<Instruction> {
     let (address, text) = line.split_once(":\t")?;
-    Some((hexadecimal(address.trim_start())?, text))
+    Some(Instruction {
+        address: hexadecimal(address.trim_start())?,
+        text: text.to_owned(),
+    })
 }
 
 /// `0000000000068d78 R_X86_64_RELATIVE  *ABS*+0x000000000005f380`, or a name with its version.
@@ -234,32 +274,46 @@ OFFSET           TYPE              VALUE
 0000000000003008 R_X86_64_RELATIVE  *ABS*+0x0000000000002000
 ";
 
-    fn calls(name: &str) -> Result<BTreeSet<String>> {
-        MachineCode::parse(CODE, RELOCATIONS).calls(name)
-    }
-
-    fn names(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|&name| name.to_owned()).collect()
+    /// What `name` could call unexpectedly, in one line.
+    fn unexpected(code: &str, name: &str, cold: &[&str], warm: &[&str]) -> Result<String> {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let names = MachineCode::parse(code, RELOCATIONS).unexpected(&Row {
+            name: name.into(),
+            instructions: 1,
+            bound: None,
+            cold: names(cold),
+            warm: names(warm),
+        })?;
+        Ok(names.into_iter().collect::<Vec<_>>().join(", "))
     }
 
     #[test]
     fn calls_are_found_direct_through_a_word_and_as_a_jump() {
-        let expected = names(&["<A as B>::slow", "memcpy", "only::unwinding"]);
-        assert_eq!(calls("quick").unwrap(), expected);
-        assert_eq!(calls("tail").unwrap(), names(&["<A as B>::slow"]));
+        let found = unexpected(CODE, "quick", &[], &[]).unwrap();
+        assert_eq!(found, "<A as B>::slow, memcpy, only::unwinding");
+        let found = unexpected(CODE, "tail", &[], &[]).unwrap();
+        assert_eq!(found, "<A as B>::slow");
+    }
+
+    #[test]
+    fn what_the_row_names_is_expected_and_followed_if_it_is_not_cold() {
+        let found = unexpected(CODE, "tail", &["<A as B>::slow"], &[]).unwrap();
+        assert_eq!(found, "");
+        let found = unexpected(CODE, "tail", &[], &["<A as B>::slow"]).unwrap();
+        assert_eq!(found, "only::unwinding");
     }
 
     #[test]
     fn what_no_jump_leads_to_is_left_out() {
         // Without the word, the other way to it is left.
         let code = CODE.replace("bnd call *0x30(%rip)        # 3008 <_DYNAMIC+0x18>", "nop");
-        let calls = MachineCode::parse(&code, RELOCATIONS).calls("quick");
-        assert!(!calls.unwrap().contains("only::unwinding"));
+        let found = unexpected(&code, "quick", &[], &[]).unwrap();
+        assert_eq!(found, "<A as B>::slow, memcpy");
     }
 
     #[test]
     fn what_cannot_be_told_is_an_error() {
-        assert!(calls("hidden").is_err());
-        assert!(calls("missing").is_err());
+        assert!(unexpected(CODE, "hidden", &[], &[]).is_err());
+        assert!(unexpected(CODE, "missing", &[], &[]).is_err());
     }
 }

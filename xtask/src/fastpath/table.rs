@@ -19,8 +19,10 @@ pub(super) struct Row {
     pub(super) instructions: u64,
     /// How many there may ever be.
     pub(super) bound: Option<u64>,
-    /// The functions that the path may call.
+    /// The functions that the path may call, but does not.
     pub(super) cold: Vec<String>,
+    /// Those that are a part of it.
+    pub(super) warm: Vec<String>,
 }
 
 impl Table {
@@ -44,6 +46,7 @@ impl Table {
                     instructions,
                     bound: None,
                     cold: Vec::new(),
+                    warm: Vec::new(),
                 }),
             }
         }
@@ -58,7 +61,12 @@ impl Table {
             if line.starts_with('#') {
                 let _ = writeln!(head, "{line}");
             } else if line.starts_with(' ') {
-                rows.last_mut()?.cold.push(line.trim().to_owned());
+                let row = rows.last_mut()?;
+                match line.trim_start().split_once(' ')? {
+                    ("cold", name) => row.cold.push(name.to_owned()),
+                    ("warm", name) => row.warm.push(name.to_owned()),
+                    _ => return None,
+                }
             } else if !line.is_empty() {
                 let mut words = line.split_whitespace();
                 rows.push(Row {
@@ -66,6 +74,7 @@ impl Table {
                     instructions: words.next()?.parse().ok()?,
                     bound: words.next().map(str::parse).transpose().ok()?,
                     cold: Vec::new(),
+                    warm: Vec::new(),
                 });
             }
         }
@@ -81,7 +90,10 @@ impl Table {
             let line = format!("{:24}{:>8}{bound:>12}", row.name, row.instructions);
             let _ = writeln!(text, "{}", line.trim_end());
             for cold in &row.cold {
-                let _ = writeln!(text, "    {cold}");
+                let _ = writeln!(text, "    cold {cold}");
+            }
+            for warm in &row.warm {
+                let _ = writeln!(text, "    warm {warm}");
             }
         }
         text
@@ -92,13 +104,14 @@ impl Table {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# head\nload 2 3\ndraw 40\n    <A as B>::refill\n    f\n";
+    const TEXT: &str = "# head\nload 2 3\ndraw 40\n    cold <A as B>::refill\n    warm f\n";
 
     #[test]
     fn what_is_written_is_read_again() {
         let table = Table::parse(TEXT).unwrap();
         assert_eq!(table.rows[0].bound, Some(3));
-        assert_eq!(table.rows[1].cold, ["<A as B>::refill", "f"]);
+        assert_eq!(table.rows[1].cold, ["<A as B>::refill"]);
+        assert_eq!(table.rows[1].warm, ["f"]);
         let again = Table::parse(&table.text()).unwrap();
         assert_eq!(again.rows, table.rows);
         assert_eq!(again.head, "# head\n");
@@ -110,13 +123,14 @@ mod tests {
         let table = Table::parse(TEXT).unwrap().with(&counts.into());
         assert_eq!(table.rows.len(), 2);
         assert_eq!(table.rows[0].instructions, 41);
-        assert_eq!(table.rows[0].cold.len(), 2);
+        assert_eq!(table.rows[0].cold.len(), 1);
         assert_eq!(table.rows[1].name, "new");
     }
 
     #[test]
     fn nonsense_is_no_table() {
-        assert!(Table::parse("    f\n").is_none());
+        assert!(Table::parse("    cold f\n").is_none());
+        assert!(Table::parse("load 2\n    f\n").is_none());
         assert!(Table::parse("load two\n").is_none());
         assert!(Table::parse("load 2 many\n").is_none());
     }
