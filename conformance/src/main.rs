@@ -8,6 +8,7 @@ use std::process::exit;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use sysgenid::SourceKind;
 use sysgenid_conformance::suite::{self, Case, Summary};
 use sysgenid_conformance::{agents, child, model, raw, starve, stress, typed};
 use sysgenid_sys::abi::Dialect;
@@ -70,6 +71,14 @@ enum Command {
         /// The node
         #[arg(long)]
         device: PathBuf,
+    },
+    /// The SDK, over a counter of the hypervisor's; `cargo xtask vm counter` and `vm vmclock` are its
+    /// hosts
+    Hypervisor {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        counter: HypervisorCounter,
     },
     /// The agent that spins on a counter of the hypervisor's while the machine is restored
     FirstLoad {
@@ -170,6 +179,17 @@ struct Source {
     /// The folder of a broker that runs; without it, one is started
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with = "dialect")]
     broker: Option<Option<PathBuf>>,
+}
+
+impl HypervisorCounter {
+    /// The node, and what kind of source it is to be.
+    fn node(self) -> Result<(PathBuf, SourceKind), Box<dyn Error>> {
+        match (self.vmgenid, self.vmclock) {
+            (Some(path), _) => Ok((path, SourceKind::Vmgenid)),
+            (None, Some(path)) => Ok((path, SourceKind::Vmclock)),
+            (None, None) => Err("no counter is named".into()),
+        }
+    }
 }
 
 impl Source {
@@ -312,17 +332,18 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             let node = raw::vmclock::Node::new(device);
             filter.run(&node, raw::vmclock::cases(), suite::LIMIT)?
         }
+        Command::Hypervisor { counter, filter } => {
+            let (path, kind) = counter.node()?;
+            let subject = typed::hypervisor::Subject::new(path, kind);
+            filter.run(&subject, typed::hypervisor::cases(kind), suite::LIMIT)?
+        }
         Command::FirstLoad {
             counter,
             sysgenid,
             turns,
         } => {
-            let counter = match (counter.vmgenid, counter.vmclock) {
-                (Some(path), _) => agents::first_load::Counter::Vmgenid(path),
-                (None, Some(path)) => agents::first_load::Counter::Vmclock(path),
-                (None, None) => return Err("no counter to spin on".into()),
-            };
-            agents::first_load::run(&counter, &sysgenid, turns)
+            let (path, _) = counter.node()?;
+            agents::first_load::run(&path, &sysgenid, turns)
                 .map_err(|error| -> Box<dyn Error> { error })?;
             return Ok(true);
         }

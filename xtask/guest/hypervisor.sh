@@ -10,6 +10,7 @@ for name in $(echo "$suites" | tr , ' '); do
 	case $name in
 	vmgenid) suite vmgenid /conformance vmgenid --device /dev/vmgenid ;;
 	vmclock) suite vmclock /conformance vmclock --device /dev/vmclock0 ;;
+	hypervisor) suite hypervisor /conformance hypervisor $agent ;;
 	vmgenid-unload) suite "$name" sh /unload.sh vmgenid_counter vmgenid ;;
 	*) suite "$name" sh "/$name.sh" ;;
 	esac

@@ -7,11 +7,14 @@
 //! host reads how far it came; so a change that was made meanwhile must be seen in that turn, or, if
 //! that had already loaded, in the next one.
 //!
+//! The counter is loaded by the SDK's probe, as a program would. With each change it says what it
+//! draws from the kernel at that moment.
+//!
 //! Beside it sleeps whoever is told of a change: a watcher on `/dev/sysgenid`, and with a vmclock a
 //! thread in its `poll`. What happens is said in lines of a word and its `key=value` pairs.
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::thread;
@@ -19,10 +22,11 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
-use sysgenid::{Deadline, Watcher};
+use rustix::rand::{GetRandomFlags, getrandom};
+use sysgenid::{Deadline, Probe, SourceKind, Watcher};
 use sysgenid_sys::abi::PAGE_LEN;
-use sysgenid_sys::page::CounterPage;
 
 use super::{Result, spawn};
 use crate::raw::mapping::{Mapping, Request};
@@ -32,35 +36,30 @@ use crate::raw::vmclock::Clock;
 /// is no edge.
 const SETTLING: Duration = Duration::from_millis(300);
 
-/// The counter to spin on.
-#[derive(Clone, Debug)]
-pub enum Counter {
-    /// The node of `/dev/vmgenid`.
-    Vmgenid(PathBuf),
-    /// The node of a vmclock.
-    Vmclock(PathBuf),
-}
+/// In how many turns the spinner draws random numbers once, as a program does that uses them. Else
+/// the kernel's would be so old that it renews them at the first draw in a clone, told or not.
+const DRAWS: u64 = 1 << 20;
 
 /// Runs the agent until the host says that it may end.
-pub fn run(counter: &Counter, sysgenid: &Path, turns: u64) -> Result<()> {
-    let load = loader(counter)?;
+pub fn run(counter: &Path, sysgenid: &Path, turns: u64) -> Result<()> {
+    let probe = Probe::open_at(counter)?;
     let turns = Arc::new(Turns::at(turns)?);
     let watcher = Arc::new(Watcher::open_at(sysgenid)?);
 
     let sleeper = (Arc::clone(&watcher), Arc::clone(&turns));
     spawn(move || watch(&sleeper.0, &sleeper.1));
-    if let Counter::Vmclock(path) = counter {
-        let sleeper = (Clock::open(path)?, Arc::clone(&turns));
+    if probe.source().kind() == SourceKind::Vmclock {
+        let sleeper = (Clock::open(counter)?, Arc::clone(&turns));
         spawn(move || poll(&sleeper.0, &sleeper.1));
     }
-    let spinner = (loader(counter)?, Arc::clone(&turns));
-    spawn(move || spin(&*spinner.0, &spinner.1));
+    let spinner = (Probe::open_at(counter)?, Arc::clone(&turns));
+    spawn(move || spin(&spinner.0, &spinner.1));
     thread::sleep(SETTLING);
 
     let report = |word| {
         println!(
             "{word} counter={} generation={} turns={}",
-            load(),
+            probe.generation(),
             watcher.generation(),
             turns.load(),
         );
@@ -77,8 +76,8 @@ pub fn run(counter: &Counter, sysgenid: &Path, turns: u64) -> Result<()> {
 }
 
 /// Takes turns for ever, and says in which it saw a change.
-fn spin(load: &dyn Fn() -> u64, turns: &Turns) -> Result<()> {
-    let mut known = load();
+fn spin(probe: &Probe, turns: &Turns) -> Result<()> {
+    let mut known = probe.generation();
     let mut turn = 0;
     loop {
         turn += 1;
@@ -86,10 +85,14 @@ fn spin(load: &dyn Fn() -> u64, turns: &Turns) -> Result<()> {
         // The note of a turn comes before its load, on this processor: its partner is the host,
         // which looks while no processor runs.
         fence(Ordering::SeqCst);
-        let counter = load();
+        if turn % DRAWS == 0 {
+            draw()?;
+        }
+        let counter = probe.generation();
         if counter != known {
             known = counter;
-            println!("saw counter={counter} turn={turn}");
+            let drawn = draw()?;
+            println!("saw counter={counter} turn={turn} drawn={drawn:016x}");
         }
     }
 }
@@ -98,10 +101,21 @@ fn spin(load: &dyn Fn() -> u64, turns: &Turns) -> Result<()> {
 fn watch(watcher: &Watcher, turns: &Turns) -> Result<()> {
     loop {
         watcher.handle(Deadline::NEVER, |generation| {
-            println!("woke generation={generation} turn={}", turns.load());
-            Ok::<_, std::io::Error>(())
+            let (turn, drawn) = (turns.load(), draw()?);
+            println!("woke generation={generation} turn={turn} drawn={drawn:016x}");
+            Ok::<_, Errno>(())
         })?;
     }
+}
+
+/// What a program would build a new secret of, at this moment.
+fn draw() -> rustix::io::Result<u64> {
+    let mut bytes = [0; 8];
+    let length = getrandom(&mut bytes, GetRandomFlags::empty())?;
+    if length != bytes.len() {
+        return Err(Errno::IO);
+    }
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Sleeps until the clock is notified.
@@ -119,22 +133,6 @@ fn poll(clock: &Clock, turns: &Turns) -> Result<()> {
             page.disruption_marker,
             turns.load(),
         );
-    }
-}
-
-type Load = Box<dyn Fn() -> u64 + Send>;
-
-fn loader(counter: &Counter) -> Result<Load> {
-    match counter {
-        Counter::Vmgenid(path) => {
-            let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-            let page = CounterPage::map(file)?;
-            Ok(Box::new(move || page.load()))
-        }
-        Counter::Vmclock(path) => {
-            let clock = Clock::open(path)?;
-            Ok(Box::new(move || clock.generation()))
-        }
     }
 }
 

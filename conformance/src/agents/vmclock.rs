@@ -2,12 +2,13 @@
 //! The agent in the machines with QEMU's own vmclock, which `cargo xtask vm vmclock` restores: it
 //! says what the page holds, at first and after the restore.
 
+use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use sysgenid::Watcher;
+use sysgenid::{Probe, Source, Watcher};
 
 use super::Result;
 use crate::raw::vmclock::Clock;
@@ -28,7 +29,7 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
         let hung_up = clock.events() == PollFlags::HUP;
         println!(
             "{word} magic={:#x} version={} size={} flags={:#x} seq={} marker={} counter={} \
-             poll={} generation={}",
+             poll={} generation={} probe={} discovered={}",
             page.magic,
             page.version,
             page.size,
@@ -38,8 +39,10 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
             page.generation_counter,
             if hung_up { "hup" } else { "other" },
             watcher.generation(),
+            probed(vmclock),
+            Source::discover_for_probe()?.path().display(),
         );
-        Ok::<_, rustix::io::Errno>(())
+        Ok::<_, Box<dyn Error + Send + Sync>>(())
     };
     report("ready")?;
     for line in std::io::stdin().lock().lines() {
@@ -54,4 +57,13 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
         }
     }
     Err("the host has gone".into())
+}
+
+/// What the SDK says to a probe of the clock, in a word.
+fn probed(vmclock: &Path) -> &'static str {
+    match Probe::open_at(vmclock) {
+        Ok(_) => "opened",
+        Err(error) if error.is_unsupported() && error.to_string().contains("QEMU") => "uncounted",
+        Err(_) => "failed",
+    }
 }

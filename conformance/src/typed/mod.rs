@@ -7,6 +7,7 @@ mod device_only;
 mod end_of_range;
 mod guarded;
 mod handle;
+pub mod hypervisor;
 mod observable;
 mod orchestrator;
 mod probe;

@@ -14,7 +14,7 @@ use crate::tally::Tally;
 /// The suite of the node's behaviour.
 pub(crate) const SUITE: &str = "vmgenid";
 
-const SUITES: [&str; 3] = ["vmgenid-load", SUITE, "vmgenid-unload"];
+const SUITES: [&str; 4] = ["vmgenid-load", SUITE, "hypervisor", "vmgenid-unload"];
 
 /// Where `counter.asl` says that the counter lies.
 const ADDRESS: u64 = 0x0c00_0000;

@@ -9,12 +9,14 @@
 //! | who | line | when |
 //! |---|---|---|
 //! | agent | `ready counter generation turns` | it spins, and watches `/dev/sysgenid` |
-//! | agent | `saw counter turn` | a load found another counter than the one before |
-//! | agent | `woke generation turn` | its watcher noticed a change, while the spinner was in that turn |
+//! | agent | `saw counter turn drawn` | a load found another counter than the one before; and what the kernel's random numbers were then |
+//! | agent | `woke generation turn drawn` | its watcher noticed a change, while the spinner was in that turn; and what they were then |
 //! | agent | `notified counter marker turn` | only with a vmclock: its `poll` returned |
 //! | host | `report` | asks for the next line |
 //! | agent | `report counter generation turns` | what it would see now |
 //! | host | `finish` | the agent ends |
+
+use std::collections::BTreeSet;
 
 use super::hypervisor::{GUID, Guest, Rig};
 use super::ram::Ram;
@@ -44,6 +46,8 @@ struct Seen {
     turn: u64,
     generation: String,
     notified: Option<String>,
+    /// What it drew from the kernel at once, and what when the driver had told it.
+    drawn: [String; 2],
 }
 
 impl Counter {
@@ -82,6 +86,13 @@ impl Counter {
         let report = control.ask("report")?;
         control.finish()?;
 
+        // No check: nobody promises either. It is why a secret is made again when the driver tells.
+        let clones: Vec<_> = seen.iter().chain([&late]).collect();
+        let alike = clones.len() - distinct(clones.iter().map(|seen| &seen.drawn[0]));
+        println!(
+            "# {alike} clones drew from the kernel at their first load what another had drawn"
+        );
+
         let own = |(seen, (_, counter)): (&Seen, (&str, u64))| seen.counter == counter;
         let at_once = |seen: &Seen| seen.turn == still || seen.turn == still + 1;
         let mut checks = vec![
@@ -107,6 +118,10 @@ impl Counter {
                 seen.iter()
                     .chain([&late])
                     .all(|seen| seen.generation != generation),
+            ),
+            (
+                "clones_draw_differently_once_sysgenid_has_announced_it",
+                distinct(clones.iter().map(|seen| &seen.drawn[1])) == clones.len(),
             ),
             (
                 "control_sees_no_change",
@@ -149,6 +164,16 @@ impl Counter {
             turn: number("turn")?,
             generation: value("woke", "generation")?.unwrap_or_default(),
             notified: value("notified", "counter")?,
+            drawn: [
+                value("saw", "drawn")?.unwrap_or_default(),
+                value("woke", "drawn")?.unwrap_or_default(),
+            ],
         })
     }
+}
+
+/// How many different things were said.
+fn distinct<'a>(said: impl Iterator<Item = &'a String>) -> usize {
+    let said: BTreeSet<_> = said.filter(|said| !said.is_empty()).collect();
+    said.len()
 }

@@ -7,6 +7,7 @@
 //! at the first load. On the other, the clock is QEMU's: what a client must not mistake for one that
 //! counts. Beside both, `/dev/sysgenid` announces the restore.
 
+use sysgenid_sys::abi;
 use sysgenid_sys::vmclock::{self, offset};
 
 use super::first_load::{Counter, TURNS};
@@ -16,7 +17,7 @@ use super::{Driver, Kernel, Vm, acpi, guest, modules};
 use crate::error::{Context, Error, Result};
 use crate::tally::Tally;
 
-const SUITES: [&str; 2] = ["vmclock-load", "vmclock"];
+const SUITES: [&str; 3] = ["vmclock-load", "vmclock", "hypervisor"];
 
 /// Where `vmclock.asl` says that the page lies.
 const ADDRESS: u64 = 0x0c00_1000;
@@ -181,6 +182,11 @@ fn bare(rig: &mut Rig<'_>) -> Result<Tally> {
         ("qemus_clock_has_no_flags", is("flags", "0x0")?),
         ("qemus_clock_counts_no_generations", is("counter", "0")?),
         ("poll_hangs_up_on_qemus_clock", is("poll", "hup")?),
+        ("sdk_refuses_qemus_clock", is("probe", "uncounted")?),
+        (
+            "probes_look_at_sysgenid_beside_it",
+            is("discovered", abi::DEVICE_PATH)?,
+        ),
         (
             "restore_disrupts_its_time",
             changed("marker")? && changed("seq")?,
