@@ -22,6 +22,8 @@ pub enum Role {
     Hold,
     /// Opens a tracked watcher on the path, and keeps it until it is killed.
     HoldWatcher,
+    /// Changes the page at the path a million times a second until it is killed.
+    ChangePage,
     /// Triggers as root of a user namespace of its own.
     TriggerAsNamespaceRoot,
 }
@@ -96,6 +98,12 @@ pub fn play(role: Role, path: Option<PathBuf>) {
             let watcher = sysgenid::Watcher::open_at(path.unwrap_or_default());
             report(watcher.as_ref().map(drop).map_err(ToString::to_string));
             wait_to_be_killed();
+        }
+        Role::ChangePage => {
+            let path = path.unwrap_or_default();
+            if let Err(error) = crate::hammer::change(&path, || report(Ok(()))) {
+                report(Err(error.to_string()));
+            }
         }
         Role::TriggerAsNamespaceRoot => report(
             become_namespace_root()

@@ -5,6 +5,7 @@
 //! - [`typed`]: the SDK, over every source that has watchers.
 //! - [`model`]: random operations, compared with the model of the device.
 //! - [`stress`]: everything at once, at random, for a kernel with detectors to watch.
+//! - [`hammer`]: guards, while another process changes the generation all the time.
 //! - [`starve`]: every call with its allocations failing in turn.
 //!
 //! A suite is a table of named cases, made by [`cases!`] and run by [`suite::run`], which prints
@@ -26,6 +27,7 @@ pub mod agents;
 pub mod background;
 mod capability;
 pub mod child;
+pub mod hammer;
 mod host;
 pub mod model;
 pub mod raw;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{agents, child, model, raw, starve, stress, typed};
+use sysgenid_conformance::{agents, child, hammer, model, raw, starve, stress, typed};
 use sysgenid_sys::abi::Dialect;
 
 /// For a comparison as a whole, which has many sequences.
@@ -134,6 +134,15 @@ enum Command {
         /// The parameters in sysfs of the test module that announces restores
         #[arg(long, value_name = "DIR")]
         announcer: Option<PathBuf>,
+    },
+    /// Guarded values, while another process changes a page a million times a second
+    Hammer {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// How many threads
+        #[arg(long, default_value_t = 8)]
+        threads: u32,
     },
     /// Calls with each of their allocations failing in turn; needs root, and fault injection
     Starve {
@@ -387,6 +396,15 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             println!("# stress: {}", outcome.operations());
             println!("# stress: waits that were {}", outcome.waits());
             let cases: Vec<_> = stress::cases().collect();
+            suite::run(&mut io::stdout(), &outcome, &cases, suite::LIMIT)?
+        }
+        Command::Hammer { seconds, threads } => {
+            let outcome = hammer::run(&hammer::Options {
+                duration: Duration::from_secs(seconds),
+                threads,
+            })?;
+            println!("{outcome}");
+            let cases: Vec<_> = hammer::cases().collect();
             suite::run(&mut io::stdout(), &outcome, &cases, suite::LIMIT)?
         }
         Command::Starve {

@@ -30,6 +30,8 @@ enum Step {
     Lint,
     /// Unit, integration and documentation tests
     Unit,
+    /// What threads share, in every order, by loom
+    Loom,
     /// The benches, run once each as tests
     Bench,
     /// The fast paths: instructions under callgrind, calls in the machine code, allocations
@@ -52,6 +54,7 @@ impl Step {
             Self::Format => "formatting",
             Self::Lint => "lints",
             Self::Unit => "unit, integration and documentation tests",
+            Self::Loom => "models of what threads share (loom)",
             Self::Bench => "benches, as tests",
             Self::Fastpath => "the fast paths: instructions, calls, allocations",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
@@ -77,6 +80,7 @@ impl Step {
             }
             (Self::Lint, _) => lints(workspace),
             (Self::Unit, _) => unit(workspace),
+            (Self::Loom, _) => loom(workspace),
             (Self::Bench, _) => benches(workspace),
             (Self::Fastpath, _) => fastpath::check(workspace),
             (Self::Driver, Some(vm)) => Ok(vm.driver()),
@@ -167,6 +171,27 @@ fn unit(workspace: &Workspace) -> Result<Tally> {
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     let success = command::tee(&mut cargo, |line| tally.add_cargo_line(line))?;
     Ok(tally.finish(success))
+}
+
+/// The models in the crates, and those of their public types. They are built for themselves.
+fn loom(workspace: &Workspace) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let in_crates = ["--package", "sysgenid-sys", "--lib", "loom_models"];
+    let of_types = ["--test", "loom*"];
+    for models in [&in_crates[..], &of_types] {
+        let mut cargo = workspace.cargo();
+        cargo
+            .env("RUSTFLAGS", "--cfg loom")
+            .args(["test", "--release", "--target-dir"])
+            .arg(workspace.target.join("loom"))
+            .args(["--package", "sysgenid"])
+            .args(models);
+        let before = tally.passed;
+        let success = command::tee(&mut cargo, |line| tally.add_cargo_line(line))?;
+        // A filter that finds nothing is no success.
+        tally = tally.finish(success && tally.passed > before);
+    }
+    Ok(tally)
 }
 
 /// Each bench once, to see that it runs. Criterion prints `Testing name` and `Success` for each.

@@ -28,17 +28,17 @@ type BuildError = Box<dyn StdError + Send + Sync>;
 
 /// Whether nothing has changed since `mark`, after the value was used.
 #[inline]
-fn is_unchanged<W: Witness>(witness: &W, mark: Uniqueness) -> bool {
-    // What the use has read was read before this looks. The partner is the release order with which
-    // whoever changes a counter writes it before anything else.
+fn is_unchanged<W: Witness>(witness: &W, mark: &Uniqueness) -> bool {
+    // What the use has read was read before this looks: if it saw something of after the change, this
+    // sees the change. The partner is the release order of whatever the use has seen.
     fence(Ordering::Acquire);
-    witness.glance() == mark || is_still(witness, mark)
+    witness.glance() == *mark || is_still(witness, mark)
 }
 
 /// The same, if a glance could not tell.
 #[cold]
-fn is_still<W: Witness>(witness: &W, mark: Uniqueness) -> bool {
-    witness.mark() == mark
+fn is_still<W: Witness>(witness: &W, mark: &Uniqueness) -> bool {
+    witness.mark() == *mark
 }
 
 #[cold]

@@ -191,14 +191,34 @@ impl<T, W: Witness> Guarded<T, W> {
         mut prepare: impl FnMut(&mut T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        for _ in 0..ATTEMPTS {
-            self.get()?;
-            let in_use = InUse(&mut self.value);
-            let Some(value) = &mut *in_use.0 else { break };
-            let prepared = prepare(value.get_mut());
-            if is_unchanged(&self.witness, self.mark) {
-                in_use.keep();
-                return Ok(commit(prepared));
+        let prepared = match self.attempt(&mut prepare)? {
+            Some(prepared) => prepared,
+            None => self.attempt_again(prepare)?,
+        };
+        Ok(commit(prepared))
+    }
+
+    /// What was prepared, unless a change overtook it.
+    #[inline(always)]
+    fn attempt<R>(&mut self, prepare: &mut impl FnMut(&mut T) -> R) -> Result<Option<R>> {
+        self.get()?;
+        let in_use = InUse(&mut self.value);
+        let Some(value) = &mut *in_use.0 else {
+            return Ok(None);
+        };
+        let prepared = prepare(value.get_mut());
+        if is_unchanged(&self.witness, &self.mark) {
+            in_use.keep();
+            return Ok(Some(prepared));
+        }
+        Ok(None)
+    }
+
+    #[cold]
+    fn attempt_again<R>(&mut self, mut prepare: impl FnMut(&mut T) -> R) -> Result<R> {
+        for _ in 1..ATTEMPTS {
+            if let Some(prepared) = self.attempt(&mut prepare)? {
+                return Ok(prepared);
             }
         }
         Err(unsettled())

@@ -74,12 +74,28 @@ impl<'a, T, W: Witness> SharedReader<'a, T, W> {
         mut prepare: impl FnMut(&T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        for _ in 0..ATTEMPTS {
-            let prepared = prepare(self.get()?);
-            if is_unchanged(&self.guard.witness, self.mark) {
-                return Ok(commit(prepared));
-            }
+        let prepared = match self.attempt(&mut prepare)? {
+            Some(prepared) => prepared,
+            None => self.attempt_again(prepare)?,
+        };
+        Ok(commit(prepared))
+    }
+
+    /// What was prepared, unless a change overtook it.
+    #[inline(always)]
+    fn attempt<R>(&mut self, prepare: &mut impl FnMut(&T) -> R) -> Result<Option<R>> {
+        let prepared = prepare(self.get()?);
+        let is_unchanged = is_unchanged(&self.guard.witness, &self.mark);
+        Ok(is_unchanged.then_some(prepared))
+    }
+
+    #[cold]
+    fn attempt_again<R>(&mut self, mut prepare: impl FnMut(&T) -> R) -> Result<R> {
+        for _ in 1..ATTEMPTS {
             self.replace()?;
+            if let Some(prepared) = self.attempt(&mut prepare)? {
+                return Ok(prepared);
+            }
         }
         Err(unsettled())
     }

@@ -73,7 +73,7 @@ pub struct SharedGuarded<T, W = ProcessWide> {
 /// A value, and what the witness showed when it was built.
 pub(super) struct Built<T> {
     pub(super) mark: Uniqueness,
-    /// Tells it from another with the same mark: a witness may show again what it showed before.
+    /// Tells it from another with the same mark.
     pub(super) number: u64,
     value: Wiped<T>,
 }
@@ -163,17 +163,40 @@ impl<T, W: Witness> SharedGuarded<T, W> {
         mut prepare: impl FnMut(&T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        for _ in 0..ATTEMPTS {
-            let held = self.current()?;
-            let Some(built) = held.as_ref() else { break };
-            let prepared = prepare(built.get());
-            if is_unchanged(&self.witness, built.mark) {
-                drop(held);
-                return Ok(commit(prepared));
+        let prepared = match self.attempt(&mut prepare)? {
+            Ok(prepared) => prepared,
+            Err(outdated) => self.attempt_again(prepare, outdated)?,
+        };
+        Ok(commit(prepared))
+    }
+
+    /// What was prepared, or the number of the value if a change overtook it.
+    #[inline(always)]
+    fn attempt<R>(&self, prepare: &mut impl FnMut(&T) -> R) -> Result<Result<R, Option<u64>>> {
+        let held = self.current()?;
+        let Some(built) = held.as_ref() else {
+            return Ok(Err(None));
+        };
+        let prepared = prepare(built.get());
+        if is_unchanged(&self.witness, &built.mark) {
+            return Ok(Ok(prepared));
+        }
+        Ok(Err(Some(built.number)))
+    }
+
+    #[cold]
+    fn attempt_again<R>(
+        &self,
+        mut prepare: impl FnMut(&T) -> R,
+        mut outdated: Option<u64>,
+    ) -> Result<R> {
+        for _ in 1..ATTEMPTS {
+            // So that it is not that one again, whatever the witness shows by now.
+            self.newer_than(outdated)?;
+            match self.attempt(&mut prepare)? {
+                Ok(prepared) => return Ok(prepared),
+                Err(overtaken) => outdated = overtaken,
             }
-            let outdated = built.number;
-            drop(held);
-            self.newer_than(Some(outdated))?;
         }
         Err(unsettled())
     }
@@ -237,13 +260,13 @@ impl<T, W: Witness> SharedGuarded<T, W> {
     /// A value that is up to date and not the one with this number, which its user saw become
     /// outdated.
     #[cold]
-    pub(super) fn newer_than(&self, outdated: Option<u64>) -> Result<Arc<Built<T>>> {
-        if let Some(built) = self.settled(outdated) {
+    pub(super) fn newer_than(&self, mut outdated: Option<u64>) -> Result<Arc<Built<T>>> {
+        if let Some(built) = self.settled(&mut outdated) {
             return Ok(built);
         }
         self.turn.take(|number| {
             // Somebody else may have built it while this thread waited.
-            if let Some(built) = self.settled(outdated) {
+            if let Some(built) = self.settled(&mut outdated) {
                 return Ok(built);
             }
             // First, so that neither an error nor a panic leaves the old value behind.
@@ -259,12 +282,19 @@ impl<T, W: Witness> SharedGuarded<T, W> {
         })
     }
 
-    /// What is in the slot, if it is up to date and not that one.
-    fn settled(&self, outdated: Option<u64>) -> Option<Arc<Built<T>>> {
+    /// What is in the slot, if it is up to date and was not seen to be outdated before: a witness
+    /// may show again what it showed once.
+    fn settled(&self, outdated: &mut Option<u64>) -> Option<Arc<Built<T>>> {
         let held = self.slot.load();
         let built = held.as_ref()?;
-        let is_settled = Some(built.number) != outdated && built.mark == self.witness.mark();
-        is_settled.then(|| Arc::clone(built))
+        if Some(built.number) == *outdated {
+            return None;
+        }
+        if built.mark != self.witness.mark() {
+            *outdated = Some(built.number);
+            return None;
+        }
+        Some(Arc::clone(built))
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::{ATTEMPTS, BuildError, is_unchanged, unsettled};
 use crate::error::{Error, Result};
+use crate::sync::{Ordering, fence};
 use crate::{Generation, Uniqueness, Witness};
 
 /// A value that is wiped before it is dropped.
@@ -36,9 +37,12 @@ pub(super) fn build<T, W: Witness>(
 ) -> Result<(Uniqueness, Wiped<T>)> {
     for _ in 0..ATTEMPTS {
         let mark = witness.mark();
+        // Who saw the change sees what was done before it, such as a reseeding. The partner is the
+        // release order of the store to the counter.
+        fence(Ordering::Acquire);
         let value = build(mark.generation()).map_err(Error::rebuild)?;
         let value = Wiped { value, wipe };
-        if is_unchanged(witness, mark) {
+        if is_unchanged(witness, &mark) {
             return Ok((mark, value));
         }
     }

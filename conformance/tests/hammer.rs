@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A minute of guards under a million changes a second. What happened is printed.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+use std::process::Command;
+
+#[test]
+fn no_guard_hands_out_a_stale_value() {
+    let hammer = Command::new(env!("CARGO_BIN_EXE_sysgenid-conformance"))
+        .args(["hammer", "--seconds", "60", "--threads", "8"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&hammer.stdout);
+    println!("{said}");
+    assert!(hammer.status.success(), "{said}");
+    assert!(said.contains("stale = 0"), "{said}");
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The guards, in every order of steps and with every value that the memory model allows:
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p sysgenid --test 'loom*' --target-dir target/loom`
+//!
+//! What arc-swap does is replaced by a stand-in with the same promises (`src/slot.rs`); its own
+//! atomics are its own project's to check. A panic cannot be modelled, because loom would change
+//! threads in the middle of it: `tests/guarded` has panics, with real threads.
+#![cfg(all(target_os = "linux", loom))]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use loom::thread::{self, JoinHandle};
+use sysgenid::{Generation, Guarded, SharedGuarded, Uniqueness, Witness, Zeroize};
+
+/// Tries all orders with up to this many preemptions. Faults of a protocol need few, and with three
+/// threads all there are would take days.
+fn model(preemptions: usize, scene: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(scene);
+}
+
+/// What changes, and what the change does to the world around.
+struct World {
+    counter: AtomicU64,
+    /// Set before the counter changes, as a kernel is reseeded.
+    before: AtomicU64,
+    /// Set after it: what can only be seen in the new generation.
+    after: AtomicU64,
+    /// Counts builds. Not loom's: it takes no part in what is modelled.
+    builds: AtomicU32,
+}
+
+/// Relaxed, as a probe looks at a page.
+#[derive(Clone)]
+struct Eye(Arc<World>);
+
+impl Witness for Eye {
+    fn mark(&self) -> Uniqueness {
+        Uniqueness::of(Generation::new(self.0.counter.load(Ordering::Relaxed)))
+    }
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            counter: AtomicU64::new(0),
+            before: AtomicU64::new(0),
+            after: AtomicU64::new(0),
+            builds: AtomicU32::new(0),
+        })
+    }
+
+    fn change(&self) {
+        self.before.store(1, Ordering::Relaxed);
+        // As a page is written.
+        self.counter.store(1, Ordering::Release);
+        fence(Ordering::Release);
+        self.after.store(1, Ordering::Relaxed);
+    }
+
+    fn build(&self, generation: Generation) -> Secret {
+        self.builds.fetch_add(1, SeqCst);
+        Secret {
+            generation: generation.get(),
+            entropy: self.before.load(Ordering::Relaxed),
+            is_wiped: AtomicBool::new(false),
+        }
+    }
+}
+
+/// For what it was built, and of what.
+struct Secret {
+    generation: u64,
+    entropy: u64,
+    is_wiped: AtomicBool,
+}
+
+impl Zeroize for Secret {
+    fn zeroize(&mut self) {
+        self.is_wiped.store(true, SeqCst);
+    }
+}
+
+type Shared = Arc<SharedGuarded<Secret, Eye>>;
+
+fn shared(world: &Arc<World>) -> Shared {
+    let eye = Eye(Arc::clone(world));
+    let build = eye.clone();
+    Arc::new(SharedGuarded::new(eye, move |generation| {
+        Ok::<_, Infallible>(build.0.build(generation))
+    }))
+}
+
+fn changer(world: &Arc<World>) -> JoinHandle<()> {
+    let world = Arc::clone(world);
+    thread::spawn(move || world.change())
+}
+
+/// Looks at the world, uses the value, and checks that it is of that world or a newer one: at the
+/// value itself, and at what was computed.
+fn compute(world: &World, seen: u64, secret: &Secret) -> (u64, u64) {
+    assert!(seen <= secret.generation, "an old value was used");
+    assert!(
+        secret.generation <= secret.entropy,
+        "a value of what was there before the change"
+    );
+    // Here others run.
+    let now = world.after.load(Ordering::Relaxed);
+    assert!(!secret.is_wiped.load(SeqCst), "wiped while it is in use");
+    (secret.generation, now)
+}
+
+fn check((generation, now): (u64, u64)) {
+    assert!(
+        now <= generation,
+        "the result was computed across a change, and returned"
+    );
+}
+
+#[test]
+fn guarded_value_is_never_old() {
+    model(4, || {
+        let world = World::new();
+        let eye = Eye(Arc::clone(&world));
+        let build = eye.clone();
+        let mut guarded = Guarded::new(eye, move |generation| {
+            Ok::<_, Infallible>(build.0.build(generation))
+        });
+        guarded.get().unwrap();
+        let changer = changer(&world);
+        for _ in 0..2 {
+            let seen = world.after.load(Ordering::Acquire);
+            check(
+                guarded
+                    .with(|secret| compute(&world, seen, secret))
+                    .unwrap(),
+            );
+        }
+        changer.join().unwrap();
+    });
+}
+
+#[test]
+fn shared_value_is_never_old() {
+    model(2, || {
+        let world = World::new();
+        let guarded = shared(&world);
+        guarded.with(|_| ()).unwrap();
+        let changer = changer(&world);
+        let user = {
+            let (world, guarded) = (Arc::clone(&world), Arc::clone(&guarded));
+            thread::spawn(move || use_shared(&world, &guarded))
+        };
+        use_shared(&world, &guarded);
+        changer.join().unwrap();
+        user.join().unwrap();
+        use_shared(&world, &guarded);
+        // The first, and one for the change.
+        assert_eq!(world.builds.load(SeqCst), 2);
+    });
+}
+
+fn use_shared(world: &World, guarded: &Shared) {
+    let seen = world.after.load(Ordering::Acquire);
+    check(guarded.with(|secret| compute(world, seen, secret)).unwrap());
+}
+
+#[test]
+fn value_of_a_reader_is_never_old() {
+    model(2, || {
+        let world = World::new();
+        let guarded = shared(&world);
+        guarded.with(|_| ()).unwrap();
+        let changer = changer(&world);
+        let user = {
+            let (world, guarded) = (Arc::clone(&world), Arc::clone(&guarded));
+            thread::spawn(move || use_reader(&world, &guarded))
+        };
+        use_reader(&world, &guarded);
+        changer.join().unwrap();
+        user.join().unwrap();
+    });
+}
+
+fn use_reader(world: &World, guarded: &Shared) {
+    let mut reader = guarded.reader();
+    reader.get().unwrap();
+    let seen = world.after.load(Ordering::Acquire);
+    check(reader.with(|secret| compute(world, seen, secret)).unwrap());
+}
+
+#[test]
+fn first_use_builds_once() {
+    model(2, || {
+        let world = World::new();
+        let guarded = shared(&world);
+        let users = [(); 2].map(|()| {
+            let guarded = Arc::clone(&guarded);
+            thread::spawn(move || guarded.with(|secret| secret.generation).unwrap())
+        });
+        guarded.with(|_| ()).unwrap();
+        for user in users {
+            assert_eq!(user.join().unwrap(), 0);
+        }
+        assert_eq!(world.builds.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn failed_build_leaves_no_value() {
+    model(2, || {
+        let world = World::new();
+        let eye = Eye(Arc::clone(&world));
+        let build = eye.clone();
+        let guarded = Arc::new(SharedGuarded::new(eye, move |_| {
+            match build.0.builds.fetch_add(1, SeqCst) {
+                1 => Err(io::Error::other("no entropy")),
+                number => Ok(number),
+            }
+        }));
+        assert_eq!(guarded.with(|value| *value).unwrap(), 0);
+        world.change();
+        let use_it = {
+            let guarded = Arc::clone(&guarded);
+            move || match guarded.with(|value| *value) {
+                Ok(value) => assert_eq!(value, 2, "the one of the build that succeeded"),
+                Err(error) => assert!(error.is_rebuild()),
+            }
+        };
+        let users = [(); 2].map(|()| thread::spawn(use_it.clone()));
+        for user in users {
+            user.join().unwrap();
+        }
+        assert_eq!(guarded.with(|value| *value).unwrap(), 2);
+        assert_eq!(world.builds.load(SeqCst), 3);
+    });
+}
