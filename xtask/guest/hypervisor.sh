@@ -11,6 +11,11 @@ for name in $(echo "$suites" | tr , ' '); do
 	vmgenid) suite vmgenid /conformance vmgenid --device /dev/vmgenid ;;
 	vmclock) suite vmclock /conformance vmclock --device /dev/vmclock0 ;;
 	hypervisor) suite hypervisor /conformance hypervisor $agent ;;
+	command)
+		node=${agent#*=}
+		kind=${agent%%=*}
+		suite "$name" sh /command.sh "${kind#--}" "$node"
+		;;
 	vmgenid-unload) suite "$name" sh /unload.sh vmgenid_counter vmgenid ;;
 	*) suite "$name" sh "/$name.sh" ;;
 	esac

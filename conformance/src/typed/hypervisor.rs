@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, chmod, mknodat, stat};
-use sysgenid::{Generation, Orchestrator, Probe, Source, SourceKind, Watcher};
+use sysgenid::{
+    Generation, Orchestrator, Probe, ProcessWide, Source, SourceKind, Watcher, Witness,
+};
 use sysgenid_sys::abi;
 
 use crate::cases;
@@ -38,6 +40,7 @@ cases! { Subject;
     status_tells_the_generation_and_no_watchers,
     watchers_and_orchestrators_are_unsupported,
     discovery_for_probes_prefers_it,
+    process_looks_at_it_and_at_the_driver,
     discovery_for_probes_passes_over_what_may_not_be_read,
     replaced_node_is_noticed,
 }
@@ -159,6 +162,23 @@ fn discovery_for_probes_prefers_it(subject: &Subject) {
     let watched = Source::discover().unwrap();
     assert_eq!(watched.path(), Path::new(abi::DEVICE_PATH));
     assert_eq!(watched.kind(), SourceKind::Device);
+}
+
+/// So it misses neither a restore nor a trigger.
+fn process_looks_at_it_and_at_the_driver(subject: &Subject) {
+    let sources: Vec<_> = ProcessWide.sources().map(Source::path).collect();
+    assert_eq!(sources, [&subject.path, Path::new(abi::DEVICE_PATH)]);
+    ProcessWide.verify().unwrap();
+
+    let at_first = ProcessWide.mark();
+    subject.store(51);
+    let restored = ProcessWide.glance();
+    assert_ne!(restored, at_first);
+    assert_eq!(sysgenid::generation(), Generation::new(51));
+    let mut driver = Orchestrator::open().expect("the driver is beside it");
+    driver.trigger().expect("root may trigger");
+    assert_ne!(ProcessWide.glance(), restored);
+    assert_eq!(sysgenid::generation(), Generation::new(51));
 }
 
 fn discovery_for_probes_passes_over_what_may_not_be_read(subject: &Subject) {

@@ -14,7 +14,13 @@ use crate::tally::Tally;
 /// The suite of the node's behaviour.
 pub(crate) const SUITE: &str = "vmgenid";
 
-const SUITES: [&str; 4] = ["vmgenid-load", SUITE, "hypervisor", "vmgenid-unload"];
+const SUITES: [&str; 5] = [
+    "vmgenid-load",
+    SUITE,
+    "hypervisor",
+    "command",
+    "vmgenid-unload",
+];
 
 /// Where `counter.asl` says that the counter lies.
 const ADDRESS: u64 = 0x0c00_0000;
@@ -75,6 +81,7 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel, driver: &Driver) -> Result<Rig<'a>> {
     let scripts = vm.workspace.root.join("xtask/guest");
     let mut image = guest::image(vm, "hypervisor.sh")?;
     for script in [
+        "command.sh",
         "suite.sh",
         "tap.sh",
         "unload.sh",
@@ -87,6 +94,7 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel, driver: &Driver) -> Result<Rig<'a>> {
     image.add_file("sysgenid.ko", &driver.module)?;
     image.add_file("vmgenid_counter.ko", &driver.counter)?;
     image.add_file("conformance", &guest::conformance(vm)?)?;
+    image.add_file("sysgenid", &guest::command(vm)?)?;
     image.add_text("backend", &kernel.backend().to_string());
     image.write(&initrd)?;
     Ok(Rig::new(vm, kernel, dir, initrd))

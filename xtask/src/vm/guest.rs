@@ -23,23 +23,28 @@ pub(crate) fn image(vm: &Vm, script: &str) -> Result<Initramfs> {
 
 /// The conformance suites, for the guest.
 pub(crate) fn conformance(vm: &Vm) -> Result<PathBuf> {
+    program(vm, "sysgenid-conformance", "sysgenid-conformance")
+}
+
+/// The command, for the guest.
+pub(crate) fn command(vm: &Vm) -> Result<PathBuf> {
+    program(vm, "sysgenid-cli", "sysgenid")
+}
+
+/// A program of this workspace, linked so that it needs no library.
+fn program(vm: &Vm, package: &str, name: &str) -> Result<PathBuf> {
     // Not in the main build folder: other RUSTFLAGS there would build everything anew each time.
     let target = vm.dir.join("guest");
     let mut cargo = vm.workspace.cargo();
-    cargo.args(["build", "--release", "--package=sysgenid-conformance"]);
+    cargo.args(["build", "--release", "--package", package, "--bin", name]);
     cargo
-        .args([
-            "--bin=sysgenid-conformance",
-            "--target",
-            TARGET,
-            "--target-dir",
-        ])
+        .args(["--target", TARGET, "--target-dir"])
         .arg(&target);
     cargo
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command::run(&mut cargo)?;
-    Ok(target.join(TARGET).join("release/sysgenid-conformance"))
+    Ok(target.join(TARGET).join("release").join(name))
 }
 
 /// A small program of `xtask/guest`, for what busybox cannot do.

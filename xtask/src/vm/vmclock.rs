@@ -17,7 +17,7 @@ use super::{Driver, Kernel, Vm, acpi, guest, modules};
 use crate::error::{Context, Error, Result};
 use crate::tally::Tally;
 
-const SUITES: [&str; 3] = ["vmclock-load", "vmclock", "hypervisor"];
+const SUITES: [&str; 4] = ["vmclock-load", "vmclock", "hypervisor", "command"];
 
 /// Where `vmclock.asl` says that the page lies.
 const ADDRESS: u64 = 0x0c00_1000;
@@ -49,7 +49,7 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel) -> Result<Rig<'a>> {
     let initrd = dir.join("vmclock.cpio");
     let scripts = vm.workspace.root.join("xtask/guest");
     let mut image = guest::image(vm, "hypervisor.sh")?;
-    for script in ["suite.sh", "tap.sh", "vmclock-load.sh"] {
+    for script in ["command.sh", "suite.sh", "tap.sh", "vmclock-load.sh"] {
         image.add_file(script, &scripts.join(script))?;
     }
     let driver = Driver::build(vm, kernel, None)?;
@@ -57,6 +57,7 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel) -> Result<Rig<'a>> {
     let modules = modules::add(vm, kernel, &["ptp_vmclock"], &mut image)?;
     image.add_text("modules", &modules.join(" "));
     image.add_file("conformance", &guest::conformance(vm)?)?;
+    image.add_file("sysgenid", &guest::command(vm)?)?;
     image.write(&initrd)?;
     let mut rig = Rig::new(vm, kernel, dir, initrd);
     // It has a vmclock.
