@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sysgenid::{Generation, Guarded, Probe, ProcessWide, SharedGuarded, ThreadGuarded, Witness};
+use sysgenid::{
+    Generation, Guarded, Probe, ProcessWide, RestoreOnly, SharedGuarded, ThreadGuarded, Witness,
+};
 use sysgenid_benches::{Bound, Bounds, Measured, REPEATED, ROUNDS, Subject, repeat};
 use sysgenid_sys::page::CounterPageMut;
 
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     let mut guarded = Guarded::new(ProcessWide, build);
     let probe = Probe::open_at(subject.folder()).expect("a probe");
     let mut of_probe = Guarded::new(probe, build);
+    let probe = Probe::open_at(subject.folder()).expect("a probe");
+    let mut for_restores = Guarded::new(RestoreOnly(probe), build);
     let in_thread = ThreadGuarded::new(ProcessWide, build);
     let shared = SharedGuarded::new(ProcessWide, build);
     let mut reader = shared.reader();
@@ -42,8 +46,11 @@ fn main() -> ExitCode {
     let mut group = criterion.benchmark_group("use a value");
     group.bench_function("unguarded", |b| b.iter(|| *unguarded));
     group.bench_function("sysgenid::Guarded::get", |b| b.iter(|| get(&mut guarded)));
-    group.bench_function("sysgenid::Guarded::get, of a Probe", |b| {
+    group.bench_function("sysgenid::Guarded::get, Probe", |b| {
         b.iter(|| get(&mut of_probe));
+    });
+    group.bench_function("sysgenid::Guarded::get, RestoreOnly", |b| {
+        b.iter(|| get(&mut for_restores));
     });
     group.bench_function("sysgenid::SharedReader::get", |b| {
         b.iter(|| *reader.get().expect("a value"));
@@ -78,8 +85,8 @@ fn main() -> ExitCode {
     let mut changed = Guarded::new(probe(), build);
     let shared_changed = SharedGuarded::new(probe(), build);
     for (name, period) in [
-        ("1,000 a second", Duration::from_millis(1)),
-        ("1,000,000 a second", Duration::from_micros(1)),
+        ("1 kHz", Duration::from_millis(1)),
+        ("1 MHz", Duration::from_micros(1)),
     ] {
         group.bench_function(format!("sysgenid::Guarded::with, {name}"), |b| {
             page.change(period, || b.iter(|| changed.with(|value| *value)));
@@ -92,13 +99,19 @@ fn main() -> ExitCode {
     criterion.final_summary();
 
     let mut bounds = Bounds::new();
-    bounds.difference(
-        "`Guarded::get` adds to the use of a value",
-        ADDED,
-        REPEATED,
-        || repeat(|| get(&mut guarded)),
-        || repeat(|| *unguarded),
-    );
+    let mut added = |witness, bound, use_it: &mut dyn FnMut()| {
+        let name = format!("`Guarded::get` adds to the use of a value, {witness}");
+        bounds.difference(&name, bound, REPEATED, use_it, || repeat(|| *unguarded));
+    };
+    added("for restores alone", ADDED, &mut || {
+        repeat(|| get(&mut for_restores))
+    });
+    added("for forks as well", Bound::Unbounded, &mut || {
+        repeat(|| get(&mut of_probe))
+    });
+    added("of the whole process", Bound::Unbounded, &mut || {
+        repeat(|| get(&mut guarded))
+    });
     if bounds.measured() {
         bounds.report(
             "`SharedGuarded::with` in two threads, throughput of each to one alone",

@@ -133,9 +133,12 @@ impl Bounds {
     pub fn report(&mut self, name: &str, measured: impl Into<Measured>, bound: Bound, unit: &str) {
         let measured = measured.into();
         let kept = bound.holds(measured.median);
-        let verdict = if kept { "kept" } else { "BROKEN" };
         let median = measured.median;
-        println!("bound {verdict}: {name}: {median:.3} {unit}, {bound} {unit}");
+        match bound.limit(unit) {
+            Some(limit) if kept => println!("bound kept: {name}: {median:.3} {unit}, {limit}"),
+            Some(limit) => println!("bound BROKEN: {name}: {median:.3} {unit}, {limit}"),
+            None => println!("no bound: {name}: {median:.3} {unit}"),
+        }
         self.results.bound(name, measured, bound, unit);
         self.broken += usize::from(!kept);
     }

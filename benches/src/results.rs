@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a bench found, for the program that writes the report: a JSON object a line.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
@@ -19,22 +18,25 @@ pub enum Bound {
     AtMost(f64),
     /// No less than this.
     AtLeast(f64),
+    /// Anything: it is shown beside what is bounded.
+    Unbounded,
 }
 
 impl Bound {
+    /// In words, or none.
+    pub(crate) fn limit(self, unit: &str) -> Option<String> {
+        match self {
+            Self::AtMost(limit) => Some(format!("at most {limit} {unit}")),
+            Self::AtLeast(limit) => Some(format!("at least {limit} {unit}")),
+            Self::Unbounded => None,
+        }
+    }
+
     pub(crate) fn holds(self, measured: f64) -> bool {
         match self {
             Self::AtMost(limit) => measured <= limit,
             Self::AtLeast(limit) => measured >= limit,
-        }
-    }
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AtMost(limit) => write!(f, "at most {limit}"),
-            Self::AtLeast(limit) => write!(f, "at least {limit}"),
+            Self::Unbounded => true,
         }
     }
 }
@@ -57,7 +59,7 @@ impl Results {
     pub(crate) fn bound(&mut self, name: &str, measured: Measured, bound: Bound, unit: &str) {
         self.write(&json!({
             "bound": name,
-            "limit": bound.to_string(),
+            "limit": bound.limit(unit),
             "unit": unit,
             "measured": measured.median,
             "interval": measured.interval,

@@ -14,11 +14,12 @@ pub(crate) struct Bar<'a> {
     pub(crate) ours: bool,
 }
 
-const WIDTH: f64 = 760.0;
-/// Where the bars begin, right of their names.
-const LEFT: f64 = 290.0;
-/// Where the longest of them ends, left of its value.
-const RIGHT: f64 = 670.0;
+/// How long the longest bar is.
+const LENGTH: f64 = 380.0;
+/// For the value beside it.
+const VALUE: f64 = 90.0;
+/// About as wide as a letter is, in a font that nobody knows here.
+const LETTER: f64 = 7.4;
 const TOP: f64 = 58.0;
 const PITCH: f64 = 30.0;
 const BOTTOM: f64 = 34.0;
@@ -31,23 +32,28 @@ const WIDE: f64 = 30.0;
 pub(crate) fn draw(title: &str, unit: (&str, &str), bars: &[Bar<'_>]) -> String {
     let largest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     let smallest = bars.iter().map(|bar| bar.value).fold(largest, f64::min);
+    let longest = bars
+        .iter()
+        .map(|bar| bar.name.chars().map(|_| LETTER).sum());
+    let left = 24.0 + longest.fold(0.0, f64::max);
+    let width = left + LENGTH + VALUE;
     let axis = Axis::new(smallest, largest);
     let bottom = bars.iter().fold(TOP, |bottom, _| bottom + PITCH);
     let height = bottom + BOTTOM;
     let kind = axis.kind();
 
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height}\" \
+         width=\"{width:.0}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\" \
          font-family=\"Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"#1f2328\">\n\
-         <rect width=\"{WIDTH}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\"/>\n\
+         <rect width=\"{width:.0}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\"/>\n\
          <text x=\"16\" y=\"26\" font-size=\"16\" font-weight=\"bold\">{title}</text>\n\
          <text x=\"16\" y=\"45\" fill=\"#59636e\">{unit}, {kind}; less is better</text>\n",
         title = escape(title),
         unit = escape(unit.0),
     );
     for tick in axis.ticks() {
-        let x = axis.place(tick);
+        let x = left + axis.place(tick);
         let _ = writeln!(
             svg,
             "<path d=\"M{x:.1} {TOP}V{bottom}\" stroke=\"#d1d9e0\"/>\
@@ -58,18 +64,17 @@ pub(crate) fn draw(title: &str, unit: (&str, &str), bars: &[Bar<'_>]) -> String 
     }
     let mut y = TOP;
     for bar in bars {
-        let end = axis.place(bar.value).max(LEFT + 1.0);
+        let length = axis.place(bar.value).max(1.0);
         let _ = writeln!(
             svg,
-            "<text x=\"{name_x}\" y=\"{text_y}\" text-anchor=\"end\">{name}</text>\
-             <rect x=\"{LEFT}\" y=\"{bar_y}\" width=\"{width:.1}\" height=\"18\" rx=\"2\" fill=\"{color}\"/>\
+            "<text x=\"{name_x:.1}\" y=\"{text_y}\" text-anchor=\"end\">{name}</text>\
+             <rect x=\"{left:.1}\" y=\"{bar_y}\" width=\"{length:.1}\" height=\"18\" rx=\"2\" fill=\"{color}\"/>\
              <text x=\"{value_x:.1}\" y=\"{text_y}\">{value}</text>",
-            name_x = LEFT - 8.0,
+            name_x = left - 8.0,
             text_y = y + 19.0,
             bar_y = y + 6.0,
-            width = end - LEFT,
             color = if bar.ours { "#0969da" } else { "#8c959f" },
-            value_x = end + 6.0,
+            value_x = left + length + 6.0,
             value = format_args!("{} {}", number(bar.value), escape(unit.1)),
             name = escape(bar.name),
         );
@@ -122,7 +127,7 @@ impl Axis {
         } else {
             value / self.to
         };
-        LEFT + share.clamp(0.0, 1.0) * (RIGHT - LEFT)
+        share.clamp(0.0, 1.0) * LENGTH
     }
 
     fn ticks(&self) -> Vec<f64> {
@@ -191,7 +196,7 @@ mod tests {
         for (smallest, largest) in [(0.3, 190.0), (8.0, 10.0), (0.0, 0.0), (0.001, 1.0)] {
             let axis = Axis::new(smallest, largest);
             for value in axis.ticks().into_iter().chain([smallest, largest]) {
-                assert!((LEFT..=RIGHT).contains(&axis.place(value)), "{value}");
+                assert!((0.0..=LENGTH).contains(&axis.place(value)), "{value}");
             }
             assert!(axis.ticks().len() <= 12);
         }

@@ -19,7 +19,8 @@ pub(crate) struct Results {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Bound {
     pub(crate) name: String,
-    pub(crate) limit: String,
+    /// In words, if there is one.
+    pub(crate) limit: Option<String>,
     pub(crate) unit: String,
     pub(crate) measured: f64,
     pub(crate) interval: Option<(f64, f64)>,
@@ -36,12 +37,9 @@ pub(crate) struct Time {
 
 impl Bound {
     pub(crate) fn sentence(&self) -> String {
-        format!(
-            "{} {unit}, {} {unit}",
-            exact(self.measured),
-            self.limit,
-            unit = self.unit
-        )
+        let measured = exact(self.measured);
+        let limit = self.limit.as_deref().unwrap_or("no bound");
+        format!("{measured} {}, {limit}", self.unit)
     }
 }
 
@@ -95,7 +93,7 @@ impl Bound {
         let bound = (*bound)?;
         Some(Self {
             name: format!("instructions of `{name}`"),
-            limit: format!("at most {bound}"),
+            limit: Some(format!("at most {bound} instructions")),
             unit: "instructions".into(),
             measured: u32::try_from(*count).map_or(f64::NAN, f64::from),
             interval: None,
@@ -110,7 +108,7 @@ impl Bound {
         };
         Some(Self {
             name: text(line, "bound")?,
-            limit: text(line, "limit")?,
+            limit: text(line, "limit"),
             unit: text(line, "unit")?,
             // Not a number is written as null, and keeps no bound.
             measured: line.get("measured")?.as_f64().unwrap_or(f64::NAN),
@@ -218,7 +216,7 @@ mod tests {
     fn what_is_no_number_keeps_no_bound() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.jsonl");
-        let line = r#"{"bound":"b","limit":"at most 1","unit":"times","measured":null,"interval":null,"kept":false}"#;
+        let line = r#"{"bound":"b","limit":"at most 1 times","unit":"times","measured":null,"interval":null,"kept":false}"#;
         std::fs::write(&file, line).unwrap();
         let bounds = Results::bounds_of(&file).unwrap();
         assert!(bounds[0].measured.is_nan());
