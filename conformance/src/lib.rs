@@ -27,6 +27,7 @@ pub mod agents;
 pub mod background;
 mod capability;
 pub mod child;
+pub(crate) mod forked;
 pub mod hammer;
 mod host;
 pub mod model;

@@ -64,6 +64,11 @@ pub(crate) enum Kind {
     #[error("{0}")]
     Lost(&'static str),
     #[error(
+        "this watcher is that of the process that this one was forked from, and would acknowledge \
+         for it; open one of this process's own with `Watcher::reopen`, or drop it"
+    )]
+    Forked,
+    #[error(
         "the generation changed during each of {0} attempts; try again once the system has settled"
     )]
     Unsettled(u32),
@@ -189,6 +194,12 @@ impl Error {
     #[must_use]
     pub fn is_lost(&self) -> bool {
         matches!(self.0.kind, Kind::Lost(_))
+    }
+
+    /// The watcher is the parent's, in a forked child: [`Watcher::reopen`](crate::Watcher::reopen).
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        matches!(self.0.kind, Kind::Forked)
     }
 
     /// The generation kept changing, more often than the call retries.

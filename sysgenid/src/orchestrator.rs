@@ -15,7 +15,9 @@ use crate::{Deadline, Generation};
 /// watcher has acknowledged the new generation, so that the system may serve again.
 ///
 /// An orchestrator has a watcher of its own, untracked where the source can do that, because a
-/// caller that is outdated itself cannot wait for the others.
+/// caller that is outdated itself cannot wait for the others. That watcher is not a forked child's:
+/// there each call fails with [`is_forked`](Error::is_forked), until the child
+/// [reopens](Watcher::reopen) it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -94,7 +96,7 @@ impl Orchestrator {
         &self.watcher
     }
 
-    /// The orchestrator's own watcher, to reconnect it with.
+    /// The orchestrator's own watcher, to reconnect it with, or to reopen it in a forked child.
     pub fn watcher_mut(&mut self) -> &mut Watcher {
         &mut self.watcher
     }
@@ -122,6 +124,7 @@ impl Orchestrator {
     ///
     /// As [`trigger`](Self::trigger).
     pub fn trigger_at_least(&mut self, min: u32) -> Result<Generation> {
+        self.watcher.check_process()?;
         let triggered = match self.watcher.device() {
             Some(device) => device.trigger(min),
             None => self.control().and_then(|control| {
@@ -246,6 +249,7 @@ impl Orchestrator {
     /// shipped ones, and without `/proc`; [`is_permission`](Error::is_permission) if the broker belongs to another user;
     /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) after five seconds.
     pub fn stragglers(&mut self) -> Result<Vec<Straggler>> {
+        self.watcher.check_process()?;
         let list = || {
             if let Some(device) = self.watcher.device() {
                 return device.stragglers();

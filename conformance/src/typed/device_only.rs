@@ -10,11 +10,13 @@ use sysgenid::Watcher;
 use super::Subject;
 use crate::capability::keep;
 use crate::cases;
+use crate::forked::Forked;
 
 cases! { Subject;
     trigger_without_capability_is_a_permission_error,
     watcher_made_of_an_outdated_descriptor_is_woken_again,
     descriptor_that_blocks_makes_no_watcher,
+    watcher_made_of_a_descriptor_is_reopened_without_a_path,
 }
 
 /// And it changes nothing.
@@ -49,6 +51,21 @@ fn descriptor_that_blocks_makes_no_watcher(subject: &Subject) {
         let error = Watcher::from_fd(open_node(subject, flags)).unwrap_err();
         assert!(error.is_unsupported(), "{error}");
     }
+}
+
+/// Through `/proc`: nobody said where the node is.
+fn watcher_made_of_a_descriptor_is_reopened_without_a_path(subject: &Subject) {
+    let file = open_node(subject, OFlags::RDWR | OFlags::NONBLOCK);
+    let mut watcher = Watcher::from_fd(file).unwrap();
+    let child = Forked::start(|_| {
+        assert!(watcher.try_changed().unwrap_err().is_forked());
+        watcher.reopen().unwrap();
+        subject.change();
+        let changed = watcher.try_changed().unwrap().expect("it is outdated");
+        watcher.acknowledge(changed).unwrap();
+    });
+    child.finish();
+    assert!(is_readable(&watcher, 20), "the parent's is outdated still");
 }
 
 pub(super) fn open_node(subject: &Subject, flags: OFlags) -> OwnedFd {

@@ -5,6 +5,7 @@
 mod broker_only;
 mod device_only;
 mod end_of_range;
+mod forked;
 mod guarded;
 mod handle;
 pub mod hypervisor;
@@ -55,6 +56,7 @@ pub fn cases(
         probe::CASES,
         guarded::CASES,
         status::CASES,
+        forked::CASES,
         end_of_range::CASES,
         of_dialect,
     ];

@@ -38,6 +38,14 @@ impl BrokerWatcher {
         Ok(watcher)
     }
 
+    /// A watcher of this process's own, in the place of one that a fork has copied: outdated if
+    /// that one was so at the fork, or a change has come since.
+    pub(super) fn reopen(&self, folder: &Path, readiness: &OwnedFd) -> Result<Self> {
+        let fresh = self.connect_again(folder)?;
+        fresh.register(readiness)?;
+        Ok(fresh)
+    }
+
     fn connect(folder: &Path, tracked: bool, resume: Option<u32>) -> Result<Self> {
         let connection = Connection::connect(&folder.join(wire::WATCH_SOCKET))?;
         let flags = if tracked { wire::OPEN_TRACKED } else { 0 }
@@ -69,17 +77,18 @@ impl BrokerWatcher {
     }
 
     pub(super) fn reconnect(&mut self, folder: &Path, readiness: &OwnedFd) -> Result<()> {
-        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
-        let fresh = Self::connect(
-            folder,
-            self.tracked.load(Ordering::Relaxed),
-            Some(acknowledged),
-        )?;
+        let fresh = self.connect_again(folder)?;
         fresh.register(readiness)?;
         let old = std::mem::replace(self, fresh);
         // Closing would do if nobody else held it; a forked child may.
         let _ = epoll::delete(readiness, &old.signal);
         Ok(())
+    }
+
+    fn connect_again(&self, folder: &Path) -> Result<Self> {
+        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        let tracked = self.tracked.load(Ordering::Relaxed);
+        Self::connect(folder, tracked, Some(acknowledged))
     }
 
     pub(super) fn generation(&self) -> Generation {

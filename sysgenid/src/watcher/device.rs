@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::{Errno, device};
 
 use super::Tracking;
+use super::debt::Debt;
 use crate::error::{Error, Kind, Result};
 use crate::source::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
 use crate::{Deadline, Generation, Probe, Source, Straggler, stragglers};
@@ -30,13 +32,24 @@ pub(crate) struct DeviceWatcher {
     /// Whether epoll is on the driver's wait queue: see [`DeviceWatcher::hook`]. Locked while
     /// this process acknowledges.
     hooked: Mutex<bool>,
+    /// What a forked child goes on from: the number that was acknowledged last, or [`NONE`], and
+    /// whether orchestrators wait for this watcher. Nothing else depends on them, so they are
+    /// relaxed. They are stored after the driver was told, so a child finds too little at worst, and
+    /// rebuilds once more.
+    acknowledged: AtomicU64,
+    tracked: AtomicBool,
+    /// What only this process knows of: see [`Debt`].
+    debt: Debt,
 }
+
+/// No number of the counter.
+const NONE: u64 = u64::MAX;
 
 impl DeviceWatcher {
     pub(super) fn open(path: &Path, tracking: Tracking, readiness: &OwnedFd) -> Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = open(path, flags, Mode::empty()).map_err(open_failed)?;
-        let watcher = Self::from_fd(file, readiness)?;
+        let watcher = Self::new(file, readiness)?;
         match (tracking, watcher.dialect) {
             (Tracking::OffIfPossible, Dialect::V5) => {}
             (tracking, _) => watcher.set_tracking(tracking == Tracking::On)?,
@@ -45,6 +58,15 @@ impl DeviceWatcher {
     }
 
     pub(super) fn from_fd(file: OwnedFd, readiness: &OwnedFd) -> Result<Self> {
+        let watcher = Self::new(file, readiness)?;
+        // A driver that does not tell may track it. Whoever waits for one too many has a deadline;
+        // nothing would tell of one too few.
+        let tracked = watcher.state().is_none_or(|state| state.tracked);
+        watcher.tracked.store(tracked, Ordering::Relaxed);
+        Ok(watcher)
+    }
+
+    fn new(file: OwnedFd, readiness: &OwnedFd) -> Result<Self> {
         let flags = fcntl_getfl(&file).map_err(|errno| Error::call("fcntl", errno))?;
         if flags & OFlags::ACCMODE != OFlags::RDWR || !flags.contains(OFlags::NONBLOCK) {
             return Err(Error::new(Kind::Unsupported(
@@ -61,11 +83,37 @@ impl DeviceWatcher {
             dialect,
             page,
             hooked: Mutex::new(false),
+            acknowledged: AtomicU64::new(NONE),
+            tracked: AtomicBool::new(true),
+            debt: Debt::default(),
         };
+        // Before the look that tells whether it is outdated, so that it is never too new.
+        let number = watcher.page.load_low();
         // What it returns is not kept: whoever gave the descriptor may share it, and acknowledge
         // while it is added. So the first acknowledgement adds it again in any case.
-        watcher.hook(readiness)?;
+        if watcher.hook(readiness)? {
+            watcher.acknowledged.store(number.into(), Ordering::Relaxed);
+        }
         Ok(watcher)
+    }
+
+    /// A watcher of this process's own, in the place of one that a fork has copied. It owes what
+    /// that one owed at the fork, and what has come since.
+    pub(super) fn reopen(&self, path: Option<&Path>, readiness: &OwnedFd) -> Result<Self> {
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let tracking = if self.tracked.load(Ordering::Relaxed) {
+            Tracking::On
+        } else {
+            Tracking::OffIfPossible
+        };
+        let mut fresh = Self::open(path.unwrap_or(Path::new(&own)), tracking, readiness)?;
+        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        let is_owed = acknowledged != u64::from(fresh.page.load_low()) || self.read()?.is_some();
+        if is_owed {
+            fresh.acknowledged.store(acknowledged, Ordering::Relaxed);
+            fresh.debt = Debt::incur(readiness)?;
+        }
+        Ok(fresh)
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -73,6 +121,15 @@ impl DeviceWatcher {
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
+        let changed = self.read()?;
+        if changed.is_none() && self.debt.is_owed() {
+            return Ok(Some(self.generation()));
+        }
+        Ok(changed)
+    }
+
+    /// What the driver says.
+    fn read(&self) -> Result<Option<Generation>> {
         loop {
             // Not the page: some shipped drivers store it after the number they compare with.
             match device::read_generation(&self.file) {
@@ -100,7 +157,7 @@ impl DeviceWatcher {
             Errno::INVAL => Error::new(Kind::Stale {
                 acknowledged: Generation::from(number),
                 current: self
-                    .try_changed()
+                    .read()
                     .ok()
                     .flatten()
                     .unwrap_or_else(|| self.generation()),
@@ -108,6 +165,8 @@ impl DeviceWatcher {
             .errno(errno),
             errno => Error::call("write", errno),
         })?;
+        self.acknowledged.store(number.into(), Ordering::Relaxed);
+        self.debt.settle(readiness)?;
         if !*hooked {
             *hooked = self.hook(readiness)?;
         }
@@ -133,19 +192,23 @@ impl DeviceWatcher {
         )
         .map_err(|errno| Error::call("epoll_ctl", errno))?;
         // Nothing acknowledges in between, so what is up to date now was so when it was added.
-        Ok(self.try_changed()?.is_none())
+        Ok(self.read()?.is_none())
     }
 
     pub(super) fn set_tracking(&self, tracked: bool) -> Result<()> {
         match (self.dialect, tracked) {
-            (Dialect::V5, true) => Ok(()),
-            (Dialect::V5, false) => Err(Error::new(Kind::Unsupported(
-                "this driver (v5 dialect) tracks every open file and nothing can opt out; open a \
-                 tracked watcher and acknowledge with it",
-            ))),
+            (Dialect::V5, true) => {}
+            (Dialect::V5, false) => {
+                return Err(Error::new(Kind::Unsupported(
+                    "this driver (v5 dialect) tracks every open file and nothing can opt out; \
+                     open a tracked watcher and acknowledge with it",
+                )));
+            }
             (dialect, tracked) => device::set_watcher_tracking(&self.file, dialect, tracked)
-                .map_err(|errno| Error::call("SYSGENID_SET_WATCHER_TRACKING", errno)),
+                .map_err(|errno| Error::call("SYSGENID_SET_WATCHER_TRACKING", errno))?,
         }
+        self.tracked.store(tracked, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) fn probe(&self, source: Option<&Source>) -> Result<Probe> {
@@ -163,6 +226,9 @@ impl DeviceWatcher {
 
     pub(super) fn wait_watchers(&self, deadline: Deadline) -> Result<()> {
         loop {
+            if self.debt.is_owed() {
+                return Err(Error::new(Kind::Outdated));
+            }
             let left = deadline.remaining().unwrap_or(WAIT_SLICE).min(WAIT_SLICE);
             // Rounded up, and never 0, which would be for ever.
             let slice = u32::try_from(left.as_micros().div_ceil(1_000))
@@ -201,8 +267,7 @@ impl DeviceWatcher {
 
     /// Those that hold others up, as far as this process may look.
     pub(crate) fn stragglers(&self) -> Result<Vec<Straggler>> {
-        let own = format!("/proc/thread-self/fdinfo/{}", self.file.as_raw_fd());
-        let Ok(text) = fs::read(own) else {
+        let Ok(text) = self.fdinfo() else {
             return Err(Error::new(Kind::Unsupported(
                 "naming stragglers needs /proc, which is not mounted here or closed to this process",
             )));
@@ -215,6 +280,18 @@ impl DeviceWatcher {
         }
         let node = fstat(&self.file).map_err(|errno| Error::call("fstat", errno))?;
         Ok(stragglers::find(Path::new("/proc"), node.st_rdev))
+    }
+
+    fn fdinfo(&self) -> std::io::Result<Vec<u8>> {
+        fs::read(format!(
+            "/proc/thread-self/fdinfo/{}",
+            self.file.as_raw_fd()
+        ))
+    }
+
+    /// As the driver tells it, if it does.
+    fn state(&self) -> Option<WatcherState> {
+        WatcherState::parse(&self.fdinfo().ok()?)
     }
 
     fn is_outdated(&self) -> Result<bool> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod broker;
+mod debt;
 mod device;
+mod reopen;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use sysgenid_sys::fork;
 
 use self::broker::BrokerWatcher;
 pub(crate) use self::broker::accepted;
@@ -56,8 +59,22 @@ pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// # What is not guaranteed
 ///
 /// Changes that follow one another quickly are seen as one, the latest. A wake-up may be
-/// spurious: [`try_changed`](Self::try_changed) decides. The state is shared with a forked child:
-/// if one acknowledges, the other is up to date too.
+/// spurious: [`try_changed`](Self::try_changed) decides.
+///
+/// # Forked children
+///
+/// The kernel and the broker know one watcher, of which a forked child has a copy: if the child
+/// acknowledged, the parent would be up to date without having rebuilt anything. So in a child each
+/// call but [`generation`](Self::generation) and [`source`](Self::source) fails with
+/// [`is_forked`](Error::is_forked), and the parent notices nothing of it. [`reopen`](Self::reopen)
+/// makes it the child's own watcher.
+///
+/// The copy keeps the parent's watcher open, though: if the parent closes it while it is outdated,
+/// orchestrators go on waiting for it until the child has closed it as well. So a child drops or
+/// reopens what it does not use. [`AsFd`] cannot fail: the copy's descriptor goes on telling when
+/// the *parent's* watcher is outdated.
+///
+/// What shares memory is no child in this sense: threads, and `vfork`.
 pub struct Watcher {
     backend: Backend,
     /// An epoll instance around what the backend waits on. It is one level more than a bare
@@ -65,6 +82,8 @@ pub struct Watcher {
     /// loss of a broker.
     readiness: OwnedFd,
     source: Option<Source>,
+    /// Whose it is.
+    process: u32,
 }
 
 enum Backend {
@@ -158,6 +177,7 @@ impl WatcherOptions {
                 backend,
                 readiness,
                 source: Some(source),
+                process: fork::process(),
             }),
             Err(error) => Err(error.at(source.path())),
         }
@@ -219,6 +239,7 @@ impl Watcher {
             backend,
             readiness,
             source: None,
+            process: fork::process(),
         })
     }
 
@@ -243,8 +264,10 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// [`is_lost`](Error::is_lost) if the broker has ended; the error of `read` or `poll`.
+    /// [`is_lost`](Error::is_lost) if the broker has ended; [`is_forked`](Error::is_forked) in a
+    /// forked child; the error of `read` or `poll`.
     pub fn try_changed(&self) -> Result<Option<Generation>> {
+        self.check_process()?;
         let changed = match &self.backend {
             Backend::Device(device) => device.try_changed(),
             Backend::Broker(broker) => broker.try_changed(),
@@ -258,7 +281,7 @@ impl Watcher {
     /// # Errors
     ///
     /// [`is_timeout`](Error::is_timeout) if the deadline passed; [`is_lost`](Error::is_lost) if
-    /// the broker ended meanwhile.
+    /// the broker ended meanwhile; [`is_forked`](Error::is_forked) in a forked child.
     ///
     /// ```
     /// use std::time::Duration;
@@ -296,6 +319,7 @@ impl Watcher {
     /// [`is_stale`](Error::is_stale) if `generation` is not the current one: nothing is
     /// acknowledged, the watcher stays outdated, and [`current`](Error::current) tells what to
     /// rebuild for. [`is_lost`](Error::is_lost) if the broker has ended or does not read.
+    /// [`is_forked`](Error::is_forked) in a forked child: nothing is acknowledged.
     ///
     /// ```
     /// use sysgenid::{Generation, Orchestrator, Watcher};
@@ -311,6 +335,7 @@ impl Watcher {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn acknowledge(&self, generation: Generation) -> Result<()> {
+        self.check_process()?;
         let acknowledged = match (u32::try_from(generation), &self.backend) {
             (Ok(number), Backend::Device(device)) => device.acknowledge(number, &self.readiness),
             (Ok(number), Backend::Broker(broker)) => broker.acknowledge(number),
@@ -331,8 +356,8 @@ impl Watcher {
     /// # Errors
     ///
     /// [`is_rebuild`](Error::is_rebuild) if `rebuild` failed: nothing is acknowledged, the watcher
-    /// stays outdated. [`is_timeout`](Error::is_timeout), [`is_lost`](Error::is_lost) as
-    /// [`wait`](Self::wait).
+    /// stays outdated. [`is_timeout`](Error::is_timeout), [`is_lost`](Error::is_lost),
+    /// [`is_forked`](Error::is_forked) as [`wait`](Self::wait).
     pub fn handle<E>(
         &self,
         deadline: impl Into<Deadline>,
@@ -362,8 +387,9 @@ impl Watcher {
     ///
     /// [`is_unsupported`](Error::is_unsupported) when turned off on a driver of the v5 dialect;
     /// [`is_lost`](Error::is_lost) and, after five seconds, [`is_timeout`](Error::is_timeout) on a
-    /// broker.
+    /// broker; [`is_forked`](Error::is_forked) in a forked child.
     pub fn set_tracking(&self, tracked: bool) -> Result<()> {
+        self.check_process()?;
         let set = match &self.backend {
             Backend::Device(device) => device.set_tracking(tracked),
             Backend::Broker(broker) => broker.set_tracking(tracked),
@@ -379,14 +405,14 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// As [`Probe::open_at`], without its limitation on v5.
+    /// As [`Probe::open_at`], without its limitation on v5; [`is_forked`](Error::is_forked) in a
+    /// forked child, where a mapping would keep the parent's watcher open.
     pub fn probe(&self) -> Result<Probe> {
+        self.check_process()?;
         let probe = match (&self.backend, &self.source) {
             (Backend::Device(device), source) => device.probe(source.as_ref()),
             (Backend::Broker(_), Some(source)) => Probe::on(source.clone()),
-            (Backend::Broker(_), None) => Err(Error::new(Kind::Unsupported(
-                "a broker's watcher always has a source",
-            ))),
+            (Backend::Broker(_), None) => Err(sourceless()),
         };
         probe.map_err(|error| self.locate(error))
     }
@@ -399,8 +425,10 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// As [`Watcher::open`]; the watcher then is as it was.
+    /// As [`Watcher::open`]; the watcher then is as it was. [`is_forked`](Error::is_forked) in a
+    /// forked child, which may not touch what it shares: [`reopen`](Self::reopen).
     pub fn reconnect(&mut self) -> Result<()> {
+        self.check_process()?;
         let reconnected = match (&mut self.backend, &self.source) {
             (Backend::Broker(broker), Some(source)) => {
                 broker.reconnect(source.path(), &self.readiness)
@@ -412,6 +440,7 @@ impl Watcher {
 
     /// Waits until no tracked watcher is outdated.
     pub(crate) fn wait_watchers(&self, deadline: Deadline) -> Result<()> {
+        self.check_process()?;
         let waited = match &self.backend {
             Backend::Device(device) => device.wait_watchers(deadline),
             Backend::Broker(broker) => broker.wait_watchers(deadline),
@@ -459,6 +488,10 @@ impl fmt::Debug for Watcher {
 
 fn new_readiness() -> Result<OwnedFd> {
     epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| Error::call("epoll_create", errno))
+}
+
+fn sourceless() -> Error {
+    Error::new(Kind::Unsupported("a broker's watcher always has a source"))
 }
 
 pub(crate) fn watchers_timed_out() -> Error {

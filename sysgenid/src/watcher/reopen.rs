@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A watcher in a forked child.
+
+use sysgenid_sys::fork;
+
+use super::{Backend, Watcher, new_readiness, sourceless};
+use crate::Source;
+use crate::error::{Error, Kind, Result};
+
+impl Watcher {
+    /// In a forked child: opens a watcher of the child's own in the place of the parent's, with the
+    /// same tracking. In the process that the watcher belongs to, there is nothing to do.
+    ///
+    /// It is outdated if the parent's was at the fork, or if the generation has changed since:
+    /// whatever the parent has done in the meantime, the child has not rebuilt. The parent's watcher
+    /// is left as it is.
+    ///
+    /// The descriptor of [`AsFd`] is another one afterwards. An event loop that the child has
+    /// registered the old one with must take the new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`]; the watcher then is as it was. A watcher that was made of a descriptor
+    /// is opened through `/proc/self/fd`, and fails if that is not mounted.
+    ///
+    /// # What is not guaranteed
+    ///
+    /// The kernel driver takes the new watcher to be up to date. If it is outdated only because of a
+    /// change of before it was opened, the child is told so, and orchestrators are not: they do not
+    /// wait for it. The broker does know it.
+    ///
+    /// ```no_run
+    /// # fn is_child() -> bool { true }
+    /// let mut watcher = sysgenid::Watcher::open()?;
+    /// // … after fork(), in the child:
+    /// if is_child() {
+    ///     watcher.reopen()?;
+    /// }
+    /// # Ok::<(), sysgenid::Error>(())
+    /// ```
+    pub fn reopen(&mut self) -> Result<()> {
+        if self.process == fork::process() {
+            return Ok(());
+        }
+        let path = self.source.as_ref().map(Source::path);
+        let reopen = || {
+            let readiness = new_readiness()?;
+            let backend = match (&self.backend, path) {
+                (Backend::Device(device), path) => {
+                    Backend::Device(device.reopen(path, &readiness)?)
+                }
+                (Backend::Broker(broker), Some(folder)) => {
+                    Backend::Broker(broker.reopen(folder, &readiness)?)
+                }
+                (Backend::Broker(_), None) => return Err(sourceless()),
+            };
+            Ok((backend, readiness))
+        };
+        let (backend, readiness) = reopen().map_err(|error| self.locate(error))?;
+        // The copies are closed and no more: nothing is said to the driver, and nothing is taken
+        // from the epoll instance, which is the parent's.
+        self.backend = backend;
+        self.readiness = readiness;
+        self.process = fork::process();
+        Ok(())
+    }
+
+    /// Whether the watcher is this process's own, at the cost of a load.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process == fork::process() {
+            return Ok(());
+        }
+        Err(self.locate(Error::new(Kind::Forked)))
+    }
+}
