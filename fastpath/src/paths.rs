@@ -7,8 +7,8 @@ use std::hint::black_box;
 use memmap2::{MmapOptions, MmapRaw};
 use sysgenid::rand_core::Rng;
 use sysgenid::{
-    Generation, Guarded, Probe, ProcessWide, Result, SOURCE_VARIABLE, SharedGuarded, SharedReader,
-    Uniqueness,
+    Generation, Guarded, Probe, ProcessWide, RestoreOnly, Result, SOURCE_VARIABLE, SharedGuarded,
+    SharedReader, Uniqueness,
 };
 
 pub(crate) type Path = (&'static str, Box<dyn FnMut()>);
@@ -18,7 +18,7 @@ pub(crate) type Path = (&'static str, Box<dyn FnMut()>);
 pub(crate) fn all() -> Vec<Path> {
     let page = map();
     let load = black_box(bare_load as fn(&_) -> _);
-    let probe = Probe::open().expect("a probe");
+    let probe = probe();
     let probe_generation = black_box(probe_generation as fn(&_) -> _);
     let generation = black_box(generation as fn() -> _);
     let before = sysgenid::uniqueness();
@@ -26,6 +26,10 @@ pub(crate) fn all() -> Vec<Path> {
 
     let mut guarded = Guarded::new(ProcessWide, build);
     let guarded_get = black_box(guarded_get as fn(&mut Guarded<u64>) -> Result<&mut u64>);
+    let mut for_restores = Guarded::new(RestoreOnly(self::probe()), build);
+    let guarded_get_for_restores = black_box(
+        guarded_get_for_restores as fn(&mut Guarded<u64, RestoreOnly<Probe>>) -> Result<&mut u64>,
+    );
     let shared: &_ = Box::leak(Box::new(SharedGuarded::new(ProcessWide, build)));
     let shared_with = black_box(shared_with as fn(&_) -> _);
     let mut reader = shared.reader();
@@ -45,11 +49,19 @@ pub(crate) fn all() -> Vec<Path> {
             "guarded_get",
             used(move || guarded_get(&mut guarded).map(|value| *value)),
         ),
+        (
+            "guarded_get_for_restores",
+            used(move || guarded_get_for_restores(&mut for_restores).map(|value| *value)),
+        ),
         ("shared_with", used(move || shared_with(shared))),
         ("reader_get", used(move || reader_get(&mut reader).copied())),
         ("rng_16_bytes", used(move || rng_16_bytes(&mut bytes))),
         ("rng_u64", used(rng_u64)),
     ]
+}
+
+fn probe() -> Probe {
+    Probe::open().expect("a probe")
 }
 
 /// What is guarded: a number, so that its use is one load.
@@ -104,6 +116,12 @@ fn is_unique(before: Uniqueness) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn guarded_get(guarded: &mut Guarded<u64>) -> Result<&mut u64> {
+    guarded.get()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn guarded_get_for_restores(guarded: &mut Guarded<u64, RestoreOnly<Probe>>) -> Result<&mut u64> {
     guarded.get()
 }
 

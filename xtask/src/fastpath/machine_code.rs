@@ -88,9 +88,9 @@ impl MachineCode {
         }
     }
 
-    /// The names of all that the path could call although its row does not say so.
-    pub(super) fn unexpected(&self, row: &Row) -> Result<BTreeSet<String>> {
-        let mut unexpected = BTreeSet::new();
+    /// The names of all that the path could call, as far as its row lets it be followed.
+    pub(super) fn calls(&self, row: &Row) -> Result<BTreeSet<String>> {
+        let mut calls = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let path = |(_, function): &(&u64, &Function)| function.name == row.name;
         let start = self.functions.iter().find(path);
@@ -107,20 +107,16 @@ impl MachineCode {
                 let callee = self.resolve(&target).context(|| {
                     format!("{}: it cannot be told where a call leads", function.name)
                 })?;
-                match callee {
-                    Callee::Here(_, name) if row.cold.iter().any(|cold| cold == name) => {}
-                    Callee::Here(address, name) if row.warm.iter().any(|warm| warm == name) => {
-                        next.push(address);
-                    }
-                    // Such as memcpy.
-                    Callee::Elsewhere(name) if row.warm.iter().any(|warm| warm == name) => {}
-                    Callee::Here(_, name) | Callee::Elsewhere(name) => {
-                        unexpected.insert(name.to_owned());
-                    }
+                let (Callee::Here(_, name) | Callee::Elsewhere(name)) = callee;
+                if let Callee::Here(address, name) = callee
+                    && row.warm.iter().any(|warm| warm == name)
+                {
+                    next.push(address);
                 }
+                calls.insert(name.to_owned());
             }
         }
-        Ok(unexpected)
+        Ok(calls)
     }
 
     fn resolve(&self, target: &Target) -> Option<Callee<'_>> {
@@ -274,46 +270,43 @@ OFFSET           TYPE              VALUE
 0000000000003008 R_X86_64_RELATIVE  *ABS*+0x0000000000002000
 ";
 
-    /// What `name` could call unexpectedly, in one line.
-    fn unexpected(code: &str, name: &str, cold: &[&str], warm: &[&str]) -> Result<String> {
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let names = MachineCode::parse(code, RELOCATIONS).unexpected(&Row {
+    /// What `name` could call, in one line.
+    fn calls(code: &str, name: &str, warm: &[&str]) -> Result<String> {
+        let names = MachineCode::parse(code, RELOCATIONS).calls(&Row {
             name: name.into(),
             instructions: 1,
             bound: None,
-            cold: names(cold),
-            warm: names(warm),
+            cold: Vec::new(),
+            warm: warm.iter().map(|&name| name.to_owned()).collect(),
         })?;
         Ok(names.into_iter().collect::<Vec<_>>().join(", "))
     }
 
     #[test]
     fn calls_are_found_direct_through_a_word_and_as_a_jump() {
-        let found = unexpected(CODE, "quick", &[], &[]).unwrap();
+        let found = calls(CODE, "quick", &[]).unwrap();
         assert_eq!(found, "<A as B>::slow, memcpy, only::unwinding");
-        let found = unexpected(CODE, "tail", &[], &[]).unwrap();
+        let found = calls(CODE, "tail", &[]).unwrap();
         assert_eq!(found, "<A as B>::slow");
     }
 
     #[test]
-    fn what_the_row_names_is_expected_and_followed_if_it_is_not_cold() {
-        let found = unexpected(CODE, "tail", &["<A as B>::slow"], &[]).unwrap();
-        assert_eq!(found, "");
-        let found = unexpected(CODE, "tail", &[], &["<A as B>::slow"]).unwrap();
-        assert_eq!(found, "only::unwinding");
+    fn what_is_warm_is_followed() {
+        let found = calls(CODE, "tail", &["<A as B>::slow"]).unwrap();
+        assert_eq!(found, "<A as B>::slow, only::unwinding");
     }
 
     #[test]
     fn what_no_jump_leads_to_is_left_out() {
         // Without the word, the other way to it is left.
         let code = CODE.replace("bnd call *0x30(%rip)        # 3008 <_DYNAMIC+0x18>", "nop");
-        let found = unexpected(&code, "quick", &[], &[]).unwrap();
+        let found = calls(&code, "quick", &[]).unwrap();
         assert_eq!(found, "<A as B>::slow, memcpy");
     }
 
     #[test]
     fn what_cannot_be_told_is_an_error() {
-        assert!(unexpected(CODE, "hidden", &[], &[]).is_err());
-        assert!(unexpected(CODE, "missing", &[], &[]).is_err());
+        assert!(calls(CODE, "hidden", &[]).is_err());
+        assert!(calls(CODE, "missing", &[]).is_err());
     }
 }

@@ -6,7 +6,7 @@ mod callgrind;
 mod machine_code;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,25 +82,63 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Tally> {
             format!("{name}: {} allocations in {MANY} uses", text(allocations)),
             allocations == Some(&0),
         ));
-        checks.push(match found.code.unexpected(row) {
-            Ok(calls) if calls.is_empty() => (format!("{name}: cannot panic or allocate"), true),
-            Ok(calls) => {
-                let calls: Vec<_> = calls.into_iter().collect();
-                (format!("{name}: could call {}", calls.join(", ")), false)
+        let calls = match found.code.calls(row) {
+            Ok(calls) => calls,
+            Err(error) => {
+                checks.push((format!("{name}: {error}"), false));
+                continue;
             }
-            Err(error) => (format!("{name}: {error}"), false),
-        });
+        };
+        let expected: BTreeSet<_> = row.cold.iter().chain(&row.warm).cloned().collect();
+        checks.push((
+            format!("{name}: calls what the table says"),
+            calls == expected,
+        ));
+        for call in calls.difference(&expected) {
+            checks.push((format!("{name}: could call {call}"), false));
+        }
+        for call in expected.difference(&calls) {
+            checks.push((format!("{name}: does not call {call}"), false));
+        }
     }
     for name in found.instructions.keys() {
         if !table.rows.iter().any(|row| row.name == *name) {
             checks.push((format!("{name} is not in the table"), false));
         }
     }
+    for name in not_cold(&table, &workspace.root)? {
+        checks.push((format!("{name} has no attribute #[cold]"), false));
+    }
     let checks: Vec<_> = checks
         .iter()
         .map(|(name, ok)| (name.as_str(), *ok))
         .collect();
     Ok(Tally::of_checks(&checks))
+}
+
+/// The functions of this project that the table calls cold, and that are not.
+fn not_cold(table: &Table, root: &Path) -> Result<BTreeSet<String>> {
+    let mut sources = String::new();
+    for folder in ["sysgenid-sys/src", "sysgenid/src"] {
+        for file in command::files(&root.join(folder))? {
+            sources.push_str(&read(&file)?);
+        }
+    }
+    // The attribute, perhaps others below it, and then the function.
+    let head = |text: &str| text.split_once("fn ").map(|(head, _)| head.len());
+    let cold: BTreeSet<_> = sources
+        .split("#[cold]")
+        .skip(1)
+        .filter_map(|text| {
+            text.get(head(text)? + "fn ".len()..)?
+                .split(['(', '<'])
+                .next()
+        })
+        .collect();
+    let ours = table.rows.iter().flat_map(|row| &row.cold);
+    let ours = ours.filter(|name| name.trim_start_matches('<').starts_with("sysgenid"));
+    let is_cold = |name: &&String| cold.contains(name.rsplit("::").next().unwrap_or_default());
+    Ok(ours.filter(|name| !is_cold(name)).cloned().collect())
 }
 
 fn table_of(workspace: &Workspace) -> PathBuf {
