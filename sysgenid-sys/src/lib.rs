@@ -16,7 +16,8 @@
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
 //! - [`process`]: the counters that a whole process looks at (feature `std`).
 //! - [`slot`]: memory in which a client acknowledges to the userspace driver (feature `std`).
-//! - [`vmclock`]: where the fields of mainline's `/dev/vmclockN` lie that tell of restores.
+//! - [`vmclock`]: where the fields of mainline's `/dev/vmclockN` lie that tell of restores, and its
+//!   mapped page (feature `std`).
 //! - [`wire`]: the messages between a client and the userspace driver.
 //!
 //! # What it does not do

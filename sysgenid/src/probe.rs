@@ -12,6 +12,10 @@ use crate::source::{FileIdentity, Source};
 /// A probe maps the counter and closes the file: it is not a watcher, acknowledges nothing, and
 /// holds nobody up. It works on every source.
 ///
+/// **One source is not always enough to rebuild a secret.** A counter that the hypervisor writes
+/// changes before the kernel has reseeded, and no second time. [`ProcessWide`](crate::ProcessWide)
+/// looks at the driver's as well: it is what a [`Guarded`](crate::Guarded) wants.
+///
 /// # What a probe does not do
 ///
 /// It does not tell when a change happened, and it knows of none before the source does. A counter

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod discovery;
 mod page;
-#[cfg(test)]
+// A vmclock is a source on such machines only.
+#[cfg(all(test, target_pointer_width = "64", target_endian = "little"))]
 mod tests;
 
 use std::ffi::OsStr;
@@ -35,7 +36,8 @@ pub enum SourceKind {
     /// four, if there are any, are zero, or a probe takes them for a part of the number.
     PageFile,
     /// The counter that the hypervisor keeps beside its VM generation id, `/dev/vmgenid`: it can be
-    /// probed, and nothing else.
+    /// probed, and nothing else. As with a page file, a probe takes the four bytes after it for a
+    /// part of the number.
     Vmgenid,
     /// Mainline's vmclock, `/dev/vmclockN`, where the hypervisor keeps a generation counter: it can
     /// be probed, and nothing else.
