@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use sysgenid::{Backend, Dialect, Source};
+use sysgenid::{Backend, Dialect, ProcessWide, Source};
 
 use crate::failure::Failure;
 use crate::output::{Output, backend_text, kind_name, kind_text};
@@ -19,9 +19,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 struct Line<'a> {
     source: Cow<'a, str>,
     kind: &'static str,
-    /// Where probes look that name no source, if that is another one.
+    /// A counter of the hypervisor's that the whole process looks at as well.
     #[serde(skip_serializing_if = "Option::is_none")]
-    probe: Option<Cow<'a, str>>,
+    beside: Option<Cow<'a, str>>,
     generation: u64,
     watchers: Option<u32>,
     tracked: Option<u32>,
@@ -31,9 +31,13 @@ struct Line<'a> {
 }
 
 pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failure> {
-    let (source, probed) = match named {
+    let (source, beside) = match named {
         Some(path) => (Source::at(path)?, None),
-        None => discover()?,
+        None => {
+            let source = Source::discover_for_probe()?;
+            let beside = ProcessWide.sources().find(|other| **other != source);
+            (source, beside)
+        }
     };
     let status = source.status(ANSWER_TIME)?;
     let counts = status.watchers;
@@ -50,9 +54,9 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
         kind_text(source.kind()),
         status.generation,
     );
-    if let Some(probed) = &probed {
-        let path = probed.path().display();
-        let _ = write!(text, "\nprobes      {path} ({})", kind_text(probed.kind()));
+    if let Some(beside) = beside {
+        let path = beside.path().display();
+        let _ = write!(text, "\nbeside it   {path} ({})", kind_text(beside.kind()));
     }
     if let Some(dialect) = status.dialect {
         let _ = write!(text, "\ndialect     {}", dialect.name());
@@ -63,9 +67,7 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
     let line = Line {
         source: path,
         kind: kind_name(source.kind()),
-        probe: probed
-            .as_ref()
-            .map(|probed| probed.path().to_string_lossy()),
+        beside: beside.map(|beside| beside.path().to_string_lossy()),
         generation: status.generation.get(),
         watchers: counts.map(|counts| counts.total),
         tracked: counts.map(|counts| counts.tracked),
@@ -74,18 +76,4 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
         backend: status.backend.map(Backend::name),
     };
     out.print(&line, text)
-}
-
-/// The source that watchers find, or if there is none the one that probes find; and where probes
-/// look instead of the first.
-fn discover() -> Result<(Source, Option<Source>), Failure> {
-    let probed = Source::discover_for_probe();
-    match Source::discover() {
-        Err(error) if error.is_absent() => Ok((probed?, None)),
-        watched => {
-            let watched = watched?;
-            let other = probed.ok().filter(|probed| *probed != watched);
-            Ok((watched, other))
-        }
-    }
 }

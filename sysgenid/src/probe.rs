@@ -42,8 +42,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Opens a probe on the discovered source: a counter that the hypervisor writes if there is
-    /// one, else a driver's. See [`Source::discover_for_probe`] for the price of that choice.
+    /// Opens a probe on the discovered source: a driver's counter, else one that the hypervisor
+    /// writes. See [`Source`] for the reasons.
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use sysgenid::{Probe, Source, Watcher};
+use sysgenid::{Probe, ProcessWide, Source, Watcher};
 
 use super::Result;
 use crate::raw::vmclock::Clock;
@@ -26,10 +26,12 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
     let watcher = Watcher::open_at(sysgenid)?;
     let report = |word| {
         let page = clock.read()?;
+        let sources = ProcessWide.sources().map(Source::path);
+        let sources: Vec<_> = sources.map(Path::to_string_lossy).collect();
         let hung_up = clock.events() == PollFlags::HUP;
         println!(
             "{word} magic={:#x} version={} size={} flags={:#x} seq={} marker={} counter={} \
-             poll={} generation={} probe={} discovered={}",
+             poll={} generation={} probe={} sources={}",
             page.magic,
             page.version,
             page.size,
@@ -40,7 +42,7 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
             if hung_up { "hup" } else { "other" },
             watcher.generation(),
             probed(vmclock),
-            Source::discover_for_probe()?.path().display(),
+            sources.join(","),
         );
         Ok::<_, Box<dyn Error + Send + Sync>>(())
     };

@@ -2,8 +2,10 @@
 //! The counters that a hypervisor keeps, through the SDK: `/dev/vmgenid` and mainline's vmclock. Each
 //! change is one that the `host` makes. Beside them, the kernel driver is loaded.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, chmod, mknodat, stat};
@@ -39,9 +41,10 @@ cases! { Subject;
     probe_sees_no_change_when_the_driver_is_triggered,
     status_tells_the_generation_and_no_watchers,
     watchers_and_orchestrators_are_unsupported,
-    discovery_for_probes_prefers_it,
-    process_looks_at_it_and_at_the_driver,
+    discovery_prefers_the_driver_beside_it,
+    discovery_for_probes_takes_it_where_there_is_no_driver,
     discovery_for_probes_passes_over_what_may_not_be_read,
+    process_looks_at_it_and_at_the_driver,
     replaced_node_is_noticed,
 }
 
@@ -150,46 +153,54 @@ fn watchers_and_orchestrators_are_unsupported(subject: &Subject) {
     }
 }
 
-/// And for watchers it finds the driver.
-fn discovery_for_probes_prefers_it(subject: &Subject) {
-    assert_eq!(std::env::var_os(sysgenid::SOURCE_VARIABLE), None);
-    let found = Source::discover_for_probe().unwrap();
-    assert_eq!(found, subject.source());
+/// Whose number changes when the kernel has reseeded.
+fn discovery_prefers_the_driver_beside_it(_: &Subject) {
+    let probed = Source::discover_for_probe().unwrap();
+    assert_eq!(probed.path(), Path::new(abi::DEVICE_PATH));
+    assert_eq!(probed.kind(), SourceKind::Device);
+    assert_eq!(Source::discover().unwrap(), probed);
+    assert_eq!(Probe::open().unwrap().source(), &probed);
+}
+
+fn discovery_for_probes_takes_it_where_there_is_no_driver(subject: &Subject) {
     subject.store(21);
-    let probe = Probe::open().unwrap();
-    assert_eq!(probe.source(), &found);
+    let (watched, probed, probe) = without_the_driver(|| {
+        let probe = Probe::open();
+        (Source::discover(), Source::discover_for_probe(), probe)
+    });
+    let error = watched.unwrap_err();
+    assert!(error.is_absent(), "{error}");
+    assert_eq!(probed.unwrap(), subject.source());
+    let probe = probe.unwrap();
+    assert_eq!(probe.source(), &subject.source());
     assert_eq!(probe.generation(), Generation::new(21));
-    let watched = Source::discover().unwrap();
-    assert_eq!(watched.path(), Path::new(abi::DEVICE_PATH));
-    assert_eq!(watched.kind(), SourceKind::Device);
+}
+
+fn discovery_for_probes_passes_over_what_may_not_be_read(subject: &Subject) {
+    chmod(&subject.path, Mode::from_raw_mode(0o600)).expect("root may do so");
+    let path = &subject.path;
+    let (opened, discovered) =
+        without_the_driver(|| as_nobody(|| (Probe::open_at(path), Source::discover_for_probe())));
+    let error = opened.unwrap_err();
+    assert!(error.is_permission(), "{error}");
+    let error = discovered.unwrap_err();
+    assert!(error.is_absent(), "{error}");
 }
 
 /// So it misses neither a restore nor a trigger.
 fn process_looks_at_it_and_at_the_driver(subject: &Subject) {
-    let sources: Vec<_> = ProcessWide.sources().map(Source::path).collect();
-    assert_eq!(sources, [&subject.path, Path::new(abi::DEVICE_PATH)]);
+    let sources: BTreeSet<_> = ProcessWide.sources().map(Source::path).collect();
+    let both = [&subject.path, Path::new(abi::DEVICE_PATH)];
+    assert_eq!(sources, BTreeSet::from(both));
     ProcessWide.verify().unwrap();
 
     let at_first = ProcessWide.mark();
     subject.store(51);
     let restored = ProcessWide.glance();
     assert_ne!(restored, at_first);
-    assert_eq!(sysgenid::generation(), Generation::new(51));
     let mut driver = Orchestrator::open().expect("the driver is beside it");
     driver.trigger().expect("root may trigger");
     assert_ne!(ProcessWide.glance(), restored);
-    assert_eq!(sysgenid::generation(), Generation::new(51));
-}
-
-fn discovery_for_probes_passes_over_what_may_not_be_read(subject: &Subject) {
-    chmod(&subject.path, Mode::from_raw_mode(0o600)).expect("root may do so");
-    let nobody = rustix::fs::Uid::from_raw(65_534);
-    // This thread alone, which ends with the case.
-    rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may do so");
-    let error = Probe::open_at(&subject.path).unwrap_err();
-    assert!(error.is_permission(), "{error}");
-    let found = Source::discover_for_probe().unwrap();
-    assert_eq!(found.path(), Path::new(abi::DEVICE_PATH));
 }
 
 fn replaced_node_is_noticed(subject: &Subject) {
@@ -246,4 +257,28 @@ fn migration_is_no_change(subject: &Subject) {
     host::ask("migrate");
     assert_eq!(probe.generation(), before);
     probe.verify().unwrap();
+}
+
+/// Does something while the driver's node has another name.
+fn without_the_driver<T>(something: impl FnOnce() -> T) -> T {
+    const AWAY: &str = "/dev/sysgenid-is-away";
+
+    assert_eq!(std::env::var_os(sysgenid::SOURCE_VARIABLE), None);
+    fs::rename(abi::DEVICE_PATH, AWAY).expect("root may do so");
+    let done = something();
+    fs::rename(AWAY, abi::DEVICE_PATH).expect("root may do so");
+    done
+}
+
+/// Does something on a thread that has given up the superuser's rights.
+fn as_nobody<T: Send>(something: impl FnOnce() -> T + Send) -> T {
+    let done = thread::scope(|scope| {
+        let nobody = scope.spawn(|| {
+            let nobody = rustix::fs::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may do so");
+            something()
+        });
+        nobody.join()
+    });
+    done.expect("it does not panic")
 }

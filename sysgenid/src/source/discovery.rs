@@ -51,10 +51,11 @@ impl Source {
         Err(Error::new(Kind::Absent).at(abi::DEVICE_PATH))
     }
 
-    /// Looks for the source that shows a restore first, in the order above: a counter that the
-    /// hypervisor writes, if there is one.
+    /// Looks for a source that can be probed, in the order above: what can be watched, else a
+    /// counter that the hypervisor writes.
     ///
-    /// It opens the hypervisor's devices to see whether they count, and keeps nothing open.
+    /// It opens the hypervisor's devices to see whether they count, and keeps nothing open. One that
+    /// may not be read or does not count is passed over.
     ///
     /// # Errors
     ///
@@ -68,10 +69,13 @@ impl Source {
     /// # Ok::<(), sysgenid::Error>(())
     /// ```
     pub fn discover_for_probe() -> Result<Self> {
-        if let Some(named) = Self::named() {
-            return named;
+        match Self::discover() {
+            // Not if the absent one was named.
+            Err(absent) if absent.is_absent() && Self::named().is_none() => {
+                Self::hypervisor().ok_or(absent)
+            }
+            found => found,
         }
-        Self::hypervisor().map_or_else(Self::discover, Ok)
     }
 
     /// The source that the environment names.

@@ -63,26 +63,23 @@ pub enum SourceKind {
 ///
 /// # Discovery for probes
 ///
-/// [`Source::discover_for_probe`] prefers a counter that the hypervisor writes:
+/// [`Source::discover_for_probe`] takes the same, and where none of them exists a counter that the
+/// hypervisor writes:
 ///
-/// 1. the path in the environment variable `SYSGENID_SOURCE`;
-/// 2. the first `/dev/vmclockN` that may be read and has a generation counter;
-/// 3. `/dev/vmgenid`, if it may be read;
-/// 4. what [`Source::discover`] finds.
+/// 5. the first `/dev/vmclockN` that may be read and has a generation counter;
+/// 6. `/dev/vmgenid`, if it may be read.
 ///
-/// The second and the third are a preference: one that is absent, may not be read or does not count
-/// is passed over, because the next tells of the same restores.
+/// The hypervisor's counter is right at the first instruction after a restore, while a driver learns
+/// of it a moment later. It comes last all the same:
 ///
-/// What that choice gives: the hypervisor's counter is right at the first instruction after a
-/// restore, while a driver learns of it a moment later. What it costs:
+/// - **The kernel has not reseeded yet** when it has changed. What is drawn from the kernel at once
+///   may be drawn by every clone alike, and this counter changes no second time. This project's
+///   driver changes its own when the kernel has reseeded.
+/// - **The hypervisor knows nothing of a trigger**, nor of a restored container.
 ///
-/// - **The hypervisor knows nothing of a trigger**, nor of a restored container: they change the
-///   driver's generation only.
-/// - **The kernel has not reseeded yet** when this counter has changed. What is drawn from it at
-///   once may be drawn by every clone alike, and this counter changes no second time.
-///
-/// The [witness of the whole process](crate::ProcessWide) looks at both. A probe that must see what
-/// a driver sees names it.
+/// The [witness of the whole process](crate::ProcessWide) looks at both, and so misses neither. A
+/// driver whose [backend](crate::Backend) is `Trigger` sees no restore by itself: there, too, a probe
+/// is not enough.
 ///
 /// **Numbers of different sources have nothing to do with each other.** A watcher's generation is
 /// not to be compared with that of a probe that was discovered: take [`Watcher::probe`] for that.

@@ -185,8 +185,8 @@ fn bare(rig: &mut Rig<'_>) -> Result<Tally> {
         ("poll_hangs_up_on_qemus_clock", is("poll", "hup")?),
         ("sdk_refuses_qemus_clock", is("probe", "uncounted")?),
         (
-            "probes_look_at_sysgenid_beside_it",
-            is("discovered", abi::DEVICE_PATH)?,
+            "process_looks_at_sysgenid_alone",
+            is("sources", abi::DEVICE_PATH)?,
         ),
         (
             "restore_disrupts_its_time",
