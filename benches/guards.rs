@@ -17,7 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sysgenid::{
-    Generation, Guarded, Probe, ProcessWide, RestoreOnly, SharedGuarded, ThreadGuarded, Witness,
+    Generation, Guarded, Probe, ProcessWide, RestoreOnly, SharedGuarded, SharedReader,
+    ThreadGuarded, Witness,
 };
 use sysgenid_benches::{Bound, Bounds, Measured, REPEATED, ROUNDS, Subject, repeat};
 use sysgenid_sys::page::CounterPageMut;
@@ -69,13 +70,16 @@ fn main() -> ExitCode {
 
     let mut group = criterion.benchmark_group("use a value in two threads");
     group.bench_function("unguarded", |b| {
-        b.iter_custom(|reads| in_threads(2, reads, || *unguarded));
+        b.iter_custom(|reads| in_threads(2, reads, || || *unguarded));
+    });
+    group.bench_function("sysgenid::SharedReader::get", |b| {
+        b.iter_custom(|reads| in_threads(2, reads, || read_by(shared.reader())));
     });
     group.bench_function("sysgenid::SharedGuarded::with", |b| {
-        b.iter_custom(|reads| in_threads(2, reads, || with(&shared)));
+        b.iter_custom(|reads| in_threads(2, reads, || || with(&shared)));
     });
     group.bench_function("std::sync::RwLock::read", |b| {
-        b.iter_custom(|reads| in_threads(2, reads, locked));
+        b.iter_custom(|reads| in_threads(2, reads, || locked));
     });
     group.finish();
 
@@ -115,11 +119,17 @@ fn main() -> ExitCode {
     if bounds.measured() {
         bounds.report(
             "`SharedGuarded::with` in two threads, throughput of each to one alone",
-            scaling(|| with(&shared)),
+            scaling(|| || with(&shared)),
             SCALING,
             "%",
         );
-        let control = scaling(|| *unguarded);
+        bounds.report(
+            "the same, each by a `SharedReader` of its own",
+            scaling(|| read_by(shared.reader())),
+            SCALING,
+            "%",
+        );
+        let control = scaling(|| || *unguarded);
         bounds.fact(
             "two threads on this machine",
             &format!(
@@ -144,10 +154,20 @@ fn with(shared: &SharedGuarded<u64>) -> u64 {
     shared.with(|value| *value).expect("a value")
 }
 
-/// How long each of some threads takes for so many reads, when all read at once.
-fn in_threads<T>(threads: usize, reads: u64, read: impl Fn() -> T + Sync) -> Duration {
+fn read_by(mut reader: SharedReader<'_, u64>) -> impl FnMut() -> u64 {
+    move || *reader.get().expect("a value")
+}
+
+/// How long each of some threads takes for so many reads, when all read at once. Each has a way to
+/// read of its own.
+fn in_threads<T, R: FnMut() -> T>(
+    threads: usize,
+    reads: u64,
+    reader: impl Fn() -> R + Sync,
+) -> Duration {
     let waiting = AtomicUsize::new(threads);
     let run = || {
+        let mut read = reader();
         // What is done at a thread's first use is not its speed.
         black_box(read());
         waiting.fetch_sub(1, Ordering::Relaxed);
@@ -169,8 +189,8 @@ fn in_threads<T>(threads: usize, reads: u64, read: impl Fn() -> T + Sync) -> Dur
 }
 
 /// The throughput of each of two threads, in percent of that of one alone.
-fn scaling<T>(read: impl Fn() -> T + Sync) -> Measured {
-    let seconds = |threads| in_threads(threads, READS, &read).as_secs_f64();
+fn scaling<T, R: FnMut() -> T>(reader: impl Fn() -> R + Sync) -> Measured {
+    let seconds = |threads| in_threads(threads, READS, &reader).as_secs_f64();
     let round = |_| 100.0 * seconds(1) / seconds(2);
     Measured::of((0..ROUNDS).map(round).collect())
 }
