@@ -10,21 +10,20 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use sysgenid::{Generation, Guarded, Probe, Zeroize};
+use sysgenid::{Generation, Guarded, ProcessWide, Zeroize};
 use sysgenid_examples::random_id;
 
 /// An example ends: after this many keys, or this long.
 const KEYS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A key and its public name, as TLS session tickets have.
+/// A key and its public name, as TLS session tickets have. The guard wipes an old one.
 struct TicketKey {
     generation: Generation,
     name: u64,
     secret: u64,
 }
 
-/// What the guard does to an old key before it drops it.
 impl Zeroize for TicketKey {
     fn zeroize(&mut self) {
         self.secret.zeroize();
@@ -32,16 +31,18 @@ impl Zeroize for TicketKey {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut key = Guarded::new(Probe::open()?, |generation| {
+    ProcessWide.verify()?; // without a source no restore is seen
+    let mut key = Guarded::new(ProcessWide, |generation| {
         Ok::<_, std::io::Error>(TicketKey {
             generation,
             name: random_id()?,
             secret: random_id()?,
         })
     });
-    let (mut last, mut keys) = (None, 0);
+    let (mut last, mut keys, mut request) = (None, 0, 0_u64);
     let end = Instant::now() + PATIENCE;
-    for request in 0_u64.. {
+    while Instant::now() < end {
+        request += 1;
         // The whole ticket is of one key, and no change was seen while it was computed.
         let (generation, name, _ticket) =
             key.with(|key| (key.generation, key.name, request ^ key.secret))?;
@@ -51,9 +52,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         if keys == KEYS {
             return Ok(());
-        }
-        if Instant::now() >= end {
-            break;
         }
         std::thread::sleep(Duration::from_millis(10)); // until the next request
     }
