@@ -7,6 +7,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
+use std::sync::{Barrier, OnceLock};
+use std::thread;
 
 use clap::ValueEnum;
 use rustix::io::Errno;
@@ -26,6 +28,8 @@ pub enum Role {
     ChangePage,
     /// Triggers as root of a user namespace of its own.
     TriggerAsNamespaceRoot,
+    /// Forks while another thread looks for the first time whether it is unique.
+    ForkDuringSetUp,
 }
 
 /// A child at work. Dropping it kills it.
@@ -111,7 +115,42 @@ pub fn play(role: Role, path: Option<PathBuf>) {
                 .and_then(|dialect| device::trigger_gen_update(&file, dialect, 0))
                 .map_err(name_of),
         ),
+        Role::ForkDuringSetUp => report(fork_during_set_up()),
     }
+}
+
+/// The child must get through with its own set-up, and must not take a mark for its own that was
+/// there when it was forked.
+fn fork_during_set_up() -> Result<(), String> {
+    static MARK: OnceLock<sysgenid::Uniqueness> = OnceLock::new();
+
+    let start = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            start.wait();
+            let _ = MARK.set(sysgenid::uniqueness());
+        });
+        start.wait();
+        // SAFETY: The child allocates, which the C library sees to, and ends below.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: Its effect is that a child which hangs is ended.
+            unsafe { libc::alarm(20) };
+            let copied = MARK.get();
+            let own = sysgenid::uniqueness();
+            let is_right = Some(&own) != copied && sysgenid::uniqueness() == own;
+            // SAFETY: It ends the child and runs nothing of the parent's.
+            unsafe { libc::_exit(i32::from(!is_right)) };
+        }
+        let mut status = 0;
+        // SAFETY: The child is this process's own, and the status a place of its own.
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if waited == pid && status == 0 {
+            Ok(())
+        } else {
+            Err(format!("the child ended with {status:#x}"))
+        }
+    })
 }
 
 fn report(done: Result<(), String>) {

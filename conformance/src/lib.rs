@@ -4,6 +4,7 @@
 //! - [`raw`]: system calls on the kernel driver's node.
 //! - [`typed`]: the SDK, over every source that has watchers.
 //! - [`model`]: random operations, compared with the model of the device.
+//! - [`process`]: what a process knows of itself, across every way of forking.
 //! - [`stress`]: everything at once, at random, for a kernel with detectors to watch.
 //! - [`hammer`]: guards, while another process changes the generation all the time.
 //! - [`starve`]: every call with its allocations failing in turn.
@@ -31,6 +32,7 @@ pub(crate) mod forked;
 pub mod hammer;
 mod host;
 pub mod model;
+pub mod process;
 pub mod raw;
 pub mod starve;
 pub mod stress;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{agents, child, hammer, model, raw, starve, stress, typed};
+use sysgenid_conformance::{agents, child, hammer, model, process, raw, starve, stress, typed};
 use sysgenid_sys::abi::Dialect;
 
 /// For a comparison as a whole, which has many sequences.
@@ -114,6 +114,14 @@ enum Command {
         /// Where the random numbers begin
         #[arg(long, default_value_t = 0)]
         seed: u64,
+    },
+    /// What a process knows of itself, across every way of forking; needs pid namespaces
+    Process {
+        #[command(flatten)]
+        filter: Filter,
+        /// Whether memory can be emptied in a forked child
+        #[arg(long, value_enum, default_value_t = process::Sandbox::None)]
+        sandbox: process::Sandbox,
     },
     /// Everything at once, from several threads, at random; needs root
     Stress {
@@ -377,6 +385,12 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 seed,
             };
             filter.run(&subject, model::cases(kind), MODEL_LIMIT)?
+        }
+        Command::Process { filter, sandbox } => {
+            let folder = tempfile::tempdir()?;
+            // SAFETY: Nothing has started a thread, nor looked.
+            let subject = unsafe { process::Subject::new(folder.path(), sandbox) }?;
+            filter.run(&subject, process::cases(sandbox), suite::LIMIT)?
         }
         Command::Stress {
             device,

@@ -10,10 +10,8 @@
 //! the process id is compared instead, which costs a system call at each look and sees less:
 //!
 //! - not a child that has its parent's id, which takes a pid namespace of its own;
-//! - not a descendant that is given the id of an ancestor who has ended, if nobody between the two
-//!   looked;
-//! - and a child that shares its parent's memory is taken for a fork. Each of the two changes the
-//!   number for the other at each look.
+//! - not a descendant that is given the id of an ancestor who has ended;
+//! - and a child that shares its parent's memory is taken for a fork, in the child.
 
 use std::ptr;
 
@@ -67,7 +65,6 @@ shared! {
         unset: &UNSET,
         refused: &REFUSED,
         last: AtomicU32::new(0),
-        pid: AtomicU32::new(0),
         #[cfg(loom)]
         pages: Pages::default(),
     };
@@ -97,8 +94,6 @@ pub(crate) struct Forks {
     refused: &'static Words,
     /// The last number that was given out in this process or, by way of the copy, in one before it.
     last: AtomicU32,
-    /// Without a page: the process that `last` is the generation of.
-    pid: AtomicU32,
     #[cfg(loom)]
     pages: Pages,
 }
@@ -193,19 +188,15 @@ impl Forks {
         }
     }
 
-    /// The generation without a page.
+    /// The generation without a page. Nothing is stored, so there is nothing that a fork could come
+    /// in between of, or that a child which shares the memory could spoil.
     fn by_pid(&self) -> u32 {
-        let pid = pid();
-        // Acquire: its partner is the store below. Whoever sees this process there sees that its
-        // number was counted, too.
-        if self.pid.load(Ordering::Acquire) != pid {
-            // Two threads may both do that: the first then sees one change too many, and no thread
-            // sees the number of the parent.
-            self.next();
-            self.pid.store(pid, Ordering::Release);
-        }
-        // Acquire: its partner is `next` in `advance`.
-        self.last.load(Ordering::Acquire)
+        /// The kernel gives no greater ids than these bits have.
+        const PID_BITS: u32 = 22;
+
+        // What is left counts the calls of `advance`, and comes round after 1,024 of them. Acquire:
+        // its partner is `next` there.
+        pid() | self.last.load(Ordering::Acquire) << PID_BITS
     }
 }
 
@@ -290,7 +281,6 @@ pub(crate) mod loom_models {
                 unset,
                 refused: leaked(),
                 last: AtomicU32::new(0),
-                pid: AtomicU32::new(0),
                 pages: Pages(std::sync::Mutex::new(vec![leaked(), leaked()])),
             }
         }
