@@ -190,6 +190,19 @@ fn guard_cached_secret_builds_a_key_for_each_generation() {
 }
 
 #[test]
+fn share_guarded_key_makes_one_key_for_each_generation() {
+    let broker = Broker::start();
+    let example = Example::start("share_guarded_key", broker.path());
+    example.expect("generation 0: a key for all threads");
+    for number in 1..=3 {
+        broker.trigger();
+        example.expect(&format!("generation {number}: a key for all threads"));
+    }
+    assert_eq!(counts(&broker).total, 0, "a guard is no watcher");
+    example.succeeds();
+}
+
+#[test]
 fn orchestrate_restore_resumes_when_all_have_acknowledged() {
     let broker = Broker::start();
     let service = Watcher::open_at(broker.path()).unwrap();
@@ -229,6 +242,7 @@ fn without_a_source_every_example_names_the_missing_one() {
         "watchdog_thread",
         "poll_event_loop",
         "guard_cached_secret",
+        "share_guarded_key",
         "orchestrate_restore",
     ] {
         let example = Example::start(name, Path::new("/nonexistent/sysgenid"));
@@ -255,5 +269,5 @@ fn an_example_is_short() {
             .count();
         assert!(code <= 50, "{}: {code} lines", path.display());
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guards while the generation changes a million times a second.
 //!
-//! Another process changes a page, and threads use guarded values whose value is the generation that
-//! they were built for. The numbers only grow, so whatever a guard hands out can be compared with
-//! what the page showed just before and just after.
+//! Another process changes a page, and threads use guards whose value is the generation that it was
+//! built for. The numbers only grow, so whatever a guard hands out can be compared with what the
+//! page showed just before and just after.
 
 mod changer;
 mod outcome;

@@ -20,8 +20,8 @@ pub(crate) struct Tally {
     pub thrown_away: u64,
     /// Uses that were given up, because changes overtook each attempt.
     pub unsettled: u64,
-    /// Values of before a change that was to be seen when they were asked for, and results that were
-    /// computed across one.
+    /// Values of before a change that was to be seen when they were asked for, and results that
+    /// were computed across one.
     pub stale: u64,
     /// Effects that there should not have been, or that were missing.
     pub wrong_effects: u64,

@@ -13,6 +13,7 @@ mod observable;
 mod orchestrator;
 mod probe;
 mod readiness;
+mod shared;
 mod silent;
 mod status;
 mod subject;
@@ -55,6 +56,7 @@ pub fn cases(
         readiness::CASES,
         probe::CASES,
         guarded::CASES,
+        shared::CASES,
         status::CASES,
         forked::CASES,
         end_of_range::CASES,

@@ -29,8 +29,8 @@ type BuildError = Box<dyn StdError + Send + Sync>;
 /// Whether nothing has changed since `mark`, after the value was used.
 #[inline]
 fn is_unchanged<W: Witness>(witness: &W, mark: &Uniqueness) -> bool {
-    // What the use has read was read before this looks: if it saw something of after the change, this
-    // sees the change. The partner is the release order of whatever the use has seen.
+    // What the use has read was read before this looks: if it saw something of after the change,
+    // this sees the change. The partner is the release order of whatever the use has seen.
     fence(Ordering::Acquire);
     witness.glance() == *mark || is_still(witness, mark)
 }

@@ -46,8 +46,8 @@ type Build<T> = dyn FnMut(Generation) -> Result<T, BuildError> + Send;
 /// - So does a computation that panics, because it may have left the value half changed; and so
 ///   does one that a change overtook, with all that it did to the value. A panic in a *commit*
 ///   leaves the value as it was prepared.
-/// - With [`new`](Self::new), a value is [`Zeroize`]d before it is dropped: by a rebuild, an error, a panic or the
-///   end of the guard.
+/// - With [`new`](Self::new), a value is [`Zeroize`]d before it is dropped: by a rebuild, an error,
+///   a panic or the end of the guard.
 ///
 /// # What is not
 ///
@@ -55,8 +55,8 @@ type Build<T> = dyn FnMut(Generation) -> Result<T, BuildError> + Send;
 ///   resume of a restored machine and the change of the counter.
 /// - A snapshot that is taken after the last check copies the value with everything else. What a
 ///   computation gave away while it ran (bytes on a socket) is not taken back.
-/// - Only the value itself is wiped: not what `build` and the computations leave on the stack when they copy or
-///   move it, nor results. A large secret belongs in a [`Box`] from the start.
+/// - Only the value itself is wiped: not what `build` and the computations leave on the stack when
+///   they copy or move it, nor results. A large secret belongs in a [`Box`] from the start.
 /// - Whoever panics while it holds what [`get`](Self::get) returned leaves the value as it is.
 /// - The value is only as fresh as its entropy: see [`new`](Self::new).
 pub struct Guarded<T, W = ProcessWide> {
@@ -146,8 +146,8 @@ impl<T, W: Witness> Guarded<T, W> {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get); also [`is_unsettled`](crate::Error::is_unsettled) if something changed
-    /// during each of a few computations.
+    /// As [`get`](Self::get); also [`is_unsettled`](crate::Error::is_unsettled) if something
+    /// changed during each of a few computations.
     #[inline]
     pub fn with<R>(&mut self, compute: impl FnMut(&mut T) -> R) -> Result<R> {
         self.transaction(compute, |result| result)
@@ -256,6 +256,8 @@ impl<T> InUse<'_, T> {
 }
 
 impl<T> Drop for InUse<'_, T> {
+    #[cold]
+    #[inline(never)]
     fn drop(&mut self) {
         *self.0 = None;
     }

@@ -92,11 +92,13 @@ impl<'a, T, W: Witness> SharedReader<'a, T, W> {
     #[cold]
     fn attempt_again<R>(&mut self, mut prepare: impl FnMut(&T) -> R) -> Result<R> {
         for _ in 1..ATTEMPTS {
+            // So that it is not that one again, whatever the witness shows by now.
             self.replace()?;
             if let Some(prepared) = self.attempt(&mut prepare)? {
                 return Ok(prepared);
             }
         }
+        self.replace()?;
         Err(unsettled())
     }
 

@@ -44,8 +44,8 @@ type Build<T> = dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync;
 ///
 /// - [`with`](Self::with) returns a result, and [`transaction`](Self::transaction) commits, only if
 ///   the witness shows no change from before the use until after it.
-/// - After a change, one thread rebuilds. The others wait for it. If it fails or panics, so do those
-///   that waited, with the same error; the next call builds again.
+/// - After a change, one thread rebuilds. The others wait for it. If it fails, so do those that
+///   waited, with the same error; if it panics, with one that says so. The next call builds again.
 /// - Whoever still uses the old value goes on safely; its result is then thrown away. The last of
 ///   them wipes the value and drops it.
 /// - A rebuild that fails or panics leaves no old value behind.
@@ -198,6 +198,8 @@ impl<T, W: Witness> SharedGuarded<T, W> {
                 Err(overtaken) => outdated = overtaken,
             }
         }
+        // Nor later.
+        self.newer_than(outdated)?;
         Err(unsettled())
     }
 

@@ -29,8 +29,8 @@ use crate::{Generation, ProcessWide, Witness};
 /// ```
 ///
 /// What is guaranteed and what is not is as with [`Guarded`]. Besides, the value is in use during a
-/// build, a computation and a preparation: there the guard cannot be used again, and says so with an
-/// error. A commit may use it.
+/// build, a computation and a preparation: there the guard cannot be used again, and says so with
+/// an error. A commit may use it.
 pub struct ThreadGuarded<T, W = ProcessWide>(RefCell<Guarded<T, W>>);
 
 impl<T: Zeroize, W: Witness> ThreadGuarded<T, W> {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the tests change, and what they look at.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use sysgenid::{Generation, Probe, Uniqueness, Witness, Zeroize};
 use sysgenid_sys::page::CounterPageMut;
@@ -72,6 +73,26 @@ impl Witness for World {
             return Uniqueness::of(Generation::new(u64::MAX));
         }
         self.mark()
+    }
+}
+
+/// A witness with these answers, one after the other; then the last again and again.
+pub(crate) struct Script(Mutex<VecDeque<u64>>);
+
+impl Script {
+    pub(crate) fn new(answers: impl Iterator<Item = u64>) -> Self {
+        Self(Mutex::new(answers.collect()))
+    }
+}
+
+impl Witness for Script {
+    fn mark(&self) -> Uniqueness {
+        let mut answers = self.0.lock().unwrap();
+        let answer = answers.pop_front().unwrap();
+        if answers.is_empty() {
+            answers.push_back(answer);
+        }
+        Uniqueness::of(Generation::new(answer))
     }
 }
 
