@@ -15,7 +15,7 @@ impl Watcher {
     /// whatever the parent has done in the meantime, the child has not rebuilt. The parent's watcher
     /// is left as it is.
     ///
-    /// The descriptor of [`AsFd`] is another one afterwards. An event loop that the child has
+    /// The descriptor of [`AsFd`](std::os::fd::AsFd) is another one afterwards. An event loop that the child has
     /// registered the old one with must take the new one.
     ///
     /// # Errors
