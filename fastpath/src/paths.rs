@@ -8,7 +8,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use sysgenid::rand_core::Rng;
 use sysgenid::{
     Generation, Guarded, Probe, ProcessWide, RestoreOnly, Result, SOURCE_VARIABLE, SharedGuarded,
-    SharedReader, Uniqueness,
+    SharedReader, ThreadGuarded, Uniqueness,
 };
 
 pub(crate) type Path = (&'static str, Box<dyn FnMut()>);
@@ -30,6 +30,10 @@ pub(crate) fn all() -> Vec<Path> {
     let guarded_get_for_restores = black_box(
         guarded_get_for_restores as fn(&mut Guarded<u64, RestoreOnly<Probe>>) -> Result<&mut u64>,
     );
+    let mut guarded_too = Guarded::new(ProcessWide, build);
+    let guarded_with = black_box(guarded_with as fn(&mut _) -> _);
+    let thread_guarded = ThreadGuarded::new(ProcessWide, build);
+    let thread_guarded_with = black_box(thread_guarded_with as fn(&_) -> _);
     let shared: &_ = Box::leak(Box::new(SharedGuarded::new(ProcessWide, build)));
     let shared_with = black_box(shared_with as fn(&_) -> _);
     let mut reader = shared.reader();
@@ -52,6 +56,11 @@ pub(crate) fn all() -> Vec<Path> {
         (
             "guarded_get_for_restores",
             used(move || guarded_get_for_restores(&mut for_restores).map(|value| *value)),
+        ),
+        ("guarded_with", used(move || guarded_with(&mut guarded_too))),
+        (
+            "thread_guarded_with",
+            used(move || thread_guarded_with(&thread_guarded)),
         ),
         ("shared_with", used(move || shared_with(shared))),
         ("reader_get", used(move || reader_get(&mut reader).copied())),
@@ -123,6 +132,18 @@ fn guarded_get(guarded: &mut Guarded<u64>) -> Result<&mut u64> {
 #[inline(never)]
 fn guarded_get_for_restores(guarded: &mut Guarded<u64, RestoreOnly<Probe>>) -> Result<&mut u64> {
     guarded.get()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn guarded_with(guarded: &mut Guarded<u64>) -> Result<u64> {
+    guarded.with(|value| *value)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn thread_guarded_with(guarded: &ThreadGuarded<u64>) -> Result<u64> {
+    guarded.with(|value| *value)
 }
 
 #[unsafe(no_mangle)]
