@@ -10,6 +10,7 @@
 //! # Anatomy
 //!
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
+//! - [`cpu`]: random numbers of the processor (feature `std`).
 //! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
 //! - [`fdinfo`]: the state of a watcher of any process, from `/proc`.
 //! - [`fork`]: a number that changes in a forked child (feature `std`).
@@ -34,6 +35,8 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod abi;
+#[cfg(feature = "std")]
+pub mod cpu;
 pub mod device;
 pub mod fdinfo;
 #[cfg(feature = "std")]

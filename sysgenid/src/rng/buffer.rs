@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::mem;
 use std::sync::atomic::{Ordering, fence};
 
 use chacha20::variants::Legacy;
@@ -52,23 +53,22 @@ impl Buffer {
         words: [[0; size_of::<Block>() / 4]; BLOCKS],
     };
 
-    /// Fills `bytes` with what was drawn since the last change that `witness` shows.
+    /// So many words, drawn since the last change that `witness` shows. `None` if there are not
+    /// enough, or perhaps not: [`fill`](Self::fill) knows.
     ///
-    /// They are copied first and checked then: what the check refuses is overwritten.
-    ///
-    /// # Errors
-    ///
-    /// A new key is needed and the kernel gives none. `bytes` is all zeros then.
+    /// They are taken first and checked then: what the check refuses is seen by nobody. The number is
+    /// a constant, so that this is a few instructions wherever it ends up.
     #[inline(always)]
-    pub(super) fn fill(&mut self, witness: &impl Witness, bytes: &mut [u8]) -> Result<()> {
-        if self.take(bytes) && self.is_unique(witness) {
-            return Ok(());
-        }
-        self.fill_slowly(witness, bytes)
+    pub(super) fn words<const N: usize>(&mut self, witness: &impl Witness) -> Option<[u32; N]> {
+        // Wraps to a start behind the end if there are too few.
+        let left = self.left.wrapping_sub(N);
+        let words = self.words.as_flattened_mut().get_mut(left..)?;
+        let taken = mem::replace(words.first_chunk_mut()?, [0; N]);
+        self.left = left;
+        self.is_unique(witness).then_some(taken)
     }
 
     /// Moves words to `bytes`, if there are enough. The rest of a word that is used in part is lost.
-    #[inline(always)]
     fn take(&mut self, bytes: &mut [u8]) -> bool {
         // Wraps to a start behind the end, which is no range, if there are too few.
         let left = self.left.wrapping_sub(bytes.len().div_ceil(4));
@@ -99,9 +99,13 @@ impl Buffer {
         witness.glance() == self.seeded
     }
 
-    #[cold]
-    #[inline(never)]
-    fn fill_slowly(&mut self, witness: &impl Witness, bytes: &mut [u8]) -> Result<()> {
+    /// Fills `bytes` with what was drawn since the last change that `witness` shows, whatever it
+    /// takes.
+    ///
+    /// # Errors
+    ///
+    /// A new key is needed and the kernel gives none. `bytes` is all zeros then.
+    pub(super) fn fill(&mut self, witness: &impl Witness, bytes: &mut [u8]) -> Result<()> {
         for _ in 0..ATTEMPTS {
             if !(self.is_seeded && self.is_still_unique(witness)) {
                 self.seed(witness).inspect_err(|_| bytes.zeroize())?;
@@ -134,7 +138,7 @@ impl Buffer {
         self.wipe();
         // First: after a change in between, the next check fails.
         self.seeded = witness.mark();
-        entropy::fill(&mut self.key)?;
+        entropy::seed(&mut self.key)?;
         self.is_seeded = true;
         Ok(())
     }

@@ -4,8 +4,30 @@
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
+use sysgenid_sys::cpu;
 
 use crate::error::{Error, Kind, Result};
+
+/// Fills all of `seed`, from the kernel and from the processor.
+///
+/// A restored kernel reseeds only when it is told of the restore, and a counter of the hypervisor's may
+/// have changed before. What the processor draws tells clones apart meanwhile; and it can do no harm,
+/// whatever it draws.
+///
+/// # Errors
+///
+/// As [`fill`].
+#[cold]
+pub(super) fn seed(seed: &mut [u8]) -> Result<()> {
+    fill(seed)?;
+    for bytes in seed.chunks_mut(8) {
+        let drawn = cpu::random().unwrap_or_default().to_ne_bytes();
+        for (byte, drawn) in bytes.iter_mut().zip(drawn) {
+            *byte ^= drawn;
+        }
+    }
+    Ok(())
+}
 
 /// Fills all of `bytes`.
 ///
@@ -58,6 +80,9 @@ pub(super) mod test {
         /// Calls that this thread makes before they fail.
         static CALLS: Cell<Option<u32>> = const { Cell::new(None) };
 
+        /// Whether the kernel gives the same each time, as one does that has not been reseeded.
+        static IS_STUCK: Cell<bool> = const { Cell::new(false) };
+
         /// What happens in each of them.
         static MEANWHILE: RefCell<Box<dyn FnMut()>> = RefCell::new(Box::new(|| {}));
     }
@@ -79,12 +104,31 @@ pub(super) mod test {
             Some(calls) => CALLS.set(Some(calls - 1)),
             None => {}
         }
+        if IS_STUCK.get() {
+            bytes.fill(7);
+            return Ok(bytes.len());
+        }
         // As a signal would cut it.
         let length = bytes.len().min(256);
         getrandom(
             bytes.get_mut(..length).unwrap_or_default(),
             GetRandomFlags::empty(),
         )
+    }
+
+    #[test]
+    fn the_processor_tells_seeds_apart_that_the_kernel_does_not() {
+        let (mut a, mut b) = ([0; 32], [0; 32]);
+        IS_STUCK.set(true);
+        super::seed(&mut a).unwrap();
+        super::seed(&mut b).unwrap();
+        IS_STUCK.set(false);
+        if super::cpu::random().is_some() {
+            assert!(a.chunks(8).zip(b.chunks(8)).all(|(a, b)| a != b));
+        } else {
+            println!("this processor draws no numbers");
+            assert_eq!((a, b), ([7; 32], [7; 32]));
+        }
     }
 
     #[test]

@@ -47,7 +47,9 @@ use crate::{ProcessWide, Uniqueness, Witness};
 ///   machine and the change that the source shows; see the book's page on guarantees.
 /// - What was returned is the caller's. A snapshot that is taken afterwards copies it with
 ///   everything else.
-/// - It is no better than the kernel's generator, which must have been reseeded on the restore.
+/// - A seed is the kernel's random numbers, with the processor's mixed into them where it has any
+///   (RDRAND of x86-64). Where it has none, all depends on the kernel, which must have been reseeded
+///   before the witness shows the change. With a counter that the hypervisor writes, it has not been.
 ///
 /// # Errors of a draw
 ///
@@ -87,7 +89,7 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
         // Before the seed: a change in between makes the next check fail.
         let now = self.witness.mark();
         let mut seed = R::Seed::default();
-        entropy::fill(seed.as_mut())?;
+        entropy::seed(seed.as_mut())?;
         self.seeded = Some((now, R::from_seed(seed.clone())));
         seed.as_mut().zeroize();
         Ok(())

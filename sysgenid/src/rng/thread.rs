@@ -66,11 +66,12 @@ pub fn rng() -> ThreadRng {
 ///   seed that they come from: see [`SnapshotSafeRng`](crate::SnapshotSafeRng), whose limits hold
 ///   here as well. In short: a source must exist (ask `ProcessWide::verify` at the start), there is a
 ///   window between the resume of a machine and the change of its generation, and what was returned
-///   is the caller's.
+///   is the caller's. On the v5 dialect the process has no page of its own, so restores are not seen.
 /// - What was drawn is erased from the generator's memory, and cannot be computed from what is left.
 ///   The whole is wiped when the thread ends.
-/// - A draw in a destructor at the end of the thread works. A draw in a signal handler that interrupts
-///   another draw of the same thread takes its bytes from the kernel.
+/// - A draw in a destructor at the end of the thread works. What it leaves behind is not wiped.
+/// - A draw in a signal handler that interrupts another draw of the same thread takes its bytes from
+///   the kernel. But a handler must not make the first draw of a thread, which allocates.
 /// - Only numbers of this generator are covered. A library that has one of its own, or a generator
 ///   that was seeded from this one, is copied as before.
 ///
@@ -101,26 +102,27 @@ impl ThreadRng {
 impl TryRng for ThreadRng {
     type Error = Infallible;
 
-    #[inline(always)]
+    #[inline]
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
+        let [word] = words();
+        Ok(word)
     }
 
-    #[inline(always)]
+    #[inline]
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        let [low, high] = words();
+        Ok(u64::from(high) << 32 | u64::from(low))
     }
 
     #[inline(always)]
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        match fill(bytes) {
-            Ok(()) => Ok(()),
-            Err(error) => give_up(&error),
+        // What is asked for most: a UUID, a key, a seed.
+        match bytes.len() {
+            16 => put(bytes, words::<4>()),
+            32 => put(bytes, words::<8>()),
+            _ => fill_or_panic(bytes),
         }
+        Ok(())
     }
 }
 
@@ -151,7 +153,38 @@ impl Witness for ThisThread {
     }
 }
 
+/// So many words.
 #[inline(always)]
+fn words<const N: usize>() -> [u32; N] {
+    match with_buffer(|buffer| buffer.words(&ThisThread)) {
+        Some(Some(words)) => words,
+        _ => words_slowly(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn words_slowly<const N: usize>() -> [u32; N] {
+    let mut bytes = [[0; 4]; N];
+    fill_or_panic(bytes.as_flattened_mut());
+    bytes.map(u32::from_le_bytes)
+}
+
+/// Four bytes of `bytes` for each word.
+#[inline(always)]
+fn put<const N: usize>(bytes: &mut [u8], words: [u32; N]) {
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+#[inline(never)]
+fn fill_or_panic(bytes: &mut [u8]) {
+    if let Err(error) = fill(bytes) {
+        give_up(&error);
+    }
+}
+
 fn fill(bytes: &mut [u8]) -> Result<()> {
     with_buffer(|buffer| buffer.fill(&ThisThread, bytes)).unwrap_or_else(|| entropy::fill(bytes))
 }
