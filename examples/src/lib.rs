@@ -30,6 +30,8 @@ mod pages {
     mod problem {}
     #[doc = include_str!("../../docs/src/quickstart.md")]
     mod quickstart {}
+    #[doc = include_str!("../../docs/src/recipes.md")]
+    mod recipes {}
     #[doc = include_str!("../../docs/src/guarantees.md")]
     mod guarantees {}
     #[doc = include_str!("../../docs/src/command.md")]

@@ -203,6 +203,25 @@ fn share_guarded_key_makes_one_key_for_each_generation() {
 }
 
 #[test]
+fn make_unique_ids_makes_others_in_each_generation() {
+    let broker = Broker::start();
+    let example = Example::start("make_unique_ids", broker.path());
+    let mut lines = vec![example.expect("generation 0: ")];
+    for number in 1..=3 {
+        broker.trigger();
+        lines.push(example.expect(&format!("generation {number}: ")));
+    }
+    let mut ids: Vec<_> = lines.iter().flat_map(|line| line.split(' ')).collect();
+    let versions: Vec<_> = ids.iter().map(|id| id.as_bytes()[14]).collect();
+    assert_eq!(versions, b"47474747", "{ids:?}");
+    assert!(ids.iter().all(|id| id.len() == 36), "{ids:?}");
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 8, "{ids:?}");
+    example.succeeds();
+}
+
+#[test]
 fn orchestrate_restore_resumes_when_all_have_acknowledged() {
     let broker = Broker::start();
     let service = Watcher::open_at(broker.path()).unwrap();
@@ -243,6 +262,7 @@ fn without_a_source_every_example_names_the_missing_one() {
         "poll_event_loop",
         "guard_cached_secret",
         "share_guarded_key",
+        "make_unique_ids",
         "orchestrate_restore",
     ] {
         let example = Example::start(name, Path::new("/nonexistent/sysgenid"));
@@ -269,5 +289,5 @@ fn an_example_is_short() {
             .count();
         assert!(code <= 50, "{}: {code} lines", path.display());
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 6);
 }
