@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The counters that this whole process looks at.
 //!
-//! There are two, because of two sources each may see what the other does not: the counter of the
-//! hypervisor is right from the first instruction after a resume on, that of a driver also changes
-//! when somebody triggers it. Either stands on a constant until it is [installed](Counter::install),
+//! There are two, because of two sources each may see what the other does not: the counter of a
+//! driver changes when the kernel has reseeded, and when somebody triggers it; that of the hypervisor
+//! is right from the first instruction after a resume on. Either stands on a constant until it is [installed](Counter::install),
 //! so that a look has nothing to ask first.
 //!
 //! Nothing here is ever taken back: a counter that was replaced stays mapped until the process ends,
@@ -57,7 +57,7 @@ impl Counter {
         u64::from(counter.load(Ordering::Relaxed))
     }
 
-    /// The low 32 bits of the number, which are all of a driver's.
+    /// The low 32 bits of the number.
     #[inline]
     #[must_use]
     #[expect(

@@ -20,7 +20,7 @@ use crate::Generation;
 pub struct Uniqueness {
     primary: u64,
     /// In the low half the fork generation: never 0 but in a glance that leaves it open, or for what
-    /// ignores forks. In the high half another source's number; 0 where only one is looked at.
+    /// ignores forks. In the high half the low one of another source's number; 0 where only one is looked at.
     other: u64,
 }
 

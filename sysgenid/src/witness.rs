@@ -37,6 +37,13 @@ pub trait Witness {
     fn glance(&self) -> Uniqueness {
         self.mark()
     }
+
+    /// A glance that leaves forks out: what [`RestoreOnly`] takes. Only a witness that can save
+    /// something by it has one of its own.
+    #[inline]
+    fn glance_at_restores(&self) -> Uniqueness {
+        self.glance().without_fork()
+    }
 }
 
 /// The generation of its source, and forks of the process.
@@ -51,6 +58,11 @@ impl Witness for Probe {
         let fork = fork::glance();
         Uniqueness::new(self.generation().get(), 0, fork)
     }
+
+    #[inline]
+    fn glance_at_restores(&self) -> Uniqueness {
+        Uniqueness::of(self.generation())
+    }
 }
 
 impl<W: Witness + ?Sized> Witness for &W {
@@ -61,6 +73,11 @@ impl<W: Witness + ?Sized> Witness for &W {
     #[inline]
     fn glance(&self) -> Uniqueness {
         (**self).glance()
+    }
+
+    #[inline]
+    fn glance_at_restores(&self) -> Uniqueness {
+        (**self).glance_at_restores()
     }
 }
 
@@ -73,6 +90,11 @@ impl<W: Witness + ?Sized> Witness for Arc<W> {
     fn glance(&self) -> Uniqueness {
         (**self).glance()
     }
+
+    #[inline]
+    fn glance_at_restores(&self) -> Uniqueness {
+        (**self).glance_at_restores()
+    }
 }
 
 /// A witness that takes no notice of forks: for what a forked child is meant to have in common with
@@ -80,6 +102,9 @@ impl<W: Witness + ?Sized> Witness for Arc<W> {
 ///
 /// Not for anything whose use in two processes gives one of them away, such as a generator of
 /// random numbers or a nonce that is counted.
+///
+/// Around [`ProcessWide`](crate::ProcessWide) it does not see that a
+/// [refresh](crate::ProcessWide::refresh) has moved to another source, if that has the same number.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreOnly<W>(pub W);
 
@@ -90,6 +115,6 @@ impl<W: Witness> Witness for RestoreOnly<W> {
 
     #[inline]
     fn glance(&self) -> Uniqueness {
-        self.0.glance().without_fork()
+        self.0.glance_at_restores()
     }
 }

@@ -43,10 +43,10 @@ pub fn uniqueness() -> Uniqueness {
 ///
 /// It looks at up to three numbers:
 ///
-/// 1. the counter of its preferred source: one that the hypervisor writes if there is one, else the
-///    driver's. See [`Source::discover_for_probe`].
-/// 2. if that is the hypervisor's, the counter of the driver beside it, which also changes when
-///    somebody [triggers](crate::Orchestrator::trigger) it: [`Source::discover`].
+/// 1. the counter of the source that a probe would take, the driver's if there is one: see
+///    [`Source::discover_for_probe`].
+/// 2. beside a driver's, the counter that the hypervisor writes, if there is one: of a vmclock its
+///    low 32 bits, for the driver's change follows.
 /// 3. the fork generation, which is another one in a forked child.
 ///
 /// [`SYSGENID_SOURCE`](crate::SOURCE_VARIABLE) names one source in place of the first two. The environment
@@ -108,6 +108,11 @@ impl Witness for ProcessWide {
         // counters of that refresh.
         let fork = fork::glance();
         Uniqueness::new(PRIMARY.load(), SECONDARY.load_low(), fork)
+    }
+
+    #[inline]
+    fn glance_at_restores(&self) -> Uniqueness {
+        Uniqueness::new(PRIMARY.load(), SECONDARY.load_low(), 0)
     }
 }
 

@@ -46,7 +46,7 @@ loom::lazy_static! {
 pub(super) struct Chosen {
     environment: Environment,
     primary: Option<Place>,
-    /// Only beside a counter of the hypervisor's.
+    /// The hypervisor's, beside a driver's.
     secondary: Option<Place>,
 }
 
@@ -89,10 +89,10 @@ impl Place {
     /// The smaller, the more preferred.
     fn rank(&self) -> u8 {
         match self.source.kind() {
-            SourceKind::Vmclock => 0,
-            SourceKind::Vmgenid => 1,
-            SourceKind::Device => 2,
-            SourceKind::Broker | SourceKind::PageFile => 3,
+            SourceKind::Device => 0,
+            SourceKind::Broker | SourceKind::PageFile => 1,
+            SourceKind::Vmclock => 2,
+            SourceKind::Vmgenid => 3,
         }
     }
 }
@@ -125,6 +125,31 @@ pub(super) struct Found {
     pub(super) secondary: Result<Option<Mapped>>,
 }
 
+impl Found {
+    /// The driver's first. Where it is there and of no use, the hypervisor's has its place, and the
+    /// reason why is kept.
+    pub(super) fn of(driver: Result<Mapped>, hypervisor: Option<Mapped>) -> Self {
+        match (driver, hypervisor) {
+            (Err(error), Some(hypervisor)) => Self {
+                primary: Ok(hypervisor),
+                secondary: if error.is_absent() {
+                    Ok(None)
+                } else {
+                    Err(error)
+                },
+            },
+            (driver, hypervisor) => Self {
+                secondary: if driver.is_ok() {
+                    Ok(hypervisor)
+                } else {
+                    Ok(None)
+                },
+                primary: driver,
+            },
+        }
+    }
+}
+
 pub(super) fn search(environment: &Environment) -> Found {
     if let Some(path) = &environment.named {
         return Found {
@@ -133,20 +158,9 @@ pub(super) fn search(environment: &Environment) -> Found {
         };
     }
     let driver = Source::driver(environment.user_folder.clone()).and_then(Mapped::on);
-    match Source::hypervisor().map(Mapped::on) {
-        Some(Ok(primary)) => Found {
-            primary: Ok(primary),
-            secondary: match driver {
-                Err(error) if error.is_absent() => Ok(None),
-                driver => driver.map(Some),
-            },
-        },
-        // An error of what could be mapped a moment ago: it has just gone.
-        None | Some(Err(_)) => Found {
-            primary: driver,
-            secondary: Ok(None),
-        },
-    }
+    // An error of what could be mapped a moment ago: it has just gone.
+    let hypervisor = Source::hypervisor().and_then(|source| Mapped::on(source).ok());
+    Found::of(driver, hypervisor)
 }
 
 /// What a counter is to show.
@@ -259,11 +273,14 @@ impl Standing {
             (None, _) => Err(found
                 .primary
                 .map_or_else(|error| error, |found| late(&found))),
-            (Some(primary), None) => match found.secondary? {
-                // It is what is preferred so far: the hypervisor's appeared.
-                Some(found) if found.place != *primary => Err(late(&found)),
-                _ => Ok(()),
-            },
+            (Some(primary), None) => {
+                let found = [found.primary.ok(), found.secondary?];
+                let mut others = found.iter().flatten();
+                match others.find(|found| found.place != *primary) {
+                    Some(other) => Err(late(other)),
+                    None => Ok(()),
+                }
+            }
             (Some(_), Some(_)) => Ok(()),
         }
     }

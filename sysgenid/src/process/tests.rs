@@ -62,7 +62,6 @@ impl Machine {
         fs::remove_file(self.path(name)).unwrap();
     }
 
-    /// "hypervisor" is preferred to "driver".
     fn search(&self) -> Found {
         if let Some(refused) = *self.refused.borrow() {
             return Found {
@@ -71,20 +70,8 @@ impl Machine {
             };
         }
         let on = |path: &Path| Source::at(path).and_then(Mapped::on);
-        let driver = on(&self.path("driver"));
-        match on(&self.path("hypervisor")) {
-            Ok(primary) => Found {
-                primary: Ok(primary),
-                secondary: match driver {
-                    Err(error) if error.is_absent() => Ok(None),
-                    driver => driver.map(Some),
-                },
-            },
-            Err(_) => Found {
-                primary: driver,
-                secondary: Ok(None),
-            },
-        }
+        let hypervisor = on(&self.path("hypervisor")).ok();
+        Found::of(on(&self.path("driver")), hypervisor)
     }
 
     fn set_up(&self) {
@@ -152,8 +139,8 @@ fn a_late_source_is_taken_by_a_refresh_and_counts_as_a_change() {
 #[test]
 fn a_refresh_that_finds_the_same_changes_nothing() {
     let machine = Machine::new();
-    machine.write("hypervisor", 1);
-    machine.write("driver", 2);
+    machine.write("driver", 1);
+    machine.write("hypervisor", 2);
     machine.set_up();
     for _ in 0..3 {
         let (refreshed, _) = refresh_and_look(&machine);
@@ -206,21 +193,21 @@ fn a_removed_source_is_reported_and_stays_until_there_is_another() {
 #[test]
 fn both_sources_are_looked_at() {
     let machine = Machine::new();
-    machine.write("hypervisor", 5);
-    machine.write("driver", 6);
+    machine.write("driver", 5);
+    machine.write("hypervisor", 6);
     machine.set_up();
     assert_eq!(machine.numbers(), [5, 6]);
-    assert_eq!(machine.sources(), ["hypervisor", "driver"]);
+    assert_eq!(machine.sources(), ["driver", "hypervisor"]);
     machine.verify().unwrap();
 }
 
 #[test]
-fn a_driver_that_comes_late_is_looked_at_beside_the_hypervisors() {
+fn a_hypervisors_that_comes_late_is_looked_at_beside_the_drivers() {
     let machine = Machine::new();
-    machine.write("hypervisor", 5);
+    machine.write("driver", 5);
     machine.set_up();
     machine.verify().unwrap();
-    machine.write("driver", 6);
+    machine.write("hypervisor", 6);
     assert!(machine.verify().unwrap_err().is_broken());
     assert_eq!(machine.refresh().ok(), Some(Refreshed::Moved));
     assert_eq!(machine.numbers(), [5, 6]);
@@ -228,27 +215,38 @@ fn a_driver_that_comes_late_is_looked_at_beside_the_hypervisors() {
 }
 
 #[test]
-fn a_hypervisors_that_comes_late_takes_the_first_place() {
+fn a_driver_that_comes_late_takes_the_first_place() {
     let machine = Machine::new();
-    machine.write("driver", 6);
+    machine.write("hypervisor", 6);
     machine.set_up();
-    machine.write("hypervisor", 5);
-    machine.verify().unwrap();
+    machine.write("driver", 5);
+    assert!(machine.verify().unwrap_err().is_broken());
     assert_eq!(machine.refresh().ok(), Some(Refreshed::Moved));
     assert_eq!(machine.numbers(), [5, 6]);
+    machine.verify().unwrap();
 }
 
 #[test]
-fn a_driver_is_not_looked_at_twice_when_the_hypervisors_goes() {
+fn a_hypervisors_is_not_looked_at_twice_when_the_driver_goes() {
     let machine = Machine::new();
-    machine.write("hypervisor", 5);
-    machine.write("driver", 6);
+    machine.write("driver", 5);
+    machine.write("hypervisor", 6);
     machine.set_up();
-    machine.remove("hypervisor");
+    machine.remove("driver");
     assert!(machine.verify().unwrap_err().is_absent());
     assert_eq!(machine.refresh().ok(), Some(Refreshed::Moved));
     assert_eq!(machine.numbers(), [6, 0]);
-    assert_eq!(machine.sources(), ["driver"]);
+    assert_eq!(machine.sources(), ["hypervisor"]);
+}
+
+#[test]
+fn a_driver_that_is_of_no_use_leaves_its_place_to_the_hypervisors_and_is_reported() {
+    let machine = Machine::new();
+    fs::write(machine.path("driver"), [0; 2]).unwrap();
+    machine.write("hypervisor", 6);
+    machine.set_up();
+    assert_eq!(machine.numbers(), [6, 0]);
+    assert!(machine.verify().unwrap_err().is_broken());
 }
 
 #[test]
@@ -264,8 +262,8 @@ fn a_source_that_cannot_be_used_is_reported() {
 #[test]
 fn what_is_mapped_stays_although_it_cannot_be_opened_again() {
     let machine = Machine::new();
-    machine.write("hypervisor", 5);
-    machine.write("driver", 6);
+    machine.write("driver", 5);
+    machine.write("hypervisor", 6);
     machine.set_up();
     *machine.refused.borrow_mut() = Some(|| Error::new(Kind::Denied("as a node of root's")));
     assert_eq!(machine.refresh().ok(), Some(Refreshed::Unchanged));
