@@ -292,7 +292,10 @@ fn the_code_of_the_readme_is_that_of_the_quick_start() {
             lines.join("\n")
         );
     }
-    assert_eq!(count, 4, "probe, guarded secret, watcher, orchestrator");
+    assert_eq!(
+        count, 5,
+        "probe, guarded secret, random numbers, watcher, orchestrator"
+    );
 }
 
 #[test]

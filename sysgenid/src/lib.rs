@@ -13,19 +13,17 @@
 //! # Quick start
 //!
 //! ```
-//! use sysgenid::{Guarded, Probe};
+//! use sysgenid::{Guarded, ProcessWide};
 //!
-//! # let folder = tempfile::tempdir()?;
-//! # let _broker = sysgenid_broker::spawn(folder.path())?;
-//! # let probe = Probe::open_at(folder.path())?;
 //! # #[cfg(any())]
-//! let probe = Probe::open()?; // /dev/sysgenid, or the userspace driver
-//! let mut key = Guarded::new(probe, |_generation| {
+//! ProcessWide.verify()?; // without a source no restore is seen
+//! let mut key = Guarded::new(ProcessWide, |_generation| {
 //!     let mut key = [0_u8; 32];
 //!     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut key)?;
 //!     Ok::<_, std::io::Error>(key)
 //! });
-//! let first_byte = key.with(|key| key[0])?; // rebuilt first if this is a clone
+//! // Rebuilt first if this is a clone, or a forked child.
+//! let first_byte = key.with(|key| key[0])?;
 //! # let _ = first_byte;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -34,7 +32,9 @@
 //!
 //! - [`Source`]: where a generation comes from, and how it is found.
 //! - [`Probe`]: the current generation at the cost of one load.
-//! - [`Guarded`]: a cached secret that is rebuilt when the generation changes. [`SharedGuarded`] is
+//! - [`ProcessWide`]: all that this process can know of restores and forks; [`generation`] and
+//!   [`uniqueness`] ask it. It and a probe are [`Witness`]es, which guards look at.
+//! - [`Guarded`]: a cached secret that is rebuilt after a restore or a fork. [`SharedGuarded`] is
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
