@@ -7,6 +7,7 @@ mod device_only;
 mod end_of_range;
 mod forked;
 mod guarded;
+mod guarded_fork;
 mod handle;
 pub mod hypervisor;
 mod observable;
@@ -57,6 +58,7 @@ pub fn cases(
         probe::CASES,
         guarded::CASES,
         shared::CASES,
+        guarded_fork::CASES,
         status::CASES,
         forked::CASES,
         end_of_range::CASES,
