@@ -21,7 +21,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use crate::Errno;
 #[cfg(not(loom))]
 use crate::abi::PAGE_LEN;
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, shared};
+use crate::process::PROCESS;
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, constant, shared};
 
 /// The number, in one look; or 0 if [`current`] must be asked.
 ///
@@ -31,20 +32,20 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering, shared};
 #[must_use]
 pub fn glance() -> u32 {
     // Acquire: its partner is the release store of `advance`.
-    FORKS.words().generation.load(Ordering::Acquire)
+    PROCESS.forks.words().generation.load(Ordering::Acquire)
 }
 
 /// The number. It is never 0. Ordered as [`glance`].
 #[cold]
 #[must_use]
 pub fn current() -> u32 {
-    FORKS.current()
+    PROCESS.forks.current()
 }
 
 /// Changes the number, as a fork would: something else has made what is in memory doubtful.
 /// Whoever sees the new number sees what was done before.
 pub fn advance() {
-    FORKS.advance();
+    PROCESS.forks.advance();
 }
 
 /// A number for this process, that changes by nothing but a fork, and is never 0. It is another one
@@ -53,21 +54,13 @@ pub fn advance() {
 #[must_use]
 pub fn process() -> u32 {
     // Relaxed: nothing but the kernel changes it, before the child runs.
-    match FORKS.words().process.load(Ordering::Relaxed) {
-        0 => FORKS.process(),
+    match PROCESS.forks.words().process.load(Ordering::Relaxed) {
+        0 => PROCESS.forks.process(),
         number => number,
     }
 }
 
 shared! {
-    static FORKS: Forks = Forks {
-        words: AtomicPtr::new(ptr::from_ref::<Words>(&UNSET).cast_mut()),
-        unset: &UNSET,
-        refused: &REFUSED,
-        last: AtomicU32::new(0),
-        #[cfg(loom)]
-        pages: Pages::default(),
-    };
     static UNSET: Words = Words {
         generation: AtomicU32::new(0),
         process: AtomicU32::new(0),
@@ -99,6 +92,20 @@ pub(crate) struct Forks {
 }
 
 impl Forks {
+    constant! {
+        /// Those of this process: there is one of it.
+        pub(crate) fn of_this_process() -> Self {
+            Self {
+                words: AtomicPtr::new(ptr::from_ref::<Words>(&UNSET).cast_mut()),
+                unset: &UNSET,
+                refused: &REFUSED,
+                last: AtomicU32::new(0),
+                #[cfg(loom)]
+                pages: Pages::default(),
+            }
+        }
+    }
+
     /// Relaxed: whoever sees the new pointer but not yet what it points to sees 0 there, and asks
     /// for a number.
     #[inline]

@@ -12,28 +12,41 @@
 use std::fmt;
 use std::ptr;
 
+use crate::fork::Forks;
 use crate::page::CounterPage;
 use crate::sync::{AtomicPtr, AtomicWord, Ordering, shared};
 
 shared! {
-    /// The counter that is preferred, [`UNSET`] at first.
-    pub static PRIMARY: Counter = Counter {
-        counter: AtomicPtr::new(ptr::from_ref::<AtomicWord>(&BEFORE).cast_mut()),
-    };
-    /// The other counter; it stays 0 if there is none.
-    pub static SECONDARY: Counter = Counter {
-        counter: AtomicPtr::new(ptr::from_ref::<AtomicWord>(&NONE).cast_mut()),
+    /// What this process looks at.
+    pub static PROCESS: Process = Process {
+        forks: Forks::of_this_process(),
+        primary: Counter {
+            counter: AtomicPtr::new(ptr::from_ref::<AtomicWord>(&BEFORE).cast_mut()),
+        },
+        secondary: Counter {
+            counter: AtomicPtr::new(ptr::from_ref::<AtomicWord>(&NONE).cast_mut()),
+        },
     };
 
     static BEFORE: AtomicWord = AtomicWord::new(BEFORE_WORD);
     static NONE: AtomicWord = AtomicWord::new(0);
 }
 
-/// What [`PRIMARY`] shows before anything is installed. A counter may have this number as well.
+/// What the [primary](Process::primary) counter shows before anything is installed. A counter may have this number as well.
 #[allow(clippy::unnecessary_cast, reason = "other machines need it")]
 pub const UNSET: u64 = BEFORE_WORD as u64;
 
 const BEFORE_WORD: crate::page::Word = crate::page::Word::MAX;
+
+/// All that a process looks at, in one place: code of another crate finds a static by way of a table,
+/// at the price of a load for each.
+pub struct Process {
+    pub(crate) forks: Forks,
+    /// The counter that is preferred, [`UNSET`] at first.
+    pub primary: Counter,
+    /// The other counter; it stays 0 if there is none.
+    pub secondary: Counter,
+}
 
 /// A counter that may be replaced while others look at it.
 pub struct Counter {

@@ -34,4 +34,16 @@ macro_rules! shared {
     };
 }
 
+/// A constructor that a static can use; loom's atomics have none that is constant.
+#[cfg(not(loom))]
+macro_rules! constant {
+    ($(#[$about:meta])* pub(crate) fn $($rest:tt)*) => { $(#[$about])* pub(crate) const fn $($rest)* };
+}
+
+#[cfg(loom)]
+macro_rules! constant {
+    ($($function:tt)*) => { $($function)* };
+}
+
+pub(crate) use constant;
 pub(crate) use shared;

@@ -4,7 +4,7 @@ mod standing;
 mod tests;
 
 use sysgenid_sys::fork;
-use sysgenid_sys::process::{PRIMARY, SECONDARY, UNSET};
+use sysgenid_sys::process::{PROCESS, UNSET};
 
 use self::standing::{STANDING, search};
 use crate::error::Result;
@@ -20,7 +20,7 @@ use crate::{Generation, Source, Uniqueness, Witness};
 #[inline]
 #[must_use]
 pub fn generation() -> Generation {
-    let number = PRIMARY.load();
+    let number = PROCESS.primary.load();
     if number == UNSET {
         return ProcessWide.mark().generation();
     }
@@ -99,7 +99,7 @@ impl Witness for ProcessWide {
     fn mark(&self) -> Uniqueness {
         STANDING.set_up(search);
         let fork = fork::current();
-        Uniqueness::new(PRIMARY.load(), SECONDARY.load_low(), fork)
+        Uniqueness::new(PROCESS.primary.load(), PROCESS.secondary.load_low(), fork)
     }
 
     #[inline]
@@ -107,12 +107,12 @@ impl Witness for ProcessWide {
         // The fork generation first: whoever sees it as it is after a refresh then sees the
         // counters of that refresh.
         let fork = fork::glance();
-        Uniqueness::new(PRIMARY.load(), SECONDARY.load_low(), fork)
+        Uniqueness::new(PROCESS.primary.load(), PROCESS.secondary.load_low(), fork)
     }
 
     #[inline]
     fn glance_at_restores(&self) -> Uniqueness {
-        Uniqueness::new(PRIMARY.load(), SECONDARY.load_low(), 0)
+        Uniqueness::new(PROCESS.primary.load(), PROCESS.secondary.load_low(), 0)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use sysgenid_sys::fork;
 use sysgenid_sys::page::CounterPage;
-use sysgenid_sys::process::{Counter, Latest, PRIMARY, SECONDARY};
+use sysgenid_sys::process::{Counter, Latest, PROCESS};
 
 use super::Refreshed;
 use crate::error::{Error, Kind, Result};
@@ -28,8 +28,8 @@ pub(super) struct Standing {
 #[cfg(not(loom))]
 pub(super) static STANDING: Standing = Standing {
     lock: ForkLock::new(),
-    primary: &PRIMARY,
-    secondary: &SECONDARY,
+    primary: &PROCESS.primary,
+    secondary: &PROCESS.secondary,
     chosen: Latest::new(),
 };
 
@@ -37,8 +37,8 @@ pub(super) static STANDING: Standing = Standing {
 loom::lazy_static! {
     pub(super) static ref STANDING: Standing = Standing {
         lock: ForkLock::new(),
-        primary: &PRIMARY,
-        secondary: &SECONDARY,
+        primary: &PROCESS.primary,
+        secondary: &PROCESS.secondary,
         chosen: Latest::new(),
     };
 }
