@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ways of forking that no library hears of.
 
+use std::panic::catch_unwind;
+
 use rustix::thread::UnshareFlags;
 use sysgenid::uniqueness;
 
@@ -56,6 +58,12 @@ fn uniqueness_changes_in_a_pid_namespace(_: &Subject) {
         first.finish();
     });
     child.finish();
+}
+
+/// Whether a child of this process can: in some containers none may.
+#[must_use]
+pub fn can_make_pid_namespaces() -> bool {
+    catch_unwind(|| Forked::start(|_| enter_pid_namespace()).finish()).is_ok()
 }
 
 /// For the children of this process, which has one thread. Needs root, or user namespaces.

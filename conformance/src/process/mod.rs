@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use sysgenid::SOURCE_VARIABLE;
 use sysgenid_sys::page::CounterPageMut;
 
+pub use self::clones::can_make_pid_namespaces;
 pub use self::sandbox::Sandbox;
 use crate::suite::Case;
 
@@ -50,6 +51,12 @@ impl Subject {
         page.store(page.load().wrapping_add(1));
     }
 }
+
+/// The cases that need a pid namespace, which not every container lets its processes make.
+pub const IN_PID_NAMESPACES: [&str; 2] = [
+    "uniqueness_changes_in_a_pid_namespace",
+    "uniqueness_changes_in_a_child_of_the_same_id",
+];
 
 /// All cases for a sandbox: first those that hold everywhere.
 pub fn cases(sandbox: Sandbox) -> impl Iterator<Item = &'static Case<Subject>> {
