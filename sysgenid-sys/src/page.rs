@@ -123,6 +123,7 @@ impl CounterPage {
     }
 
     /// Where the counter is, as long as the mapping lives.
+    #[cfg(not(loom))]
     pub(crate) fn as_ptr(&self) -> *mut Word {
         self.counter
     }
