@@ -2,7 +2,6 @@
 //! The counters that a hypervisor keeps, through the SDK: `/dev/vmgenid` and mainline's vmclock. Each
 //! change is one that the `host` makes. Beside them, the kernel driver is loaded.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -189,10 +188,14 @@ fn discovery_for_probes_passes_over_what_may_not_be_read(subject: &Subject) {
 
 /// So it misses neither a restore nor a trigger.
 fn process_looks_at_it_and_at_the_driver(subject: &Subject) {
-    let sources: BTreeSet<_> = ProcessWide.sources().map(Source::path).collect();
-    let both = [&subject.path, Path::new(abi::DEVICE_PATH)];
-    assert_eq!(sources, BTreeSet::from(both));
+    let sources: Vec<_> = ProcessWide.sources().map(Source::path).collect();
+    assert_eq!(sources, [Path::new(abi::DEVICE_PATH), &subject.path]);
     ProcessWide.verify().unwrap();
+    assert_eq!(
+        sysgenid::generation(),
+        Probe::open().unwrap().generation(),
+        "the driver's number is that of the process"
+    );
 
     let at_first = ProcessWide.mark();
     subject.store(51);

@@ -56,7 +56,7 @@ fn clocks_are_tried_by_their_number() {
 }
 
 #[test]
-fn a_probe_prefers_the_first_counter_that_can_be_used() {
+fn the_first_of_the_hypervisors_counters_that_can_be_used_is_taken() {
     let folder = Folder::new();
     let absent = folder.source(SourceKind::Vmclock, "absent");
     let uncounted = folder.clock("uncounted");
