@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let watchers: Vec<_> = (0..BATCH)
         .map(|_| Watcher::open_at(folder.path()).expect("a watcher"))
         .collect();
-    let mut orchestrator = Orchestrator::open_at(folder.path()).expect("an orchestrator");
+    let orchestrator = Orchestrator::open_at(folder.path()).expect("an orchestrator");
     let mut change = || {
         orchestrator.trigger().expect("a change");
     };

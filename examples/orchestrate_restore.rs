@@ -20,7 +20,7 @@ use sysgenid_examples::random_id;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut orchestrator = Orchestrator::open()?;
+    let orchestrator = Orchestrator::open()?;
     println!(
         "quiesced at generation {}",
         orchestrator.watcher().generation()

@@ -14,7 +14,7 @@ struct Line {
 }
 
 pub(crate) fn run(source: Source, args: &TriggerArgs) -> Result<(), Failure> {
-    let mut orchestrator = Orchestrator::on(source)?;
+    let orchestrator = Orchestrator::on(source)?;
     let generation = orchestrator.trigger_at_least(args.min)?;
     let line = Line {
         generation: generation.get(),

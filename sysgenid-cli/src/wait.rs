@@ -49,7 +49,7 @@ impl From<&Straggler> for StragglerLine {
 pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
     let mut out = Output::new(args.format.json);
     let path = source.path().display().to_string();
-    let mut orchestrator = Orchestrator::on(source.clone())?;
+    let orchestrator = Orchestrator::on(source.clone())?;
     // There is nothing to rebuild here: it acknowledges, so that the wait is for the others.
     let settled = orchestrator.settle(args.timeout.deadline(), |_| Ok::<_, Infallible>(()));
     match settled {
@@ -141,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _broker = sysgenid_broker::spawn(folder.path()).unwrap();
         let _straggler = sysgenid::Watcher::open_at(folder.path()).unwrap();
-        let mut orchestrator = Orchestrator::open_at(folder.path()).unwrap();
+        let orchestrator = Orchestrator::open_at(folder.path()).unwrap();
         orchestrator.trigger().unwrap();
         let named = orchestrator.stragglers().unwrap();
         let name = format!("(pid {})", std::process::id());

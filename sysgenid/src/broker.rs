@@ -4,7 +4,7 @@
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +25,8 @@ const NOT_READING: &str =
     "the broker does not take requests: it hangs, or is stopped; restart it, then reconnect";
 const NONSENSE: &str = "the broker answered what this version does not understand; use a broker \
                         and a client of the same release";
+pub(crate) const BUSY: &str = "this connection waits for the broker's answer already; wait with an \
+                               orchestrator or a watcher of its own";
 const NO_ANSWER: &str = "the broker did not answer before the deadline: it hangs, or is \
                          stopped; look at its process, or start it again and reconnect";
 
@@ -156,7 +158,12 @@ impl Connection {
         ancillary: &mut RecvAncillaryBuffer<'_>,
         decode: impl Fn(&[u8]) -> Option<(u32, T)>,
     ) -> Result<T> {
-        let mut last = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        // Waiting for another thread's answer would be a wait without a deadline.
+        let mut last = match self.sequence.try_lock() {
+            Ok(last) => last,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Error::new(Kind::Unsupported(BUSY))),
+        };
         *last = last.wrapping_add(1);
         let sequence = *last;
         self.send(&Request {

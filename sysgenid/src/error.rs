@@ -87,6 +87,8 @@ pub(crate) enum Kind {
         "the kernel gave no random bytes; if a sandbox forbids the system call getrandom, allow it"
     )]
     Entropy,
+    #[error("{0}")]
+    Runtime(&'static str),
     #[error("{0} failed")]
     Call(&'static str),
 }
@@ -218,6 +220,13 @@ impl Error {
     #[must_use]
     pub fn is_entropy(&self) -> bool {
         matches!(self.0.kind, Kind::Entropy)
+    }
+
+    /// Nothing can wait here: there is no asynchronous runtime, or it is shutting down. Only crates
+    /// that bring the SDK to a runtime report it.
+    #[must_use]
+    pub fn is_runtime(&self) -> bool {
+        matches!(self.0.kind, Kind::Runtime(_))
     }
 
     /// A guard was used within its own build, or a [`ThreadGuarded`](crate::ThreadGuarded) within

@@ -66,6 +66,7 @@
 //!
 //! Rust 1.85; a newer minimum is a minor release.
 
+pub mod adapter;
 mod attributes;
 mod broker;
 mod deadline;
@@ -106,7 +107,7 @@ pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
 pub use uniqueness::Uniqueness;
-pub use watcher::{Watcher, WatcherOptions};
+pub use watcher::{Reconnected, Reconnector, Watcher, WatcherOptions};
 pub use witness::{RestoreOnly, Witness};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;

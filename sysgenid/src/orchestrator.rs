@@ -3,6 +3,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
 
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use sysgenid_sys::wire::{self, Op, Status};
 
 use crate::broker::Connection;
@@ -27,7 +28,7 @@ use crate::{Deadline, Generation};
 /// let _broker = sysgenid_broker::spawn(folder.path())?;
 /// let service = Watcher::open_at(folder.path())?;
 ///
-/// let mut orchestrator = Orchestrator::open_at(folder.path())?;
+/// let orchestrator = Orchestrator::open_at(folder.path())?;
 /// let generation = orchestrator.trigger()?;
 /// orchestrator.acknowledge()?;
 ///
@@ -113,7 +114,7 @@ impl Orchestrator {
     /// `CAP_SYS_ADMIN` (`EACCES`), or if the broker belongs to another user;
     /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) after five seconds, on a
     /// broker.
-    pub fn trigger(&mut self) -> Result<Generation> {
+    pub fn trigger(&self) -> Result<Generation> {
         self.trigger_at_least(0)
     }
 
@@ -123,7 +124,7 @@ impl Orchestrator {
     /// # Errors
     ///
     /// As [`trigger`](Self::trigger).
-    pub fn trigger_at_least(&mut self, min: u32) -> Result<Generation> {
+    pub fn trigger_at_least(&self, min: u32) -> Result<Generation> {
         self.watcher.check_process()?;
         let triggered = match self.watcher.device() {
             Some(device) => device.trigger(min),
@@ -166,8 +167,9 @@ impl Orchestrator {
     /// outdated: a change came, so rebuild and [`acknowledge`](Self::acknowledge) first
     /// ([`settle`](Self::settle) does). [`is_timeout`](Error::is_timeout) if the deadline passed:
     /// [`stragglers`](Self::stragglers) tells who is missing. [`is_lost`](Error::is_lost) if the
-    /// broker ended.
-    pub fn wait_for_watchers(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
+    /// broker ended. [`is_unsupported`](Error::is_unsupported) on a broker if another thread waits
+    /// with this orchestrator already: each thread that waits needs one of its own there.
+    pub fn wait_for_watchers(&self, deadline: impl Into<Deadline>) -> Result<()> {
         self.watcher.wait_watchers(deadline.into())
     }
 
@@ -189,7 +191,7 @@ impl Orchestrator {
     ///
     /// let folder = tempfile::tempdir()?;
     /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let mut orchestrator = Orchestrator::open_at(folder.path())?;
+    /// let orchestrator = Orchestrator::open_at(folder.path())?;
     /// orchestrator.trigger()?;
     /// let settled = orchestrator.settle(Duration::from_secs(5), |generation| {
     ///     println!("new host keys for generation {generation}");
@@ -199,7 +201,7 @@ impl Orchestrator {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn settle<E>(
-        &mut self,
+        &self,
         deadline: impl Into<Deadline>,
         mut rebuild: impl FnMut(Generation) -> Result<(), E>,
     ) -> Result<Generation>
@@ -248,7 +250,7 @@ impl Orchestrator {
     /// [`is_unsupported`](Error::is_unsupported) on a kernel driver that does not tell, as the
     /// shipped ones, and without `/proc`; [`is_permission`](Error::is_permission) if the broker belongs to another user;
     /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) after five seconds.
-    pub fn stragglers(&mut self) -> Result<Vec<Straggler>> {
+    pub fn stragglers(&self) -> Result<Vec<Straggler>> {
         self.watcher.check_process()?;
         let list = || {
             if let Some(device) = self.watcher.device() {
@@ -283,6 +285,19 @@ impl Orchestrator {
     /// is kept would have to be made again after the loss of the broker.
     fn control(&self) -> Result<Connection> {
         Connection::connect(&self.source.path().join(wire::CONTROL_SOCKET))
+    }
+}
+
+impl AsFd for Orchestrator {
+    /// That of the orchestrator's own [watcher](Self::watcher): readable when it is outdated.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watcher.as_fd()
+    }
+}
+
+impl AsRawFd for Orchestrator {
+    fn as_raw_fd(&self) -> RawFd {
+        self.watcher.as_raw_fd()
     }
 }
 

@@ -24,7 +24,7 @@ fn every_change_is_handled_once_by_each_watcher_and_every_wait_ends() {
     let watchers: Vec<_> = (0..WATCHERS)
         .map(|_| Watcher::open_at(folder.path()).unwrap())
         .collect();
-    let mut orchestrator = Orchestrator::open_at(folder.path()).unwrap();
+    let orchestrator = Orchestrator::open_at(folder.path()).unwrap();
 
     thread::scope(|scope| {
         for watcher in &watchers {

@@ -117,7 +117,7 @@ fn work(shared: &Shared, watcher: &Watcher, acknowledged: &Sender<()>) -> Result
 /// Notices every change, and waits until the service has handled it.
 fn oversee(
     shared: &Shared,
-    mut orchestrator: Orchestrator,
+    orchestrator: Orchestrator,
     acknowledgements: &Receiver<()>,
 ) -> Result<()> {
     loop {

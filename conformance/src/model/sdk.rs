@@ -60,7 +60,7 @@ impl Device for Sdk {
     }
 
     fn trigger(&self, min: u32) -> u32 {
-        let mut orchestrator = self.orchestrator.borrow_mut();
+        let orchestrator = self.orchestrator.borrow_mut();
         let triggered = orchestrator.trigger_at_least(min);
         if !self.can_untrack() {
             orchestrator.acknowledge().expect("it can acknowledge");

@@ -3,6 +3,7 @@
 //! ends a broker has one of its own.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sysgenid::Guarded;
@@ -20,6 +21,7 @@ cases! { Subject;
     lost_broker_ends_a_wait,
     lost_broker_ends_a_wait_for_watchers,
     lost_broker_wakes_an_event_loop,
+    second_wait_with_one_orchestrator_is_refused_at_once,
     probe_and_guarded_value_outlive_the_broker,
     new_broker_goes_on_with_the_generation,
     reconnected_watcher_that_missed_nothing_is_up_to_date,
@@ -32,7 +34,7 @@ cases! { Subject;
 fn lost_broker_is_an_error_of_its_own(_: &Subject) {
     let mut own = Own::start();
     let watcher = own.subject.watcher();
-    let mut orchestrator = own.subject.orchestrator();
+    let orchestrator = own.subject.orchestrator();
     own.stop();
     let generation = watcher.generation();
     let errors = [
@@ -64,12 +66,26 @@ fn lost_broker_ends_a_wait(_: &Subject) {
 fn lost_broker_ends_a_wait_for_watchers(_: &Subject) {
     let mut own = Own::start();
     let _straggler = own.subject.straggler();
-    let mut orchestrator = own.subject.orchestrator();
+    let orchestrator = own.subject.orchestrator();
     let wait = Background::start(move || orchestrator.wait_for_watchers(PATIENCE));
     wait.expect_blocked("a tracked watcher is outdated");
     own.stop();
     let error = wait.finish("the broker has ended").unwrap_err();
     assert!(error.is_lost(), "{error}");
+}
+
+/// It would have to wait for the first one's answer, whatever its deadline.
+fn second_wait_with_one_orchestrator_is_refused_at_once(subject: &Subject) {
+    let straggler = subject.straggler();
+    let orchestrator = Arc::new(subject.orchestrator());
+    let first = Arc::clone(&orchestrator);
+    let wait = Background::start(move || first.wait_for_watchers(PATIENCE));
+    wait.expect_blocked("a tracked watcher is outdated");
+    let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
+    assert!(error.is_unsupported(), "{error}");
+    catch_up(&straggler);
+    wait.finish("all have acknowledged").unwrap();
+    orchestrator.wait_for_watchers(PATIENCE).unwrap();
 }
 
 /// Which then asks, and is told.

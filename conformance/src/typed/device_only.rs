@@ -22,7 +22,7 @@ cases! { Subject;
 /// And it changes nothing.
 fn trigger_without_capability_is_a_permission_error(subject: &Subject) {
     let watcher = subject.watcher();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     keep(CapabilitySet::empty());
     let error = orchestrator.trigger().unwrap_err();
     assert!(error.is_permission(), "{error}");

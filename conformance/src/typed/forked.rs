@@ -62,7 +62,7 @@ fn watcher_in_a_forked_child_is_forked_in_every_call(subject: &Subject) {
 }
 
 fn orchestrator_in_a_forked_child_is_forked_in_every_call(subject: &Subject) {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     orchestrator.trigger().expect("its owner may trigger");
     let generation = orchestrator.watcher().generation();
     let child = Forked::start(|_| {

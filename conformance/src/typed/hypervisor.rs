@@ -124,7 +124,7 @@ fn probe_shows_what_the_hypervisor_stored(subject: &Subject) {
 /// The hypervisor knows nothing of it: that is what a driver is for.
 fn probe_sees_no_change_when_the_driver_is_triggered(subject: &Subject) {
     let probe = subject.probe();
-    let mut driver = Orchestrator::open().expect("the driver is beside it");
+    let driver = Orchestrator::open().expect("the driver is beside it");
     let before = (probe.generation(), driver.watcher().generation());
     let triggered = driver.trigger().expect("root may trigger");
     assert_ne!(triggered, before.1);
@@ -201,7 +201,7 @@ fn process_looks_at_it_and_at_the_driver(subject: &Subject) {
     subject.store(51);
     let restored = ProcessWide.glance();
     assert_ne!(restored, at_first);
-    let mut driver = Orchestrator::open().expect("the driver is beside it");
+    let driver = Orchestrator::open().expect("the driver is beside it");
     driver.trigger().expect("root may trigger");
     assert_ne!(ProcessWide.glance(), restored);
 }

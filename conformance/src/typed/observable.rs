@@ -25,7 +25,7 @@ fn stragglers_are_named(subject: &Subject) {
     let (straggler, settled) = (subject.watcher(), subject.watcher());
     let bystander = subject.bystander();
     let before = straggler.generation();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let generation = orchestrator.trigger().unwrap();
     orchestrator.acknowledge().unwrap();
     settled.acknowledge(generation).unwrap();
@@ -53,7 +53,7 @@ fn stragglers_are_named(subject: &Subject) {
 fn straggler_of_another_process_is_named(subject: &Subject) {
     let child = Child::start_on(Role::HoldWatcher, subject.path());
     assert_eq!(child.said(), "ok");
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let before = orchestrator.watcher().generation();
     orchestrator.trigger().unwrap();
     orchestrator.acknowledge().unwrap();

@@ -29,7 +29,7 @@ cases! { Subject;
 /// The orchestrator's own watcher is one of them.
 fn trigger_changes_the_generation_for_all(subject: &Subject) {
     let (watcher, bystander, probe) = (subject.watcher(), subject.bystander(), subject.probe());
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let before = probe.generation();
     let generation = orchestrator.trigger().unwrap();
     assert_ne!(generation, before);
@@ -41,7 +41,7 @@ fn trigger_changes_the_generation_for_all(subject: &Subject) {
 
 /// Of what was asked for and of the next one.
 fn trigger_at_least_takes_the_larger_number(subject: &Subject) {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let before = number(subject.probe().generation());
     let asked = before + 1_000;
     assert_eq!(number(orchestrator.trigger_at_least(asked).unwrap()), asked);
@@ -55,7 +55,7 @@ fn trigger_at_least_takes_the_larger_number(subject: &Subject) {
 /// An answer about the others would belong to a generation that is gone: whether others are
 /// outdated or not.
 fn outdated_orchestrator_may_not_wait(subject: &Subject) {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     orchestrator.trigger().unwrap();
     let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
     assert!(error.is_outdated(), "{error}");
@@ -71,7 +71,7 @@ fn outdated_orchestrator_may_not_wait(subject: &Subject) {
 /// It must not go on as if it had been answered.
 fn change_ends_the_wait_of_an_orchestrator(subject: &Subject) {
     let _straggler = subject.straggler();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let wait = Background::start(move || orchestrator.wait_for_watchers(PATIENCE));
     wait.expect_blocked("a tracked watcher is outdated");
     subject.change();
@@ -82,7 +82,7 @@ fn change_ends_the_wait_of_an_orchestrator(subject: &Subject) {
 /// With an error of its own, and not before.
 fn wait_for_watchers_fails_when_its_deadline_passes(subject: &Subject) {
     let _straggler = subject.straggler();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     for timeout in [Duration::ZERO, SOON] {
         let start = Instant::now();
         let error = orchestrator.wait_for_watchers(timeout).unwrap_err();
@@ -94,13 +94,13 @@ fn wait_for_watchers_fails_when_its_deadline_passes(subject: &Subject) {
 /// Nor does it move the deadline.
 fn signal_does_not_end_a_wait_for_watchers(subject: &Subject) {
     let straggler = subject.straggler();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let wait = Background::start(move || orchestrator.wait_for_watchers(PATIENCE));
     for _ in 0..3 {
         wait.signal(Signal::Ends);
         wait.expect_blocked("a signal is no acknowledgement");
     }
-    let mut impatient = subject.orchestrator();
+    let impatient = subject.orchestrator();
     let timeout = Duration::from_millis(300);
     let timed_out = Background::start(move || impatient.wait_for_watchers(timeout));
     let error = timed_out
@@ -115,7 +115,7 @@ fn signal_does_not_end_a_wait_for_watchers(subject: &Subject) {
 /// A wait that is over leaves nothing behind that the next would take for its answer.
 fn orchestrator_that_gave_up_can_wait_again(subject: &Subject) {
     let straggler = subject.straggler();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     for _ in 0..5 {
         assert!(
             orchestrator
@@ -134,7 +134,7 @@ fn orchestrator_that_gave_up_can_wait_again(subject: &Subject) {
 /// In this order: nobody is waited for who waits for the orchestrator.
 fn settle_rebuilds_acknowledges_and_waits(subject: &Subject) {
     let watcher = subject.watcher();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let generation = orchestrator.trigger().unwrap();
     let worker = Background::start(move || {
         watcher
@@ -157,7 +157,7 @@ fn settle_rebuilds_acknowledges_and_waits(subject: &Subject) {
 /// The others are waited for all the same.
 fn settle_without_a_change_rebuilds_nothing(subject: &Subject) {
     let straggler = subject.straggler();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let settle = Background::start(move || {
         orchestrator.settle(PATIENCE, |_| -> io::Result<()> {
             panic!("nothing has changed")
@@ -171,7 +171,7 @@ fn settle_without_a_change_rebuilds_nothing(subject: &Subject) {
 
 /// The generation that it returns is the one that everybody has acknowledged.
 fn settle_starts_over_when_the_generation_moves_during_the_rebuild(subject: &Subject) {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let first = orchestrator.trigger().unwrap();
     let mut rebuilt = Vec::new();
     let settled = orchestrator.settle(PATIENCE, |generation| {
@@ -190,7 +190,7 @@ fn settle_starts_over_when_the_generation_moves_during_the_rebuild(subject: &Sub
 /// The same, if the change comes while the others are waited for.
 fn settle_starts_over_when_the_generation_moves_during_the_wait(subject: &Subject) {
     let watcher = subject.watcher();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let first = orchestrator.trigger().unwrap();
     let settle = Background::start(move || {
         let mut rebuilt = Vec::new();
@@ -212,7 +212,7 @@ fn settle_starts_over_when_the_generation_moves_during_the_wait(subject: &Subjec
 /// What it returns is acknowledged by all, and if that was not the last, it settles again.
 fn settle_ends_with_the_last_of_racing_changes(subject: &Subject) {
     let watchers = [subject.watcher(), subject.watcher()];
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let changes = Changes::start(subject, 200);
     let last = changes.last;
     let workers = watchers.map(|watcher| {
@@ -241,7 +241,7 @@ fn settle_ends_with_the_last_of_racing_changes(subject: &Subject) {
 /// Because of others; its own part is done then.
 fn settle_fails_when_its_deadline_passes(subject: &Subject) {
     let _watcher = subject.watcher();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     orchestrator.trigger().unwrap();
     let settled = orchestrator.settle(Duration::from_millis(300), |_| Ok::<_, io::Error>(()));
     let error = settled.unwrap_err();
@@ -251,7 +251,7 @@ fn settle_fails_when_its_deadline_passes(subject: &Subject) {
 
 /// Nothing is acknowledged, and nobody resumes.
 fn settle_fails_when_the_rebuild_fails(subject: &Subject) {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     orchestrator.trigger().unwrap();
     let settled = orchestrator.settle(PATIENCE, |_| Err(io::Error::other("no entropy")));
     let error = settled.unwrap_err();

@@ -15,7 +15,7 @@ cases! { Subject;
 /// Without a system call of its own.
 fn probe_shows_the_change_when_the_trigger_returns(subject: &Subject) {
     let probe = subject.probe();
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     for _ in 0..100 {
         let generation = orchestrator.trigger().unwrap();
         assert_eq!(probe.generation(), generation);

@@ -129,7 +129,7 @@ pub(super) struct Changes {
 impl Changes {
     /// Starts so many changes, with pauses of no regular length.
     pub(super) fn start(subject: &Subject, number: u32) -> Self {
-        let mut orchestrator = subject.orchestrator();
+        let orchestrator = subject.orchestrator();
         let first = self::number(orchestrator.watcher().generation());
         let last = Generation::from(first.wrapping_add(number));
         let stop = Arc::new(AtomicBool::new(false));

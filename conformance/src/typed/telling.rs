@@ -37,7 +37,7 @@ fn straggler_of_several_descriptors_is_named_once_for_each_process(subject: &Sub
     watcher.set_tracking(true).unwrap();
     let child = Child::start(Role::Hold, inherited);
     assert_eq!(child.said(), "ok");
-    let mut orchestrator = change_and_acknowledge(subject);
+    let orchestrator = change_and_acknowledge(subject);
 
     let mut pids: Vec<_> = orchestrator
         .stragglers()
@@ -58,7 +58,7 @@ fn straggler_of_several_descriptors_is_named_once_for_each_process(subject: &Sub
 fn stragglers_that_may_not_be_seen_are_counted(subject: &Subject) {
     let child = Child::start_on(Role::HoldWatcher, subject.path());
     assert_eq!(child.said(), "ok");
-    let mut orchestrator = change_and_acknowledge(subject);
+    let orchestrator = change_and_acknowledge(subject);
     assert_eq!(orchestrator.stragglers().unwrap().len(), 1);
     std::thread::scope(|scope| {
         let other_user = scope.spawn(|| {
@@ -82,7 +82,7 @@ fn straggler_that_is_only_mapped_is_counted(subject: &Subject) {
     }
     let page = Mapping::new(&file, Request::default()).expect("it can be mapped");
     drop(file);
-    let mut orchestrator = change_and_acknowledge(subject);
+    let orchestrator = change_and_acknowledge(subject);
     assert_eq!(orchestrator.stragglers().unwrap(), []);
     assert_eq!(outdated(subject), 1);
     drop(page);
@@ -115,7 +115,7 @@ fn status_needs_no_access_to_the_node(subject: &Subject) {
 /// A descriptor for reading does not tell the dialect; the driver says it elsewhere.
 fn reader_of_the_node_may_probe_unless_it_would_be_waited_for(subject: &Subject) {
     let node = Node::with_mode(subject, Mode::RUSR);
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     let opened = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             keep(CapabilitySet::empty());
@@ -153,7 +153,7 @@ impl Node {
 
 /// An orchestrator that is up to date after a change.
 fn change_and_acknowledge(subject: &Subject) -> Orchestrator {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     orchestrator.trigger().expect("its owner may trigger");
     orchestrator.acknowledge().expect("it can acknowledge");
     orchestrator

@@ -58,6 +58,6 @@ fn last_of_several_watchers_ends_the_wait(subject: &Subject) {
 }
 
 pub(super) fn wait_in_background(subject: &Subject) -> Background<sysgenid::Result<()>> {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     Background::start(move || orchestrator.wait_for_watchers(PATIENCE))
 }

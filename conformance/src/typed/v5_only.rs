@@ -68,7 +68,7 @@ fn probe_that_outlives_its_watcher_is_waited_for(subject: &Subject) {
 
 /// It is a watcher like any other; `settle` acknowledges before it waits.
 fn orchestrator_is_waited_for_until_it_acknowledges(subject: &Subject) {
-    let mut orchestrator = subject.orchestrator();
+    let orchestrator = subject.orchestrator();
     orchestrator.trigger().unwrap();
     subject.expect_unsettled("the orchestrator has not acknowledged");
     orchestrator.acknowledge().unwrap();

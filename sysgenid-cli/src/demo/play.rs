@@ -91,11 +91,11 @@ impl Play<'_> {
         self.start_driver()?;
         self.start_clients()?;
         self.introduce(out)?;
-        let mut orchestrator = self.blame(Step::Trigger, Orchestrator::open_at(self.folder))?;
+        let orchestrator = self.blame(Step::Trigger, Orchestrator::open_at(self.folder))?;
         thread::sleep(AT_WORK);
-        let generation = self.trigger(&mut orchestrator)?;
-        self.name_straggler(&mut orchestrator, generation)?;
-        self.wait_for_all(&mut orchestrator, generation)?;
+        let generation = self.trigger(&orchestrator)?;
+        self.name_straggler(&orchestrator, generation)?;
+        self.wait_for_all(&orchestrator, generation)?;
         self.collect()?;
         self.verify(generation)
     }
@@ -166,7 +166,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn trigger(&mut self, orchestrator: &mut Orchestrator) -> Result<u64, Failure> {
+    fn trigger(&mut self, orchestrator: &Orchestrator) -> Result<u64, Failure> {
         let before = orchestrator.watcher().generation().get();
         self.start = now();
         let triggered = orchestrator.trigger();
@@ -187,7 +187,7 @@ impl Play<'_> {
     /// A first wait that is too short for the slow client, to see it named.
     fn name_straggler(
         &mut self,
-        orchestrator: &mut Orchestrator,
+        orchestrator: &Orchestrator,
         generation: u64,
     ) -> Result<(), Failure> {
         let step = Step::NameStraggler;
@@ -222,7 +222,7 @@ impl Play<'_> {
 
     fn wait_for_all(
         &mut self,
-        orchestrator: &mut Orchestrator,
+        orchestrator: &Orchestrator,
         generation: u64,
     ) -> Result<(), Failure> {
         let step = Step::WaitForAll;

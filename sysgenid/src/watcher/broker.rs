@@ -13,7 +13,7 @@ use sysgenid_sys::slot::Slot;
 use sysgenid_sys::wire::{self, Op, Reply, Status};
 
 use super::{ANSWER_TIME, Tracking};
-use crate::broker::{Connection, gone};
+use crate::broker::{BUSY, Connection, gone};
 use crate::error::{Error, Kind, Result};
 use crate::source::map_counter;
 use crate::{Deadline, Generation};
@@ -41,12 +41,13 @@ impl BrokerWatcher {
     /// A watcher of this process's own, in the place of one that a fork has copied: outdated if
     /// that one was so at the fork, or a change has come since.
     pub(super) fn reopen(&self, folder: &Path, readiness: &OwnedFd) -> Result<Self> {
-        let fresh = self.connect_again(folder)?;
+        let (tracked, acknowledged) = self.standing();
+        let fresh = Self::connect(folder, tracked, Some(acknowledged))?;
         fresh.register(readiness)?;
         Ok(fresh)
     }
 
-    fn connect(folder: &Path, tracked: bool, resume: Option<u32>) -> Result<Self> {
+    pub(super) fn connect(folder: &Path, tracked: bool, resume: Option<u32>) -> Result<Self> {
         let connection = Connection::connect(&folder.join(wire::WATCH_SOCKET))?;
         let flags = if tracked { wire::OPEN_TRACKED } else { 0 }
             | if resume.is_some() {
@@ -76,8 +77,8 @@ impl BrokerWatcher {
         .map_err(|errno| Error::call("epoll_ctl", errno))
     }
 
-    pub(super) fn reconnect(&mut self, folder: &Path, readiness: &OwnedFd) -> Result<()> {
-        let fresh = self.connect_again(folder)?;
+    /// Goes on with another connection.
+    pub(super) fn replace(&mut self, fresh: Self, readiness: &OwnedFd) -> Result<()> {
         fresh.register(readiness)?;
         let old = std::mem::replace(self, fresh);
         // Closing would do if nobody else held it; a forked child may.
@@ -85,10 +86,10 @@ impl BrokerWatcher {
         Ok(())
     }
 
-    fn connect_again(&self, folder: &Path) -> Result<Self> {
-        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+    /// Whether orchestrators wait for it, and what it has acknowledged.
+    pub(super) fn standing(&self) -> (bool, u32) {
         let tracked = self.tracked.load(Ordering::Relaxed);
-        Self::connect(folder, tracked, Some(acknowledged))
+        (tracked, self.acknowledged.load(Ordering::Relaxed))
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -224,9 +225,7 @@ pub(crate) fn accepted(reply: &Reply) -> Result<()> {
         Status::Denied => Err(Error::new(Kind::Denied(
             "the broker does not allow this here",
         ))),
-        Status::Busy => Err(Error::new(Kind::Unsupported(
-            "this connection waits for watchers already; use an orchestrator of its own",
-        ))),
+        Status::Busy => Err(Error::new(Kind::Unsupported(BUSY))),
         Status::Outdated | Status::Invalid | Status::Full => Err(Error::new(Kind::Broken(
             "the broker refused a valid request; use a broker and a client of the same release",
         ))),

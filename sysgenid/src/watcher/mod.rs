@@ -2,6 +2,7 @@
 mod broker;
 mod debt;
 mod device;
+mod reconnect;
 mod reopen;
 
 use std::error::Error as StdError;
@@ -16,6 +17,7 @@ use sysgenid_sys::fork;
 use self::broker::BrokerWatcher;
 pub(crate) use self::broker::accepted;
 use self::device::DeviceWatcher;
+pub use self::reconnect::{Reconnected, Reconnector};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Source, SourceKind};
 use crate::{Deadline, Generation, Probe};
@@ -415,27 +417,6 @@ impl Watcher {
             (Backend::Broker(_), None) => Err(sourceless()),
         };
         probe.map_err(|error| self.locate(error))
-    }
-
-    /// Connects to the broker again after it was [lost](Error::is_lost). The watcher goes on where
-    /// it was: with the same tracking, and outdated if the generation has changed meanwhile. The
-    /// descriptor of [`AsFd`] stays the same.
-    ///
-    /// On the kernel device there is nothing to do.
-    ///
-    /// # Errors
-    ///
-    /// As [`Watcher::open`]; the watcher then is as it was. [`is_forked`](Error::is_forked) in a
-    /// forked child, which may not touch what it shares: [`reopen`](Self::reopen).
-    pub fn reconnect(&mut self) -> Result<()> {
-        self.check_process()?;
-        let reconnected = match (&mut self.backend, &self.source) {
-            (Backend::Broker(broker), Some(source)) => {
-                broker.reconnect(source.path(), &self.readiness)
-            }
-            _ => Ok(()),
-        };
-        reconnected.map_err(|error| self.locate(error))
     }
 
     /// Waits until no tracked watcher is outdated.

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is asked of the runtime: to wait for a descriptor, and for calls that may wait.
+
+use std::os::fd::AsRawFd;
+
+use sysgenid::{Error, Result, Source, adapter};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+
+const NO_RUNTIME: &str = "there is no tokio runtime here; call this within `Runtime::block_on` or a \
+                          task, or use the crate sysgenid without a runtime";
+const SHUTTING_DOWN: &str =
+    "the tokio runtime is shutting down, so nothing can wait in it any more";
+
+/// The runtime that this code runs in.
+pub(crate) fn current(source: Option<&Source>) -> Result<Handle> {
+    Handle::try_current().map_err(|_| adapter::no_runtime(NO_RUNTIME, source))
+}
+
+/// Has the current runtime wait for it to be readable. Gives it back if it cannot.
+pub(crate) fn register<T: AsRawFd>(
+    what: T,
+    source: Option<&Source>,
+) -> Result<AsyncFd<T>, (T, Error)> {
+    if let Err(error) = current(source) {
+        return Err((what, error));
+    }
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for the sake of types that give away or change their \
+                  descriptor; those of this project own one, and keep it while they are registered"
+    )]
+    AsyncFd::try_with_interest(what, Interest::READABLE).map_err(|refused| {
+        let (what, error) = refused.into_parts();
+        (what, adapter::not_registered(&error, source))
+    })
+}
+
+/// Has a thread of the runtime's make a call that may wait. If the future is dropped, the call goes
+/// on to its end, and its result is dropped there.
+pub(crate) async fn call<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match current(None)?.spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(adapter::no_runtime(SHUTTING_DOWN, None)),
+    }
+}

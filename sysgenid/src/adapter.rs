@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! For crates that bring the SDK to a runtime, such as `sysgenid-tokio`: the errors of what only
+//! they do, so that their callers have one type of error to look at.
+
+use std::error::Error as StdError;
+use std::io;
+
+use crate::error::{Error, Kind};
+use crate::{Source, watcher};
+
+/// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
+/// says what to do.
+#[must_use]
+pub fn no_runtime(message: &'static str, source: Option<&Source>) -> Error {
+    locate(Error::new(Kind::Runtime(message)), source)
+}
+
+/// The event loop did not take a descriptor.
+#[must_use]
+pub fn not_registered(error: &io::Error, source: Option<&Source>) -> Error {
+    locate(Error::io("registering with the event loop", error), source)
+}
+
+/// The caller's own rebuild failed.
+#[must_use]
+pub fn rebuild(
+    error: impl Into<Box<dyn StdError + Send + Sync>>,
+    source: Option<&Source>,
+) -> Error {
+    locate(Error::rebuild(error), source)
+}
+
+/// The deadline passed while tracked watchers had not acknowledged the current generation.
+#[must_use]
+pub fn watchers_timed_out(source: Option<&Source>) -> Error {
+    locate(watcher::watchers_timed_out(), source)
+}
+
+fn locate(error: Error, source: Option<&Source>) -> Error {
+    match source {
+        Some(source) => error.at(source.path()),
+        None => error,
+    }
+}
