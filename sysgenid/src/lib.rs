@@ -59,6 +59,7 @@
 //!
 //! None is on by default.
 //!
+//! - `mio`: [`Watcher`] is an `event::Source` of mio, in its version 1.2 or a later 1.
 //! - `rand_core`: `SnapshotSafeRng`, around a generator of the caller's choice that implements the
 //!   traits of rand_core 0.10.
 //! - `rng`: `sysgenid::rng()`, which takes the place of `rand::rng()` of rand 0.10. It needs chacha20,
@@ -74,6 +75,8 @@ mod error;
 mod fork_lock;
 mod generation;
 mod guarded;
+#[cfg(feature = "mio")]
+mod mio;
 mod orchestrator;
 mod probe;
 mod process;

@@ -201,14 +201,14 @@ fn reconnected_watcher_keeps_its_place_in_an_event_loop(_: &Subject) {
 }
 
 /// A broker that a case may end.
-struct Own {
+pub(super) struct Own {
     folder: TempDir,
     broker: Option<Broker>,
     subject: Subject,
 }
 
 impl Own {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let subject = Subject::new(folder.path().to_owned(), Dialect::V6);
         let mut own = Self {
@@ -220,11 +220,15 @@ impl Own {
         own
     }
 
-    fn stop(&mut self) {
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub(super) fn stop(&mut self) {
         self.broker = None;
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.broker = Some(sysgenid_broker::spawn(self.folder.path()).expect("a broker starts"));
     }
 }

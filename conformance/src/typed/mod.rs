@@ -5,6 +5,7 @@
 mod broker_only;
 mod device_only;
 mod end_of_range;
+mod event_source;
 mod forked;
 mod guarded;
 mod guarded_fork;
@@ -46,7 +47,11 @@ pub fn cases(
     let own: [&[_]; 3] = match kind {
         SourceKind::Device if is_silent => [silent::CASES, device_only::CASES, &[]],
         SourceKind::Device => [observable::CASES, telling::CASES, device_only::CASES],
-        SourceKind::Broker => [observable::CASES, broker_only::CASES, &[]],
+        SourceKind::Broker => [
+            observable::CASES,
+            broker_only::CASES,
+            event_source::OF_BROKERS,
+        ],
         _ => [&[]; 3],
     };
     let common = [
@@ -55,6 +60,7 @@ pub fn cases(
         tracking::CASES,
         orchestrator::CASES,
         readiness::CASES,
+        event_source::CASES,
         probe::CASES,
         guarded::CASES,
         shared::CASES,
