@@ -3,7 +3,11 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod stage;
+
 use std::io;
+
+pub use stage::Stage;
 
 /// A number that no other clone draws: from the kernel, which reseeds itself on a restore. One
 /// from a generator in this process's memory would be the same in every clone.
