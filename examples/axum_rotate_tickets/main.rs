@@ -14,13 +14,12 @@ mod server;
 mod tickets;
 mod visitor;
 
-use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::{Router, routing::get};
 use rcgen::CertifiedKey;
-use sysgenid_examples::Stage;
+use sysgenid_examples::{Failure, Stage};
 use sysgenid_tokio::Watcher;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -34,14 +33,14 @@ use crate::tickets::GuardedTickets;
 use crate::visitor::{Visitor, is_closed};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     // It asks the kernel for each random number, and so keeps no generator that a snapshot could
     // copy. rustls's usual one, AWS-LC, does keep one, and notices by itself, but at one source
     // only: the path `/dev/sysgenid` is compiled in.
     let installed = ring::default_provider().install_default();
     installed.map_err(|_| "there is another provider of cryptography")?;
 
-    let stage = Stage::set()?;
+    let stage = Stage::set().await?;
     let watcher = Watcher::open_at(stage.source()).await?;
     // A service takes `ProcessWide`, which looks at a counter of the hypervisor's as well. It reads
     // the environment, and there this example's own userspace driver is not.
@@ -73,12 +72,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         witness,
     };
     tokio::select! {
-        ended = server.run() => match ended.map_err(|error| -> Box<dyn Error> { error })? {},
+        ended = server.run() => match ended? {},
         shown = show(&stage, Visitor::new(address, certificate)?) => shown,
     }
 }
 
-async fn show(stage: &Stage, client: Visitor) -> Result<(), Box<dyn Error>> {
+async fn show(stage: &Stage, client: Visitor) -> Result<(), Failure> {
     client.visit().await?;
     client.visit().await?; // with a ticket
 
@@ -87,6 +86,7 @@ async fn show(stage: &Stage, client: Visitor) -> Result<(), Box<dyn Error>> {
     println!("client: one connection open, and one handshake half done");
 
     stage.change().await?;
+    stage.settle().await?; // the server has acknowledged
     let (open, _) = open.into_inner();
     for (what, stream) in [("open connection", open), ("handshake", half)] {
         if !is_closed(stream).await {

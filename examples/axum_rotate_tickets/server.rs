@@ -2,7 +2,6 @@
 //! HTTPS by axum, hyper and rustls, that lets go of all its keys when the generation changes.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use sysgenid::{Generation, Witness};
+use sysgenid_examples::Failure;
 use sysgenid_tokio::Watcher;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -37,7 +37,7 @@ pub(crate) struct Server<W> {
 impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
     /// Serves until its watcher fails, or connections do not end when they are cut. Then the
     /// process should end, and its keys with it: nothing is acknowledged that still holds.
-    pub(crate) async fn run(self) -> Result<Infallible, Box<dyn Error + Send + Sync>> {
+    pub(crate) async fn run(self) -> Result<Infallible, Failure> {
         let mut connections = Connections::new(self.witness.clone());
         loop {
             tokio::select! {
@@ -66,7 +66,7 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
             println!(
                 "generation {generation}: old connections have ended, and there is a new ticket key"
             );
-            Ok::<_, Box<dyn Error + Send + Sync>>(())
+            Ok::<_, Failure>(())
         };
         self.watcher.handle(rebuild).await
     }

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A client that shows what the server does.
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use sysgenid_examples::Failure;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -25,7 +23,10 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    pub(crate) fn new(server: SocketAddr, trusted: CertificateDer<'static>) -> Result<Self> {
+    pub(crate) fn new(
+        server: SocketAddr,
+        trusted: CertificateDer<'static>,
+    ) -> Result<Self, Failure> {
         let mut roots = RootCertStore::empty();
         roots.add(trusted)?;
         let tls = ClientConfig::builder()
@@ -37,14 +38,14 @@ impl Visitor {
         })
     }
 
-    async fn connect(&self) -> Result<TlsStream<TcpStream>> {
+    async fn connect(&self) -> Result<TlsStream<TcpStream>, Failure> {
         let stream = TcpStream::connect(self.server).await?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         Ok(connector.connect(name()?, stream).await?)
     }
 
     /// One request on a connection of its own.
-    pub(crate) async fn visit(&self) -> Result<()> {
+    pub(crate) async fn visit(&self) -> Result<(), Failure> {
         let mut stream = self.connect().await?;
         stream.write_all(LAST_REQUEST).await?;
         let mut answer = String::new();
@@ -57,7 +58,7 @@ impl Visitor {
     }
 
     /// A connection that stays open after its first request.
-    pub(crate) async fn stay(&self) -> Result<TlsStream<TcpStream>> {
+    pub(crate) async fn stay(&self) -> Result<TlsStream<TcpStream>, Failure> {
         let mut stream = self.connect().await?;
         stream.write_all(REQUEST).await?;
         let mut answer = [0; 512];
@@ -68,7 +69,7 @@ impl Visitor {
     }
 
     /// A handshake up to the server's part of it: only this client's last message is missing.
-    pub(crate) async fn begin_handshake(&self) -> Result<TcpStream> {
+    pub(crate) async fn begin_handshake(&self) -> Result<TcpStream, Failure> {
         let mut stream = TcpStream::connect(self.server).await?;
         let mut tls = ClientConnection::new(Arc::clone(&self.tls), name()?)?;
         while tls.is_handshaking() {
@@ -93,6 +94,6 @@ pub(crate) async fn is_closed(mut stream: TcpStream) -> bool {
     }
 }
 
-fn name() -> Result<ServerName<'static>> {
+fn name() -> Result<ServerName<'static>, Failure> {
     Ok(ServerName::try_from("localhost")?)
 }

@@ -7,7 +7,7 @@ mod stage;
 
 use std::io;
 
-pub use stage::Stage;
+pub use stage::{Failure, Stage};
 
 /// A number that no other clone draws: from the kernel, which reseeds itself on a restore. One
 /// from a generator in this process's memory would be the same in every clone.

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sysgenid::{Generation, Orchestrator, SOURCE_VARIABLE};
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
+
+/// What an example fails with: an error of whatever kind.
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// For somebody to make a change, and for those who watch to acknowledge it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Stage {
     source: PathBuf,
-    /// In this order: the broker is stopped before its folder is removed.
+    orchestrator: Arc<Orchestrator>,
+    /// In this order: the driver is stopped before its folder is removed.
     own: Option<(sysgenid_broker::Background, TempDir)>,
 }
 
@@ -24,17 +31,26 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// There is no place for its folder, or it cannot start.
-    pub fn set() -> Result<Self, Box<dyn Error>> {
-        if let Some(named) = env::var_os(SOURCE_VARIABLE) {
-            let source = named.into();
-            return Ok(Self { source, own: None });
-        }
-        let folder = tempfile::tempdir()?;
-        let broker = sysgenid_broker::spawn(folder.path())?;
+    /// As [`Orchestrator::open_at`]; or there is no place for the driver's folder.
+    pub async fn set() -> Result<Self, Failure> {
+        spawn_blocking(Self::set_now).await?
+    }
+
+    fn set_now() -> Result<Self, Failure> {
+        let named = env::var_os(SOURCE_VARIABLE).map(PathBuf::from);
+        let (source, own) = match named {
+            Some(named) => (named, None),
+            None => {
+                let folder = tempfile::tempdir()?;
+                let driver = sysgenid_broker::spawn(folder.path())?;
+                (folder.path().to_owned(), Some((driver, folder)))
+            }
+        };
+        let orchestrator = Arc::new(Orchestrator::open_at(&source)?);
         Ok(Self {
-            source: folder.path().to_owned(),
-            own: Some((broker, folder)),
+            source,
+            orchestrator,
+            own,
         })
     }
 
@@ -44,24 +60,30 @@ impl Stage {
         &self.source
     }
 
-    /// Has the generation change, or waits until somebody has, and returns when all who are tracked
-    /// have acknowledged it.
+    /// Has the generation change, or waits until somebody has.
     ///
     /// # Errors
     ///
-    /// As [`Orchestrator::open_at`], [`Orchestrator::trigger`] and [`Orchestrator::settle`].
-    pub async fn change(&self) -> Result<Generation, Box<dyn Error>> {
-        let (source, own) = (self.source.clone(), self.own.is_some());
-        let change = move || {
-            let orchestrator = Orchestrator::open_at(source)?;
-            if own {
-                orchestrator.trigger()?;
-            } else {
-                println!("waiting for a restore, or for `sysgenid trigger`");
-                orchestrator.watcher().wait(PATIENCE)?;
-            }
-            orchestrator.settle(PATIENCE, |_| Ok::<_, std::convert::Infallible>(()))
+    /// As [`Orchestrator::trigger`] and [`Watcher::wait`](sysgenid::Watcher::wait).
+    pub async fn change(&self) -> Result<Generation, Failure> {
+        let orchestrator = Arc::clone(&self.orchestrator);
+        let change = if self.own.is_some() {
+            spawn_blocking(move || orchestrator.trigger())
+        } else {
+            println!("waiting for a restore, or for `sysgenid trigger`");
+            spawn_blocking(move || orchestrator.watcher().wait(PATIENCE))
         };
-        Ok(tokio::task::spawn_blocking(change).await??)
+        Ok(change.await??)
+    }
+
+    /// Waits until all who are tracked have acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Orchestrator::settle`].
+    pub async fn settle(&self) -> Result<Generation, Failure> {
+        let orchestrator = Arc::clone(&self.orchestrator);
+        let settle = move || orchestrator.settle(PATIENCE, |_| Ok::<_, Infallible>(()));
+        Ok(spawn_blocking(settle).await??)
     }
 }
