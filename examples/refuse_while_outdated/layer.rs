@@ -19,35 +19,32 @@ const LATER: HeaderValue = HeaderValue::from_static("1");
 /// [opened](Self::open) for. It looks at the counter itself, by a load for each request, and so
 /// refuses from the change on, before anybody was told of it.
 #[derive(Clone, Debug)]
-pub(crate) struct RefuseWhileOutdated(Arc<Gate>);
-
-#[derive(Debug)]
-struct Gate {
-    probe: Probe,
-    open_for: AtomicU64,
+pub(crate) struct RefuseWhileOutdated {
+    probe: Arc<Probe>,
+    open_for: Arc<AtomicU64>,
 }
 
 impl RefuseWhileOutdated {
     /// Refuses everything at first. Take the probe of the watcher that handles the changes.
     pub(crate) fn new(probe: Probe) -> Self {
         let another = !probe.generation().get();
-        Self(Arc::new(Gate {
-            probe,
-            open_for: AtomicU64::new(another),
-        }))
+        Self {
+            probe: Arc::new(probe),
+            open_for: Arc::new(AtomicU64::new(another)),
+        }
     }
 
     /// Serves in this generation, for which everything has been rebuilt. If it is over by now,
     /// nothing is served.
     pub(crate) fn open(&self, generation: Generation) {
         // Release, for the Acquire in `enter`: whoever is let in sees what was rebuilt before this.
-        self.0.open_for.store(generation.get(), Ordering::Release);
+        self.open_for.store(generation.get(), Ordering::Release);
     }
 
     fn enter(&self) -> Option<Generation> {
         // Acquire: see `open`.
-        let open_for = self.0.open_for.load(Ordering::Acquire);
-        Some(self.0.probe.generation()).filter(|generation| generation.get() == open_for)
+        let open_for = self.open_for.load(Ordering::Acquire);
+        Some(self.probe.generation()).filter(|generation| generation.get() == open_for)
     }
 }
 
@@ -62,7 +59,6 @@ impl<S> Layer<S> for RefuseWhileOutdated {
     }
 }
 
-/// The service behind the layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusing<S> {
     gate: RefuseWhileOutdated,
@@ -92,7 +88,6 @@ where
 }
 
 pin_project! {
-    /// The answer, unless it is refused.
     pub(crate) struct Answer<F> {
         #[pin]
         answering: Option<F>,
@@ -116,7 +111,7 @@ where
         // What was answered across a change may have been made of what every clone has, so it is
         // not given away. What the handler did is done: a client that comes again must be able to.
         fence(Ordering::Acquire); // the look comes after all that the handler read
-        let unchanged = *this.entered == Some(this.gate.0.probe.generation());
+        let unchanged = *this.entered == Some(this.gate.probe.generation());
         Poll::Ready(Ok(if unchanged { answer } else { refusal() }))
     }
 }
