@@ -4,8 +4,11 @@
 #![doc = include_str!("../README.md")]
 
 mod not_registered;
+mod orchestrator;
+mod readiness;
 mod runtime;
 mod watcher;
 
 pub use not_registered::NotRegistered;
+pub use orchestrator::AsyncOrchestrator;
 pub use watcher::Watcher;

@@ -4,52 +4,66 @@ use std::fmt;
 
 use sysgenid::Error;
 
-/// Why a watcher could not be registered with a runtime, and the watcher itself, with all that it
-/// has not acknowledged.
-pub struct NotRegistered {
-    watcher: sysgenid::Watcher,
+/// Why something could not be registered with a runtime, and the thing itself: a watcher comes back
+/// with all that it has not acknowledged.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let _broker = sysgenid_broker::spawn(folder.path())?;
+/// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+///
+/// // Nothing can be awaited here, outside of a runtime.
+/// let refused = sysgenid_tokio::Watcher::new(watcher).unwrap_err();
+/// assert!(refused.error().is_runtime());
+/// let (watcher, _error) = refused.into_parts();
+/// assert_eq!(watcher.try_changed()?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct NotRegistered<T = sysgenid::Watcher> {
+    what: T,
     error: Error,
 }
 
-impl NotRegistered {
-    pub(crate) fn new(watcher: sysgenid::Watcher, error: Error) -> Self {
-        Self { watcher, error }
+impl<T> NotRegistered<T> {
+    pub(crate) fn new(what: T, error: Error) -> Self {
+        Self { what, error }
     }
 
-    /// Why: [`is_runtime`](Error::is_runtime) without a runtime, else the error of `epoll_ctl`.
+    /// Why: [`is_runtime`](Error::is_runtime) without a runtime or in one that is shutting down,
+    /// else the error of `epoll_ctl`.
     #[must_use]
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// The watcher, and why.
+    /// What was to be registered, and why it was not.
     #[must_use]
-    pub fn into_parts(self) -> (sysgenid::Watcher, Error) {
-        (self.watcher, self.error)
+    pub fn into_parts(self) -> (T, Error) {
+        (self.what, self.error)
     }
 }
 
-impl fmt::Display for NotRegistered {
+impl<T> fmt::Display for NotRegistered<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl fmt::Debug for NotRegistered {
+impl<T> fmt::Debug for NotRegistered<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("NotRegistered").field(&self.error).finish()
     }
 }
 
-impl StdError for NotRegistered {
+impl<T> StdError for NotRegistered<T> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.error.source()
     }
 }
 
-impl From<NotRegistered> for Error {
-    /// Drops the watcher.
-    fn from(refused: NotRegistered) -> Self {
+impl<T> From<NotRegistered<T>> for Error {
+    /// Drops what was to be registered.
+    fn from(refused: NotRegistered<T>) -> Self {
         refused.error
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is asked of the runtime: to wait for a descriptor, and for calls that may wait.
 
+use std::io;
 use std::os::fd::AsRawFd;
 
 use sysgenid::{Error, Result, Source, adapter};
@@ -33,18 +34,31 @@ pub(crate) fn register<T: AsRawFd>(
     )]
     AsyncFd::try_with_interest(what, Interest::READABLE).map_err(|refused| {
         let (what, error) = refused.into_parts();
-        (what, adapter::not_registered(&error, source))
+        (what, not_registered(&error, source))
     })
 }
 
-/// Has a thread of the runtime's make a call that may wait. If the future is dropped, the call goes
-/// on to its end, and its result is dropped there.
+/// Why the runtime does not wait for a descriptor, or does not any more.
+pub(crate) fn not_registered(error: &io::Error, source: Option<&Source>) -> Error {
+    match error.raw_os_error() {
+        Some(_) => adapter::not_registered(error, source),
+        // No system call failed: the runtime says so itself.
+        None => adapter::no_runtime(SHUTTING_DOWN, source),
+    }
+}
+
+/// Has a thread of the runtime's make a call that may wait, though for seconds at most. If the
+/// future is dropped, the call goes on to its end, and its result is dropped there.
+///
+/// It is the pool of the runtime, and no thread of our own, because a paused clock stands still
+/// while the pool works: otherwise each timeout around such a call would pass at once.
 pub(crate) async fn call<T: Send + 'static>(
+    source: Option<&Source>,
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match current(None)?.spawn_blocking(call).await {
+    match current(source)?.spawn_blocking(call).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(adapter::no_runtime(SHUTTING_DOWN, None)),
+        Err(_) => Err(adapter::no_runtime(SHUTTING_DOWN, source)),
     }
 }

@@ -21,6 +21,19 @@ pub fn not_registered(error: &io::Error, source: Option<&Source>) -> Error {
     locate(Error::io("registering with the event loop", error), source)
 }
 
+/// A helper that waits where the runtime may not could not be started.
+#[must_use]
+pub fn no_helper(error: &io::Error, source: Option<&Source>) -> Error {
+    locate(Error::io("starting a thread", error), source)
+}
+
+/// Somebody else uses what this call needs for itself alone. `message` is a clause that says what
+/// to do.
+#[must_use]
+pub fn in_use(message: &'static str, source: Option<&Source>) -> Error {
+    locate(Error::new(Kind::Unsupported(message)), source)
+}
+
 /// The caller's own rebuild failed.
 #[must_use]
 pub fn rebuild(

@@ -110,7 +110,7 @@ pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
 pub use uniqueness::Uniqueness;
-pub use watcher::{Reconnected, Reconnector, Watcher, WatcherOptions};
+pub use watcher::{Reconnected, Reconnector, TrackingChange, Watcher, WatcherOptions};
 pub use witness::{RestoreOnly, Witness};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;

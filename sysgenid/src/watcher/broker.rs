@@ -2,6 +2,7 @@
 //! A watcher on the userspace driver.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -19,7 +20,7 @@ use crate::source::map_counter;
 use crate::{Deadline, Generation};
 
 pub(crate) struct BrokerWatcher {
-    connection: Connection,
+    connection: Arc<Connection>,
     /// Readable while outdated. It is shared with a forked child, so that it is the state and not a
     /// copy of it.
     signal: OwnedFd,
@@ -28,7 +29,14 @@ pub(crate) struct BrokerWatcher {
     /// What a broker that starts anew is told. Nothing else depends on either of them, so they
     /// are relaxed.
     acknowledged: AtomicU32,
-    tracked: AtomicBool,
+    tracked: Arc<AtomicBool>,
+}
+
+/// A change of the tracking that the broker has yet to be told of.
+pub(super) struct BrokerTracking {
+    connection: Arc<Connection>,
+    tracked: Arc<AtomicBool>,
+    wanted: bool,
 }
 
 impl BrokerWatcher {
@@ -58,12 +66,12 @@ impl BrokerWatcher {
         let (reply, [signal, page, slot]) =
             connection.open(flags, resume.unwrap_or(0), ANSWER_TIME.into())?;
         Ok(Self {
-            connection,
+            connection: Arc::new(connection),
             signal,
             page: map_counter(&page)?,
             slot: Slot::map(&slot).map_err(|error| Error::io("mapping the slot", &error))?,
             acknowledged: AtomicU32::new(resume.unwrap_or(reply.generation)),
-            tracked: AtomicBool::new(tracked),
+            tracked: Arc::new(AtomicBool::new(tracked)),
         })
     }
 
@@ -186,14 +194,12 @@ impl BrokerWatcher {
         }))
     }
 
-    pub(super) fn set_tracking(&self, tracked: bool) -> Result<()> {
-        let arguments = [u32::from(tracked), 0];
-        let reply = self
-            .connection
-            .call(Op::SetTracking, arguments, ANSWER_TIME.into())?;
-        accepted(&reply)?;
-        self.tracked.store(tracked, Ordering::Relaxed);
-        Ok(())
+    pub(super) fn tracking(&self, wanted: bool) -> BrokerTracking {
+        BrokerTracking {
+            connection: Arc::clone(&self.connection),
+            tracked: Arc::clone(&self.tracked),
+            wanted,
+        }
     }
 
     pub(super) fn wait_watchers(&self, deadline: Deadline) -> Result<()> {
@@ -208,6 +214,18 @@ impl BrokerWatcher {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+impl BrokerTracking {
+    pub(super) fn set(self) -> Result<()> {
+        let arguments = [u32::from(self.wanted), 0];
+        let reply = self
+            .connection
+            .call(Op::SetTracking, arguments, ANSWER_TIME.into())?;
+        accepted(&reply)?;
+        self.tracked.store(self.wanted, Ordering::Relaxed);
+        Ok(())
     }
 }
 

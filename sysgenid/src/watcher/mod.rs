@@ -4,6 +4,7 @@ mod debt;
 mod device;
 mod reconnect;
 mod reopen;
+mod tracking;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -18,6 +19,7 @@ use self::broker::BrokerWatcher;
 pub(crate) use self::broker::accepted;
 use self::device::DeviceWatcher;
 pub use self::reconnect::{Reconnected, Reconnector};
+pub use self::tracking::TrackingChange;
 use crate::error::{Error, Kind, Result};
 use crate::source::{Source, SourceKind};
 use crate::{Deadline, Generation, Probe};
@@ -380,23 +382,6 @@ impl Watcher {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Sets whether orchestrators wait for this watcher. Turning it on while outdated makes them
-    /// wait at once.
-    ///
-    /// # Errors
-    ///
-    /// [`is_unsupported`](Error::is_unsupported) when turned off on a driver of the v5 dialect;
-    /// [`is_lost`](Error::is_lost) and, after five seconds, [`is_timeout`](Error::is_timeout) on a
-    /// broker; [`is_forked`](Error::is_forked) in a forked child.
-    pub fn set_tracking(&self, tracked: bool) -> Result<()> {
-        self.check_process()?;
-        let set = match &self.backend {
-            Backend::Device(device) => device.set_tracking(tracked),
-            Backend::Broker(broker) => broker.set_tracking(tracked),
-        };
-        set.map_err(|error| self.locate(error))
     }
 
     /// A probe of the watcher's source, which may outlive the watcher.

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Waiting for the watchers, which is a blocking call of the source's.
+//!
+//! A helper makes that call, on a thread of its own and in slices. It is not a thread of the
+//! runtime's pool, for three reasons: a wait may take as long as its deadline allows, and the pool
+//! may be exhausted by others who wait as well; a runtime that is dropped would wait for it; and a
+//! paused clock stands still while the pool works, so that a deadline would never pass.
+
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use sysgenid::{Deadline, Orchestrator, Result, adapter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{self, Instant};
+
+/// How long the helper may not notice that nobody waits for it any more.
+const SLICE: Duration = Duration::from_millis(100);
+/// A slice when the deadline is near, or has passed by the system's clock and not by the runtime's.
+const SHORTEST: Duration = Duration::from_millis(5);
+
+/// Whose turn it is to have a helper make a call. The helper has the permit, and gives it back when
+/// it ends, whatever has become of the future.
+pub(super) struct Turn(Arc<Semaphore>);
+
+impl Turn {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+
+    pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        // It fails only when it was closed, and nobody closes it.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+}
+
+/// A deadline by both clocks: the system's, which the helper has, and the runtime's, which may be
+/// paused and counts.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    system: Deadline,
+    runtime: Option<Instant>,
+}
+
+impl Limit {
+    /// Within a runtime only.
+    pub(super) fn new(deadline: Deadline) -> Self {
+        // What is beyond the clock never passes.
+        let runtime = deadline
+            .remaining()
+            .and_then(|left| Instant::now().checked_add(left));
+        Self {
+            system: deadline,
+            runtime,
+        }
+    }
+
+    pub(super) fn has_passed(self) -> bool {
+        self.runtime
+            .is_some_and(|runtime| runtime <= Instant::now())
+    }
+
+    pub(super) async fn passed(self) {
+        match self.runtime {
+            Some(runtime) => time::sleep_until(runtime).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits until no tracked watcher is outdated.
+pub(super) async fn wait(
+    orchestrator: &Arc<Orchestrator>,
+    turns: &Turn,
+    limit: Limit,
+) -> Result<()> {
+    let source = orchestrator.watcher().source();
+    let turn = tokio::select! {
+        biased;
+        turn = turns.take() => turn,
+        () = limit.passed() => return Err(adapter::watchers_timed_out(source)),
+    };
+    let leash = Arc::new(());
+    let (answer, mut answered) = oneshot::channel();
+    let helper = Helper {
+        orchestrator: Arc::clone(orchestrator),
+        turn,
+        leash: Arc::downgrade(&leash),
+        deadline: limit.system,
+        answer,
+    };
+    thread::Builder::new()
+        .name("sysgenid-wait".into())
+        .spawn(move || helper.run())
+        .map_err(|error| adapter::no_helper(&error, source))?;
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answered => answer,
+        () = limit.passed() => {
+            drop(leash);
+            answered.await
+        }
+    };
+    // The helper answers unless it panics.
+    answer.unwrap_or_else(|_| Err(adapter::watchers_timed_out(source)))
+}
+
+struct Helper {
+    orchestrator: Arc<Orchestrator>,
+    turn: Option<OwnedSemaphorePermit>,
+    /// Held by the future until the deadline has passed by the runtime's clock.
+    leash: Weak<()>,
+    deadline: Deadline,
+    /// Closed when the future was dropped.
+    answer: oneshot::Sender<Result<()>>,
+}
+
+impl Helper {
+    fn run(self) {
+        let Some(answer) = self.wait() else { return };
+        // In this order: whoever has the turn next, or the answer, has the orchestrator alone.
+        drop(self.orchestrator);
+        drop(self.turn);
+        let _ = self.answer.send(answer);
+    }
+
+    /// `None` if nobody waits for the answer.
+    fn wait(&self) -> Option<Result<()>> {
+        while !self.answer.is_closed() {
+            let left = self.deadline.remaining().unwrap_or(SLICE);
+            // With a paused clock the deadline may pass in no time. Who has acknowledged before is
+            // no straggler, so the helper looks once more.
+            let is_last = self.leash.strong_count() == 0;
+            match self
+                .orchestrator
+                .wait_for_watchers(left.clamp(SHORTEST, SLICE))
+            {
+                Err(error) if error.is_timeout() && !is_last && !self.is_over() => {}
+                answer => return Some(answer),
+            }
+        }
+        None
+    }
+
+    /// By both clocks, so that the slice before was the last look.
+    fn is_over(&self) -> bool {
+        self.leash.strong_count() == 0 && self.deadline.has_passed()
+    }
+}
