@@ -9,7 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use sysgenid::{Generation, Witness};
+use sysgenid::Witness;
 use sysgenid_examples::Failure;
 use sysgenid_tokio::Watcher;
 use tokio::net::{TcpListener, TcpStream};
@@ -43,9 +43,14 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
             tokio::select! {
                 biased; // the change first
                 changed = self.watcher.changed() => {
-                    changed?;
                     // Nothing is accepted meanwhile: who connects now waits a moment.
+                    let generation = changed?;
                     self.start_over(&mut connections).await?;
+                    match self.watcher.ack(generation) {
+                        Ok(()) => println!("generation {generation}: started over"),
+                        Err(error) if error.is_stale() => {} // it moved again: outdated still
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => self.serve(stream, connections.begin()),
@@ -56,19 +61,13 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
         }
     }
 
-    /// Cuts what is of an earlier generation, waits until the last of it has ended, makes the new
-    /// ticket key, and only then acknowledges.
-    async fn start_over(&self, connections: &mut Connections<W>) -> sysgenid::Result<Generation> {
-        let rebuild = async |generation| {
-            let drained = timeout(DRAIN, connections.drain());
-            drained.await.map_err(|_| "connections do not end")?;
-            self.tickets.renew()?;
-            println!(
-                "generation {generation}: old connections have ended, and there is a new ticket key"
-            );
-            Ok::<_, Failure>(())
-        };
-        self.watcher.handle(rebuild).await
+    /// Cuts what is of an earlier generation, waits until the last of it has ended, and makes the
+    /// new ticket key. What is acknowledged after this holds for all of the service.
+    async fn start_over(&self, connections: &mut Connections<W>) -> Result<(), Failure> {
+        let drained = timeout(DRAIN, connections.drain()).await;
+        drained.map_err(|_| "connections of an earlier generation do not end")?;
+        self.tickets.renew()?;
+        Ok(())
     }
 
     fn serve(&self, stream: TcpStream, mut connection: Connection) {

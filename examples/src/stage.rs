@@ -3,12 +3,12 @@ use std::convert::Infallible;
 use std::env;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use sysgenid::{Generation, Orchestrator, SOURCE_VARIABLE};
+use sysgenid::{Generation, SOURCE_VARIABLE};
+use sysgenid_tokio::AsyncOrchestrator;
 use tempfile::TempDir;
-use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 /// What an example fails with: an error of whatever kind.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Stage {
     source: PathBuf,
-    orchestrator: Arc<Orchestrator>,
+    orchestrator: AsyncOrchestrator,
     /// In this order: the driver is stopped before its folder is removed.
     own: Option<(sysgenid_broker::Background, TempDir)>,
 }
@@ -31,22 +31,17 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// As [`Orchestrator::open_at`]; or there is no place for the driver's folder.
+    /// As [`AsyncOrchestrator::open_at`]; or there is no place for the driver's folder.
     pub async fn set() -> Result<Self, Failure> {
-        spawn_blocking(Self::set_now).await?
-    }
-
-    fn set_now() -> Result<Self, Failure> {
-        let named = env::var_os(SOURCE_VARIABLE).map(PathBuf::from);
-        let (source, own) = match named {
-            Some(named) => (named, None),
+        let (source, own) = match env::var_os(SOURCE_VARIABLE) {
+            Some(named) => (named.into(), None),
             None => {
                 let folder = tempfile::tempdir()?;
                 let driver = sysgenid_broker::spawn(folder.path())?;
                 (folder.path().to_owned(), Some((driver, folder)))
             }
         };
-        let orchestrator = Arc::new(Orchestrator::open_at(&source)?);
+        let orchestrator = AsyncOrchestrator::open_at(&source).await?;
         Ok(Self {
             source,
             orchestrator,
@@ -64,26 +59,22 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// As [`Orchestrator::trigger`] and [`Watcher::wait`](sysgenid::Watcher::wait).
+    /// As [`AsyncOrchestrator::trigger`] and [`AsyncOrchestrator::changed`].
     pub async fn change(&self) -> Result<Generation, Failure> {
-        let orchestrator = Arc::clone(&self.orchestrator);
-        let change = if self.own.is_some() {
-            spawn_blocking(move || orchestrator.trigger())
-        } else {
-            println!("waiting for a restore, or for `sysgenid trigger`");
-            spawn_blocking(move || orchestrator.watcher().wait(PATIENCE))
-        };
-        Ok(change.await??)
+        if self.own.is_some() {
+            return Ok(self.orchestrator.trigger().await?);
+        }
+        println!("waiting for a restore, or for `sysgenid trigger`");
+        Ok(timeout(PATIENCE, self.orchestrator.changed()).await??)
     }
 
     /// Waits until all who are tracked have acknowledged.
     ///
     /// # Errors
     ///
-    /// As [`Orchestrator::settle`].
+    /// As [`AsyncOrchestrator::settle`].
     pub async fn settle(&self) -> Result<Generation, Failure> {
-        let orchestrator = Arc::clone(&self.orchestrator);
-        let settle = move || orchestrator.settle(PATIENCE, |_| Ok::<_, Infallible>(()));
-        Ok(spawn_blocking(settle).await??)
+        let nothing = async |_| Ok::<_, Infallible>(());
+        Ok(self.orchestrator.settle(PATIENCE, nothing).await?)
     }
 }

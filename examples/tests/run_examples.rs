@@ -270,7 +270,7 @@ fn shows_that_old_tickets_are_refused(example: Example, change: impl FnOnce(&Exa
     example.expect("client: Resumed handshake, HTTP/1.1 200 OK");
     example.expect("client: one connection open, and one handshake half done");
     change(&example);
-    example.expect("generation 1: old connections have ended, and there is a new ticket key");
+    example.expect("generation 1: started over");
     example.expect("client: the open connection was cut, without a word");
     example.expect("client: the handshake was cut, without a word");
     example.expect("server: refused a ticket that its key did not make");
