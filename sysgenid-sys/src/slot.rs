@@ -93,7 +93,7 @@ impl Slot {
         self.word(AWAITED).load(Ordering::Relaxed) != 0
     }
 
-    /// What the client left last, or [`reset`](Self::reset). The broker's part.
+    /// What the client left last, or [`emptied_for`] a generation.
     #[must_use]
     pub fn acknowledged(&self) -> u32 {
         self.word(ACKNOWLEDGED).load(Ordering::Relaxed)
@@ -114,7 +114,7 @@ impl Slot {
         // The store of the page is a release, so a client that finds the generation there stores
         // after this.
         self.word(ACKNOWLEDGED)
-            .store(!generation, Ordering::Relaxed);
+            .store(emptied_for(generation), Ordering::Relaxed);
     }
 
     fn word(&self, index: usize) -> &AtomicU32 {
@@ -124,6 +124,12 @@ impl Slot {
         // only ever accessed atomically, by both sides.
         unsafe { AtomicU32::from_ptr(word) }
     }
+}
+
+/// What a slot holds in which nothing was left since the generation came, or was about to.
+#[must_use]
+pub const fn emptied_for(generation: u32) -> u32 {
+    !generation
 }
 
 impl fmt::Debug for Slot {

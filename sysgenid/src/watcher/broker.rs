@@ -10,7 +10,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::read;
 use sysgenid_sys::Errno;
 use sysgenid_sys::page::CounterPage;
-use sysgenid_sys::slot::Slot;
+use sysgenid_sys::slot::{self, Slot};
 use sysgenid_sys::wire::{self, Op, Reply, Status};
 
 use super::{ANSWER_TIME, Tracking};
@@ -26,9 +26,10 @@ pub(crate) struct BrokerWatcher {
     signal: OwnedFd,
     page: CounterPage,
     slot: Slot,
-    /// What a broker that starts anew is told. Nothing else depends on either of them, so they
-    /// are relaxed.
+    /// The generation that was acknowledged last, or that was refused since. It and whether
+    /// orchestrators wait for this watcher are what a broker that starts anew is told.
     acknowledged: AtomicU32,
+    /// Nothing else depends on it, so it is relaxed.
     tracked: Arc<AtomicBool>,
 }
 
@@ -113,8 +114,14 @@ impl BrokerWatcher {
             // Its partner is the release store of the page, which the broker does after it has
             // emptied the slot.
             fence(Ordering::Acquire);
-            if self.slot.acknowledged() != current {
-                return Ok(Some(current.into()));
+            if !self.has_acknowledged(current) {
+                // What was found there may be about a newer one, that another thread has
+                // acknowledged. Its partners are that thread's stores.
+                fence(Ordering::Acquire);
+                if self.page.load_low() == current {
+                    return Ok(Some(current.into()));
+                }
+                continue;
             }
             // The signal comes late: the change was seen in the page, and acknowledged, before.
             match self.acknowledge(current) {
@@ -124,6 +131,15 @@ impl BrokerWatcher {
             }
         }
         Ok(None)
+    }
+
+    /// Whether this generation was acknowledged since it came.
+    fn has_acknowledged(&self, current: u32) -> bool {
+        let left = self.slot.acknowledged();
+        // Else the slot tells nothing of this generation: the broker has emptied it already for the
+        // next one, or a slower thread has overwritten it with an older one.
+        let is_silent = left != slot::emptied_for(current);
+        left == current || is_silent && self.acknowledged.load(Ordering::Relaxed) == current
     }
 
     /// Until there may be a change, or the deadline.
@@ -159,14 +175,15 @@ impl BrokerWatcher {
         meanwhile(Moment::BeforeEmptying);
         self.empty_signal()?;
         meanwhile(Moment::BeforeLeaving);
+        // Before the second look: whoever acknowledges a newer one stores it after this. Released
+        // with what this thread saw in the page, for `try_changed`.
+        self.acknowledged.store(number, Ordering::Release);
         let awaited = self.slot.acknowledge(number);
         let current = self.check_current(number);
         if awaited || current.is_err() {
             self.connection.tell(Op::Acknowledge, [number, 0])?;
         }
-        current?;
-        self.acknowledged.store(number, Ordering::Relaxed);
-        Ok(())
+        current
     }
 
     fn empty_signal(&self) -> Result<()> {
@@ -372,5 +389,26 @@ mod tests {
                 }))
                 .unwrap()
         );
+    }
+
+    /// The broker empties the slots, then stores the page. In between comes the signal of before.
+    #[test]
+    fn a_slot_that_is_emptied_for_the_next_change_is_no_change() {
+        let Scene {
+            watcher,
+            orchestrator,
+            ..
+        } = &mut Scene::new();
+        let backend = backend(watcher);
+        let generation = orchestrator.trigger().unwrap();
+        watcher.acknowledge(generation).unwrap();
+        let next = number(generation).wrapping_add(1);
+        backend.slot.reset(next);
+        let stale = [next, 0];
+        backend.connection.tell(Op::Acknowledge, stale).unwrap();
+        backend.sleep(PATIENCE.into()).unwrap();
+        assert_eq!(watcher.try_changed().unwrap(), None);
+        let generation = orchestrator.trigger().unwrap();
+        assert_eq!(watcher.wait(PATIENCE).ok(), Some(generation));
     }
 }

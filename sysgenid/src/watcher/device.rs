@@ -192,7 +192,18 @@ impl DeviceWatcher {
         )
         .map_err(|errno| Error::call("epoll_ctl", errno))?;
         // Nothing acknowledges in between, so what is up to date now was so when it was added.
-        Ok(self.read()?.is_none())
+        if self.read()?.is_none() {
+            return Ok(true);
+        }
+        // The change may have come just between their look and the wait queue, unreported.
+        epoll::modify(
+            readiness,
+            &self.file,
+            epoll::EventData::new_u64(0),
+            epoll::EventFlags::IN,
+        )
+        .map_err(|errno| Error::call("epoll_ctl", errno))?;
+        Ok(false)
     }
 
     pub(super) fn set_tracking(&self, tracked: bool) -> Result<()> {
