@@ -1,0 +1,551 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The world of one watcher: who takes part, and the steps that each takes.
+//!
+//! A step is what nobody else can come into: a load, a store, a system call, or a part of one that
+//! the kernel does under one lock. Between two steps anybody may take theirs.
+
+use crate::acknowledge::{Ack, Hook, Next};
+
+/// A generation. The first is 0.
+pub(crate) type Number = u8;
+
+/// What the broker leaves in the slot when this generation comes.
+pub(crate) fn emptied_for(number: Number) -> Number {
+    !number
+}
+
+/// What the watcher is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    Broker,
+    /// A kernel driver whose `poll` takes the caller to the wait queue, then looks.
+    Driver,
+    /// One that looks, and takes the caller to the wait queue only if there is nothing to see.
+    FaultyDriver,
+}
+
+/// Something done wrong on purpose. Each must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Flaw {
+    /// Readiness is cleared although it has been set again since it was looked at.
+    ClearWithoutTick,
+    /// Readiness is cleared although there was something to see.
+    ClearAfterChange,
+    /// A descriptor is looked at before it is registered, and not after.
+    LookBeforeRegistering,
+    /// The watcher is hooked when it is opened, and never again.
+    HookOnce,
+    /// A change that comes while the watcher is hooked is not reported.
+    HookInSilence,
+    /// An acknowledgement is not checked against the page after the signal was emptied.
+    NoSecondLook,
+    /// What the client has left in its slot is not looked at.
+    LateSignalIsChange,
+    /// A slot that was emptied for a change which is not in the page yet is taken for one of before
+    /// the current generation.
+    EmptySlotIsChange,
+    /// The page is not looked at again after the slot.
+    PageNotLookedAtAgain,
+    /// The broker signals before it stores the page.
+    SignalBeforePage,
+}
+
+/// A place on somebody's wait queue and in an epoll instance's list of what is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Hooked {
+    pub(crate) is_hooked: bool,
+    pub(crate) is_listed: bool,
+}
+
+/// The broker, or the kernel driver and whoever triggers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum SourceAt {
+    Idle,
+    EmptySlot,
+    Store,
+    Signal,
+    Wake,
+}
+
+/// tokio's I/O driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum LoopAt {
+    Idle,
+    Scanning,
+    SetReady,
+    WakeTask,
+}
+
+/// The task that handles changes: `loop { ack(changed().await) }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum TaskAt {
+    /// `Watcher::open`, which hooks.
+    Opening(Hook),
+    /// `AsyncFd::new`, or another one. `true`: hooked, and to look.
+    Registering(bool),
+    Polling,
+    LeftWaker,
+    Asleep,
+    /// `try_changed`, with the tick of the readiness that it was begun for.
+    Looking(Look, u8),
+    Clearing(u8),
+    /// `changed` has returned it.
+    Told(Number),
+    Acknowledging(Number, Ack),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Look {
+    /// At the signal, or at the driver.
+    First,
+    AtPage,
+    AtSlot(Number),
+    /// The slot may be that of another generation, which came meanwhile.
+    AtPageAgain(Number),
+    /// The slot holds the current generation already, so the signal is emptied once more.
+    Late(Number, Ack),
+}
+
+/// A thread that acknowledges what it sees in the page, for the same watcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum OtherAt {
+    Idle,
+    Acknowledging(Number, Ack),
+}
+
+/// For the schedule of a violation, and to see that each step was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    ChangeBegins,
+    SourceGoesOn,
+    BrokerReadsRequest,
+    LoopScans,
+    LoopGoesOn,
+    TaskGoesOn,
+    TaskWakes,
+    TaskSeesChange,
+    TaskSeesNothing,
+    TaskSeesLateSignal,
+    TaskAcknowledges,
+    TaskIsStale,
+    TaskIsCancelled,
+    TaskMovesToAnotherLoop,
+    OtherSeesPage,
+    OtherGoesOn,
+}
+
+impl Step {
+    /// One that may never come.
+    pub(crate) fn is_a_whim(self) -> bool {
+        matches!(
+            self,
+            Self::ChangeBegins
+                | Self::TaskIsCancelled
+                | Self::TaskMovesToAnotherLoop
+                | Self::OtherSeesPage
+        )
+    }
+}
+
+/// How often what may happen happens at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Budget {
+    pub(crate) changes: u8,
+    pub(crate) cancellations: u8,
+    pub(crate) moves: u8,
+    pub(crate) looks_of_another: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct World {
+    pub(crate) source: Source,
+    pub(crate) flaw: Option<Flaw>,
+    left: Budget,
+
+    /// The counter, as the page shows it.
+    pub(crate) page: Number,
+    /// What the driver, or the client in its slot, has down as acknowledged.
+    pub(crate) acknowledged: Number,
+    /// What the watcher itself knows to have acknowledged.
+    pub(crate) remembered: Number,
+    /// The broker's: whether there is a byte in it.
+    pub(crate) signal: bool,
+    /// Acknowledgements that were told to the broker and that it has not read.
+    pub(crate) requests: Vec<Number>,
+
+    /// The source's descriptor in the watcher's own epoll instance, level-triggered.
+    pub(crate) inner: Hooked,
+    /// Whether the watcher takes its place on the driver's wait queue to be certain.
+    pub(crate) is_certain: bool,
+    /// Whether an acknowledgement has locked the watcher.
+    pub(crate) is_locked: bool,
+    /// The watcher's descriptor in the event loop's epoll instance, edge-triggered.
+    outer: Hooked,
+
+    /// What tokio knows of the descriptor.
+    is_ready: bool,
+    tick: u8,
+    has_waker: bool,
+    is_woken: bool,
+
+    source_at: SourceAt,
+    loop_at: LoopAt,
+    task_at: TaskAt,
+    other_at: OtherAt,
+    other_saw: Number,
+
+    /// What the task has acknowledged, unless that was refused, or undone by one that will be.
+    handled: Option<Number>,
+    repeated: bool,
+}
+
+impl World {
+    /// A watcher that is being opened by its task.
+    pub(crate) fn new(source: Source, flaw: Option<Flaw>, left: Budget) -> Self {
+        Self {
+            source,
+            flaw,
+            left,
+            page: 0,
+            acknowledged: if source == Source::Broker {
+                emptied_for(0)
+            } else {
+                0
+            },
+            remembered: 0,
+            signal: false,
+            requests: Vec::new(),
+            inner: Hooked::default(),
+            is_certain: false,
+            is_locked: false,
+            outer: Hooked::default(),
+            is_ready: false,
+            tick: 0,
+            has_waker: false,
+            is_woken: false,
+            source_at: SourceAt::Idle,
+            loop_at: LoopAt::Idle,
+            task_at: TaskAt::Opening(Hook::Take),
+            other_at: OtherAt::Idle,
+            other_saw: 0,
+            handled: None,
+            repeated: false,
+        }
+    }
+
+    /// Up to date, and its task asleep.
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_up_to_date = self.acknowledged == self.page || self.page == 0;
+        is_up_to_date && self.task_at == TaskAt::Asleep
+    }
+
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        self.repeated.then_some("a generation was handled twice")
+    }
+
+    /// Each step that somebody can take now, and what it leads to.
+    pub(crate) fn next(&self) -> Vec<(Step, Self)> {
+        let actors = [
+            Self::change,
+            Self::source_goes_on,
+            Self::loop_goes_on,
+            Self::task_goes_on,
+            Self::task_is_cancelled,
+            Self::task_moves,
+            Self::other_goes_on,
+        ];
+        let take = |actor: fn(&mut Self) -> Option<Step>| {
+            let mut world = self.clone();
+            actor(&mut world).map(|step| (step, world))
+        };
+        actors.into_iter().filter_map(take).collect()
+    }
+
+    pub(crate) fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    /// What `poll` of the source's own descriptor says.
+    pub(crate) fn is_readable(&self) -> bool {
+        match self.source {
+            Source::Broker => self.signal,
+            Source::Driver | Source::FaultyDriver => self.acknowledged != self.page,
+        }
+    }
+
+    /// Epoll hears of the source's descriptor, and hands it on.
+    pub(crate) fn report(&mut self) {
+        self.inner.is_listed = true;
+        self.outer.is_listed |= self.outer.is_hooked;
+    }
+
+    fn change(&mut self) -> Option<Step> {
+        if self.source_at != SourceAt::Idle || self.left.changes == 0 {
+            return None;
+        }
+        self.left.changes -= 1;
+        self.source_at = match self.source {
+            Source::Broker => SourceAt::EmptySlot,
+            Source::Driver | Source::FaultyDriver => SourceAt::Store,
+        };
+        Some(Step::ChangeBegins)
+    }
+
+    fn source_goes_on(&mut self) -> Option<Step> {
+        let early = self.has(Flaw::SignalBeforePage);
+        let is_broker = self.source == Source::Broker;
+        self.source_at = match self.source_at {
+            SourceAt::Idle => {
+                // Stale, so the client is to be signalled again; else there is nothing to do.
+                if self.requests.is_empty() {
+                    return None;
+                }
+                if self.requests.remove(0) != self.page {
+                    self.source_at = SourceAt::Signal;
+                }
+                return Some(Step::BrokerReadsRequest);
+            }
+            SourceAt::EmptySlot => {
+                self.acknowledged = emptied_for(self.page + 1);
+                if early {
+                    SourceAt::Signal
+                } else {
+                    SourceAt::Store
+                }
+            }
+            SourceAt::Store => {
+                self.page += 1;
+                match is_broker {
+                    true if early => SourceAt::Idle,
+                    true => SourceAt::Signal,
+                    false => SourceAt::Wake,
+                }
+            }
+            // A pipe that was not empty wakes nobody. (Kernels before 5.14, and some later ones;
+            // others wake more often than that.)
+            SourceAt::Signal if !std::mem::replace(&mut self.signal, true) => SourceAt::Wake,
+            SourceAt::Signal | SourceAt::Wake => {
+                if self.source_at == SourceAt::Wake && self.inner.is_hooked {
+                    self.report();
+                }
+                if early && self.acknowledged == emptied_for(self.page + 1) {
+                    SourceAt::Store
+                } else {
+                    SourceAt::Idle
+                }
+            }
+        };
+        Some(Step::SourceGoesOn)
+    }
+
+    fn loop_goes_on(&mut self) -> Option<Step> {
+        self.loop_at = match self.loop_at {
+            LoopAt::Idle if self.outer.is_listed => {
+                self.outer.is_listed = false;
+                LoopAt::Scanning
+            }
+            LoopAt::Idle => return None,
+            LoopAt::Scanning => {
+                let is_ready = self.scan();
+                self.loop_at = if is_ready {
+                    LoopAt::SetReady
+                } else {
+                    LoopAt::Idle
+                };
+                return Some(Step::LoopScans);
+            }
+            LoopAt::SetReady => {
+                self.is_ready = true;
+                self.tick += 1;
+                LoopAt::WakeTask
+            }
+            LoopAt::WakeTask => {
+                self.is_woken |= std::mem::take(&mut self.has_waker);
+                LoopAt::Idle
+            }
+        };
+        Some(Step::LoopGoesOn)
+    }
+
+    /// `poll` of the watcher's own epoll instance: what is listed is asked, and taken off the list if
+    /// it has nothing to tell.
+    fn scan(&mut self) -> bool {
+        self.inner.is_listed &= self.is_readable();
+        self.inner.is_listed
+    }
+
+    fn task_goes_on(&mut self) -> Option<Step> {
+        let mut step = Step::TaskGoesOn;
+        self.task_at = match self.task_at {
+            TaskAt::Opening(at) => match self.hook(at) {
+                Next::At(at) => TaskAt::Opening(at),
+                Next::Done(is_certain) => {
+                    // The watcher was made of a descriptor that others may acknowledge.
+                    self.is_certain = is_certain && self.has(Flaw::HookOnce);
+                    TaskAt::Registering(false)
+                }
+            },
+            TaskAt::Registering(second) => {
+                let looks = second != self.has(Flaw::LookBeforeRegistering);
+                if looks {
+                    self.outer.is_listed |= self.scan();
+                } else {
+                    self.outer.is_hooked = true;
+                }
+                if second {
+                    TaskAt::Polling
+                } else {
+                    TaskAt::Registering(true)
+                }
+            }
+            TaskAt::Polling | TaskAt::LeftWaker if self.is_ready => {
+                TaskAt::Looking(Look::First, self.tick)
+            }
+            TaskAt::Polling => {
+                self.has_waker = true;
+                TaskAt::LeftWaker
+            }
+            TaskAt::LeftWaker => TaskAt::Asleep,
+            TaskAt::Asleep if std::mem::take(&mut self.is_woken) => {
+                step = Step::TaskWakes;
+                TaskAt::Polling
+            }
+            TaskAt::Asleep => return None,
+            TaskAt::Looking(look, tick) => match self.look(look, &mut step) {
+                Next::At(look) => TaskAt::Looking(look, tick),
+                Next::Done(Some(number)) => {
+                    step = Step::TaskSeesChange;
+                    self.repeated |= self.handled == Some(number);
+                    if self.has(Flaw::ClearAfterChange) {
+                        self.clear(tick);
+                    }
+                    TaskAt::Told(number)
+                }
+                Next::Done(None) => {
+                    step = Step::TaskSeesNothing;
+                    TaskAt::Clearing(tick)
+                }
+            },
+            TaskAt::Clearing(tick) => {
+                self.clear(tick);
+                TaskAt::Polling
+            }
+            TaskAt::Told(number) => {
+                self.handled = Some(number);
+                TaskAt::Acknowledging(number, Ack::of(self.source))
+            }
+            TaskAt::Acknowledging(number, at) => match self.acknowledge(number, at)? {
+                Next::At(at) => TaskAt::Acknowledging(number, at),
+                Next::Done(is_current) => {
+                    step = if is_current {
+                        Step::TaskAcknowledges
+                    } else {
+                        self.handled = None;
+                        Step::TaskIsStale
+                    };
+                    TaskAt::Polling
+                }
+            },
+        };
+        Some(step)
+    }
+
+    fn clear(&mut self, tick: u8) {
+        if self.tick == tick || self.has(Flaw::ClearWithoutTick) {
+            self.is_ready = false;
+        }
+    }
+
+    /// `Watcher::try_changed`.
+    fn look(&mut self, at: Look, step: &mut Step) -> Next<Look, Option<Number>> {
+        Next::At(match (at, self.source) {
+            (Look::First, Source::Broker) if self.signal => Look::AtPage,
+            (Look::First, Source::Broker) => return Next::Done(None),
+            (Look::First, Source::Driver | Source::FaultyDriver) => {
+                return Next::Done(self.is_readable().then_some(self.page));
+            }
+            (Look::AtPage, _) => Look::AtSlot(self.page),
+            (Look::AtSlot(number), _) => {
+                if !self.is_late(number) {
+                    return Next::At(Look::AtPageAgain(number));
+                }
+                *step = Step::TaskSeesLateSignal;
+                Look::Late(number, Ack::of(self.source))
+            }
+            (Look::AtPageAgain(number), _) => {
+                if self.page == number || self.has(Flaw::PageNotLookedAtAgain) {
+                    return Next::Done(Some(number));
+                }
+                Look::First
+            }
+            (Look::Late(number, ack), _) => match self.acknowledge(number, ack) {
+                Some(Next::At(ack)) => Look::Late(number, ack),
+                Some(Next::Done(true)) => Look::First,
+                Some(Next::Done(false)) => return Next::Done(Some(self.page)),
+                None => at,
+            },
+        })
+    }
+
+    /// An acknowledgement that will be refused may overwrite a newer one.
+    pub(crate) fn overwrite(&mut self, number: Number) {
+        if number != self.page && self.handled != Some(number) {
+            self.handled = None;
+        }
+    }
+
+    /// Whether the signal is of a generation that was acknowledged before it came.
+    fn is_late(&self, number: Number) -> bool {
+        let left = self.acknowledged;
+        let is_for_another = left != emptied_for(number) && !self.has(Flaw::EmptySlotIsChange);
+        let is_acknowledged = left == number || is_for_another && self.remembered == number;
+        is_acknowledged && !self.has(Flaw::LateSignalIsChange)
+    }
+
+    /// Its future is dropped, and another one polled.
+    fn task_is_cancelled(&mut self) -> Option<Step> {
+        let may = matches!(self.task_at, TaskAt::Asleep | TaskAt::Told(_));
+        if !may || self.left.cancellations == 0 {
+            return None;
+        }
+        self.left.cancellations -= 1;
+        self.has_waker = false;
+        self.task_at = TaskAt::Polling;
+        Some(Step::TaskIsCancelled)
+    }
+
+    /// The watcher is taken out of its `AsyncFd`, and put into another one.
+    fn task_moves(&mut self) -> Option<Step> {
+        let may = matches!(self.task_at, TaskAt::Asleep | TaskAt::Told(_));
+        if !may || self.left.moves == 0 {
+            return None;
+        }
+        self.left.moves -= 1;
+        self.outer = Hooked::default();
+        // What the loop holds in its hands is for the registration that is gone.
+        self.loop_at = LoopAt::Idle;
+        (self.is_ready, self.tick) = (false, 0);
+        (self.has_waker, self.is_woken) = (false, false);
+        self.task_at = TaskAt::Registering(false);
+        Some(Step::TaskMovesToAnotherLoop)
+    }
+
+    fn other_goes_on(&mut self) -> Option<Step> {
+        match self.other_at {
+            OtherAt::Idle if self.left.looks_of_another > 0 && self.other_saw != self.page => {
+                self.left.looks_of_another -= 1;
+                self.other_saw = self.page;
+                self.other_at = OtherAt::Acknowledging(self.page, Ack::of(self.source));
+                Some(Step::OtherSeesPage)
+            }
+            OtherAt::Idle => None,
+            OtherAt::Acknowledging(number, at) => {
+                self.other_at = match self.acknowledge(number, at)? {
+                    Next::At(at) => OtherAt::Acknowledging(number, at),
+                    Next::Done(_) => OtherAt::Idle,
+                };
+                Some(Step::OtherGoesOn)
+            }
+        }
+    }
+}
