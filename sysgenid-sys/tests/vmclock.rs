@@ -15,9 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
+use sysgenid_sys::Errno;
 use sysgenid_sys::vmclock::{
-    COUNTED_SIZE, ClockError, ClockPage, FLAG_COUNTER_PRESENT, FLAG_NOTIFICATION_PRESENT, MAGIC,
-    VERSION, offset,
+    self, COUNTED_SIZE, ClockError, ClockPage, FLAG_COUNTER_PRESENT, FLAG_NOTIFICATION_PRESENT,
+    MAGIC, VERSION, offset,
 };
 
 /// Above what fits in 32 bits.
@@ -115,6 +116,9 @@ fn a_hypervisor_that_does_not_finish_is_an_error_and_not_a_hang() {
     let error = clock.fields().unwrap_err();
     assert!(matches!(error, ClockError::Unfinished), "{error}");
     assert!(start.elapsed() >= Duration::from_millis(100));
+    let start = Instant::now();
+    assert_eq!(clock.try_fields(), None);
+    assert!(start.elapsed() < Duration::from_millis(50), "it waits");
     let error = clock.into_counter().unwrap_err();
     assert!(matches!(error, ClockError::Unfinished), "{error}");
 
@@ -134,6 +138,18 @@ fn a_hypervisor_that_finishes_is_waited_for() {
         let fields = reader.join().unwrap().unwrap();
         assert_eq!((fields.seq_count, fields.disruption_marker), (2, 5));
     });
+}
+
+/// Wherever the last one ended.
+#[test]
+fn each_acknowledgement_reads_the_sequence() {
+    let host = Host::new();
+    for sequence in [2, 4, u32::MAX - 1, 0] {
+        host.write(offset::SEQ_COUNT, &u32::to_le_bytes(sequence));
+        assert_eq!(vmclock::acknowledge(&host.file), Ok(sequence));
+    }
+    host.file.set_len(offset::SEQ_COUNT as u64 + 2).unwrap();
+    assert_eq!(vmclock::acknowledge(&host.file), Err(Errno::PROTO));
 }
 
 /// All fields that are written hold the number of the update, so any mixture shows.

@@ -64,8 +64,8 @@ pub(crate) enum Kind {
     #[error("{0}")]
     Lost(&'static str),
     #[error(
-        "this watcher is that of the process that this one was forked from, and would acknowledge \
-         for it; open one of this process's own with `Watcher::reopen`, or drop it"
+        "this is the watcher or observer of the process that this one was forked from, and would \
+         acknowledge for it; open one of this process's own with `reopen`, or drop it"
     )]
     Forked,
     #[error(
@@ -198,7 +198,8 @@ impl Error {
         matches!(self.0.kind, Kind::Lost(_))
     }
 
-    /// The watcher is the parent's, in a forked child: [`Watcher::reopen`](crate::Watcher::reopen).
+    /// The watcher or observer is the parent's, in a forked child:
+    /// [`Watcher::reopen`](crate::Watcher::reopen), [`Observer::reopen`](crate::Observer::reopen).
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(self.0.kind, Kind::Forked)

@@ -39,6 +39,7 @@
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
 //! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop.
+//! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in.
 //!
@@ -59,7 +60,7 @@
 //!
 //! None is on by default.
 //!
-//! - `mio`: [`Watcher`] is an `event::Source` of mio, in its version 1.2 or a later 1.
+//! - `mio`: [`Watcher`] and [`Observer`] are `event::Source`s of mio, in its version 1.2 or a later 1.
 //! - `rand_core`: `SnapshotSafeRng`, around a generator of the caller's choice that implements the
 //!   traits of rand_core 0.10.
 //! - `rng`: `sysgenid::rng()`, which takes the place of `rand::rng()` of rand 0.10. It needs chacha20,
@@ -77,6 +78,7 @@ mod generation;
 mod guarded;
 #[cfg(feature = "mio")]
 mod mio;
+mod observer;
 mod orchestrator;
 mod probe;
 mod process;
@@ -95,6 +97,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use generation::Generation;
 pub use guarded::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
+pub use observer::Observer;
 pub use orchestrator::{Orchestrator, Straggler};
 pub use probe::Probe;
 pub use process::{ProcessWide, Refreshed, generation, uniqueness};

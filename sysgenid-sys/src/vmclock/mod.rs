@@ -17,6 +17,9 @@ mod page;
 #[cfg(feature = "std")]
 pub use page::{ClockError, ClockPage, Fields};
 
+use rustix::fd::AsFd;
+use rustix::io::{Errno, pread};
+
 /// The name of the first node. A machine with several clocks numbers them.
 pub const DEVICE_PATH: &str = "/dev/vmclock0";
 
@@ -50,9 +53,31 @@ pub const COUNTED_SIZE: u32 = 112;
 
 /// Of the flags: there is a generation counter.
 pub const FLAG_COUNTER_PRESENT: u64 = 1 << 8;
-/// Of the flags: the hypervisor notifies of each change, so `poll` works. Without it `poll` reports
-/// a hang-up at once.
+/// Of the flags: the hypervisor notifies each time that it has changed the page and finished, so `poll`
+/// works. Without it `poll` reports a hang-up at once.
 pub const FLAG_NOTIFICATION_PRESENT: u64 = 1 << 9;
+
+/// Has the driver note that this open file has seen the clock as it is now, and returns its sequence.
+/// `poll` on the file is silent then, until the sequence is another one.
+///
+/// It belongs to the open file: duplicates and forked children share it. At first the sequence is 0,
+/// so `poll` reports a file that has just been opened as well.
+///
+/// While the hypervisor writes, the driver waits for it, whatever the flags of the file are, and keeps
+/// the processor busy with that: look at the [page](ClockPage::try_fields) before.
+///
+/// # Errors
+///
+/// `ETIMEDOUT` if the hypervisor is writing for 100 ms; `EPROTO` if there are fewer than four bytes, as
+/// no clock has; else the error of `pread`.
+pub fn acknowledge(file: impl AsFd) -> Result<u32, Errno> {
+    let mut sequence = [0; 4];
+    // Reading any byte does it. Not where the last read ended, which would be the end of the page.
+    match pread(file, &mut sequence, offset::SEQ_COUNT as u64)? {
+        length if length == sequence.len() => Ok(u32::from_le_bytes(sequence)),
+        _ => Err(Errno::PROTO),
+    }
+}
 
 #[cfg(test)]
 mod tests {

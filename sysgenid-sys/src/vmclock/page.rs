@@ -71,12 +71,34 @@ impl ClockPage {
     /// unless it is broken or has been stopped.
     pub fn fields(&self) -> Result<Fields, ClockError> {
         for _ in 0..ATTEMPTS {
-            if let Some(fields) = self.attempt() {
+            if let Some(fields) = self.try_fields() {
                 return Ok(fields);
             }
             sleep(PAUSE);
         }
         Err(ClockError::Unfinished)
+    }
+
+    /// The fields, unless the hypervisor is changing them or has meanwhile. Never waits.
+    #[must_use]
+    pub fn try_fields(&self) -> Option<Fields> {
+        let before = self.load_u32(offset::SEQ_COUNT);
+        if before % 2 != 0 {
+            return None;
+        }
+        // The fields are loaded after the sequence. Its partner is the hypervisor's barrier between
+        // making the sequence odd and writing them: who sees what it writes then sees it odd below.
+        fence(Ordering::Acquire);
+        let fields = Fields {
+            size: self.load_u32(offset::SIZE),
+            seq_count: before,
+            disruption_marker: self.load_u64(offset::DISRUPTION_MARKER),
+            flags: self.load_u64(offset::FLAGS),
+        };
+        // And before it is loaded again. Its partner is the barrier between writing them and making
+        // it even.
+        fence(Ordering::Acquire);
+        (self.load_u32(offset::SEQ_COUNT) == before).then_some(fields)
     }
 
     /// The generation counter, if this clock has one. The mapping goes on as the counter's.
@@ -95,27 +117,6 @@ impl ClockPage {
             return Err(ClockError::Uncounted);
         }
         CounterPage::wide(self.map, offset::GENERATION_COUNTER).ok_or(ClockError::Machine)
-    }
-
-    /// The fields, unless the hypervisor is changing them or has meanwhile.
-    fn attempt(&self) -> Option<Fields> {
-        let before = self.load_u32(offset::SEQ_COUNT);
-        if before % 2 != 0 {
-            return None;
-        }
-        // The fields are loaded after the sequence. Its partner is the hypervisor's barrier between
-        // making the sequence odd and writing them: who sees what it writes then sees it odd below.
-        fence(Ordering::Acquire);
-        let fields = Fields {
-            size: self.load_u32(offset::SIZE),
-            seq_count: before,
-            disruption_marker: self.load_u64(offset::DISRUPTION_MARKER),
-            flags: self.load_u64(offset::FLAGS),
-        };
-        // And before it is loaded again. Its partner is the barrier between writing them and making
-        // it even.
-        fence(Ordering::Acquire);
-        (self.load_u32(offset::SEQ_COUNT) == before).then_some(fields)
     }
 
     fn version(&self) -> u16 {
@@ -137,7 +138,7 @@ impl ClockPage {
         // and fields are aligned. Relaxed loads of 32 bits are allowed on read-only memory. Whoever
         // writes does it through a mapping of its own.
         let field = unsafe { AtomicU32::from_ptr(self.field(offset)) };
-        // Relaxed: the fences of `attempt` order it.
+        // Relaxed: the fences of `try_fields` order it.
         u32::from_le(field.load(Ordering::Relaxed))
     }
 
@@ -151,7 +152,7 @@ impl fmt::Debug for ClockPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One attempt: showing it must not wait.
         f.debug_struct("ClockPage")
-            .field("fields", &self.attempt())
+            .field("fields", &self.try_fields())
             .finish()
     }
 }

@@ -86,10 +86,14 @@ impl Source {
 
     /// A counter that the hypervisor writes, if there is one that can be used here.
     pub(crate) fn hypervisor() -> Option<Self> {
-        let devices = Path::new(DEVICES);
-        let vmgenid = devices.join("vmgenid");
-        let candidates = clocks_in(devices).into_iter().chain([vmgenid]);
-        first_usable(candidates.filter_map(|path| Self::at(path).ok()))
+        let vmgenid = Self::at(Path::new(DEVICES).join("vmgenid"));
+        first_usable(Self::clocks().chain(vmgenid.ok()))
+    }
+
+    /// The vmclocks of this machine, by their number.
+    pub(crate) fn clocks() -> impl Iterator<Item = Self> {
+        let clocks = clocks_in(Path::new(DEVICES)).into_iter();
+        clocks.filter_map(|path| Self::at(path).ok())
     }
 }
 

@@ -17,7 +17,7 @@ use sysgenid_sys::{Errno, device, wire};
 
 pub use discovery::SOURCE_VARIABLE;
 pub(crate) use discovery::user_folder;
-pub(crate) use page::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
+pub(crate) use page::{FileIdentity, V4_REFUSED, clock_refused, detect, map_counter, open_failed};
 
 use crate::attributes::{Attributes, Backend};
 use crate::broker::Connection;
@@ -116,6 +116,12 @@ impl Source {
             Ok(kind) => Ok(Self { kind, path }),
             Err(error) => Err(error.at(path)),
         }
+    }
+
+    /// A file that is to stand for another kind of source.
+    #[cfg(test)]
+    pub(crate) fn set_kind(&mut self, kind: SourceKind) {
+        self.kind = kind;
     }
 
     /// What kind of source it is.

@@ -13,6 +13,7 @@ use sysgenid_sys::vmclock::{ClockError, ClockPage};
 use sysgenid_sys::{Errno, device, wire};
 
 use super::{Source, SourceKind, stat_failed};
+use crate::Probe;
 use crate::attributes::Attributes;
 use crate::error::{Error, Kind, Result};
 
@@ -56,6 +57,16 @@ impl Source {
         }
         let counter = ClockPage::map(file).and_then(ClockPage::into_counter);
         counter.map_err(|error| clock_refused(&error))
+    }
+
+    /// Opens a clock for whoever waits for its notifications: its file, its page, and a probe of its
+    /// counter.
+    pub(crate) fn open_clock(&self) -> Result<(OwnedFd, ClockPage, Probe)> {
+        let (file, _) = self.open_page(&self.path)?;
+        let identity = FileIdentity::of(&fstat(&file).map_err(stat_failed)?);
+        let page = ClockPage::map(&file).map_err(|error| clock_refused(&error))?;
+        let probe = Probe::of(self.map_open(&file)?, identity, self.clone());
+        Ok((file, page, probe))
     }
 
     /// Opens the counter's file, and says which dialect it speaks if it is a device and tells.
@@ -154,7 +165,7 @@ fn map_failed(error: &io::Error) -> Error {
     }
 }
 
-fn clock_refused(error: &ClockError) -> Error {
+pub(crate) fn clock_refused(error: &ClockError) -> Error {
     Error::new(match error {
         ClockError::Io(error) => return map_failed(error),
         ClockError::Foreign(_) => {

@@ -452,7 +452,7 @@ impl fmt::Debug for Watcher {
     }
 }
 
-fn new_readiness() -> Result<OwnedFd> {
+pub(crate) fn new_readiness() -> Result<OwnedFd> {
     epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| Error::call("epoll_create", errno))
 }
 
