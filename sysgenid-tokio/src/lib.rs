@@ -4,11 +4,15 @@
 #![doc = include_str!("../README.md")]
 
 mod not_registered;
+mod observer;
 mod orchestrator;
+mod polled_probe;
 mod readiness;
 mod runtime;
 mod watcher;
 
 pub use not_registered::NotRegistered;
+pub use observer::Observer;
 pub use orchestrator::AsyncOrchestrator;
+pub use polled_probe::PolledProbe;
 pub use watcher::Watcher;

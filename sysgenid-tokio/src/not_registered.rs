@@ -20,12 +20,14 @@ use sysgenid::Error;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct NotRegistered<T = sysgenid::Watcher> {
-    what: T,
+    /// Boxed, because results are moved about, and few of them are errors.
+    what: Box<T>,
     error: Error,
 }
 
 impl<T> NotRegistered<T> {
     pub(crate) fn new(what: T, error: Error) -> Self {
+        let what = Box::new(what);
         Self { what, error }
     }
 
@@ -39,7 +41,7 @@ impl<T> NotRegistered<T> {
     /// What was to be registered, and why it was not.
     #[must_use]
     pub fn into_parts(self) -> (T, Error) {
-        (self.what, self.error)
+        (*self.what, self.error)
     }
 }
 

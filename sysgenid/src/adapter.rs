@@ -15,6 +15,13 @@ pub fn no_runtime(message: &'static str, source: Option<&Source>) -> Error {
     locate(Error::new(Kind::Runtime(message)), source)
 }
 
+/// What is asked for makes no sense, though the source works. `message` is a clause that says what to
+/// do.
+#[must_use]
+pub fn unsupported(message: &'static str, source: Option<&Source>) -> Error {
+    locate(Error::new(Kind::Unsupported(message)), source)
+}
+
 /// The event loop did not take a descriptor.
 #[must_use]
 pub fn not_registered(error: &io::Error, source: Option<&Source>) -> Error {
