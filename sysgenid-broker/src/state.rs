@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The model with its connections: what each request does, and who is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -75,8 +75,13 @@ pub(crate) struct State {
     model: Model,
     page: CounterPageMut,
     page_reader: OwnedFd,
-    connections: HashMap<ConnectionId, Connection>,
+    /// In the order in which they came, which is that of their signals.
+    connections: BTreeMap<ConnectionId, Connection>,
     by_watcher: HashMap<WatcherId, ConnectionId>,
+    /// While somebody waits: those who may be stragglers. Only the last of them is asked to tell,
+    /// since no wait is over without it, and when it is none any more, the one before it. So of
+    /// many who acknowledge at once few wake the broker.
+    awaited: Vec<ConnectionId>,
     last: ConnectionId,
 }
 
@@ -86,8 +91,9 @@ impl State {
             model: Model::new(page.load()),
             page,
             page_reader,
-            connections: HashMap::new(),
+            connections: BTreeMap::new(),
             by_watcher: HashMap::new(),
+            awaited: Vec::new(),
             last: first,
         }
     }
@@ -115,6 +121,7 @@ impl State {
     pub(crate) fn close(&mut self, id: ConnectionId) {
         let ended = self.remove(id);
         self.tell(ended);
+        self.await_last();
     }
 
     /// Does what a request asks for, except for one that must be held.
@@ -218,11 +225,12 @@ impl State {
             if acknowledged.is_err() {
                 watcher.signal.raise();
             }
-            if nobody_waits {
+            if nobody_waits || acknowledged.is_ok() {
                 watcher.slot.set_awaited(false);
             }
         }
         self.tell(acknowledged.unwrap_or_default());
+        self.await_last();
         Handled::Yes
     }
 
@@ -339,18 +347,39 @@ impl State {
         }
     }
 
-    /// If somebody waits, has the stragglers tell when they acknowledge.
+    /// If somebody waits, has one of the stragglers tell when it acknowledges.
     fn await_stragglers(&mut self) {
+        if self.model.waiters() > 0 {
+            self.awaited = self.stragglers_connections();
+            self.await_last();
+        }
+    }
+
+    fn await_last(&mut self) {
         if self.model.waiters() == 0 {
-            return;
+            self.awaited.clear();
         }
-        for id in self.stragglers_connections() {
-            if let Some(watcher) = self.watcher(id) {
-                watcher.slot.set_awaited(true);
-            }
-            // Left before the client could see that.
+        while let Some(&id) = self.awaited.last() {
+            // Most have acknowledged by the time that it is their turn.
             self.read_slot(id);
+            if self.is_straggler(id) {
+                if let Some(watcher) = self.watcher(id) {
+                    watcher.slot.set_awaited(true);
+                }
+                // Left before the client could see that.
+                self.read_slot(id);
+            }
+            if self.is_straggler(id) {
+                return;
+            }
+            self.awaited.pop();
         }
+    }
+
+    fn is_straggler(&self, id: ConnectionId) -> bool {
+        self.watcher(id).is_some_and(|watcher| {
+            self.model.is_tracked(watcher.id) && self.model.is_outdated(watcher.id)
+        })
     }
 
     fn stragglers_connections(&self) -> Vec<ConnectionId> {

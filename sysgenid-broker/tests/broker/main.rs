@@ -11,6 +11,7 @@
     reason = "a test that fails panics, also in a helper"
 )]
 
+mod awaiting;
 mod child;
 mod client;
 
