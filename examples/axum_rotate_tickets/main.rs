@@ -44,7 +44,7 @@ async fn main() -> Result<(), Failure> {
     let watcher = Watcher::open_at(stage.source()).await?;
     // A service takes `ProcessWide`, which looks at a counter of the hypervisor's as well. It reads
     // the environment, and there this example's own userspace driver is not.
-    let witness = Arc::new(watcher.as_ref().probe()?);
+    let witness = Arc::new(watcher.probe()?);
     let tickets = Arc::new(GuardedTickets::new(Arc::clone(&witness)));
 
     // Made for this run. A real one is the service's identity, which its clones have in common by

@@ -47,7 +47,7 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
                     let generation = changed?;
                     self.start_over(&mut connections).await?;
                     match self.watcher.ack(generation) {
-                        Ok(()) => println!("generation {generation}: started over"),
+                        Ok(()) => println!("generation {generation}: old connections have ended, a new ticket key is made"),
                         Err(error) if error.is_stale() => {} // it moved again: outdated still
                         Err(error) => return Err(error.into()),
                     }

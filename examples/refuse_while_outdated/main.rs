@@ -29,7 +29,7 @@ type Token = Arc<AtomicU64>;
 async fn main() -> Result<(), Failure> {
     let stage = Stage::set().await?;
     let watcher = Watcher::open_at(stage.source()).await?;
-    let gate = RefuseWhileOutdated::new(watcher.as_ref().probe()?);
+    let gate = RefuseWhileOutdated::new(watcher.probe()?);
     let token = Token::default();
 
     let handler = {

@@ -55,6 +55,12 @@ impl Stage {
         &self.source
     }
 
+    /// The one that changes the generation.
+    #[must_use]
+    pub fn orchestrator(&self) -> &AsyncOrchestrator {
+        &self.orchestrator
+    }
+
     /// Has the generation change, or waits until somebody has.
     ///
     /// # Errors

@@ -270,7 +270,7 @@ fn shows_that_old_tickets_are_refused(example: Example, change: impl FnOnce(&Exa
     example.expect("client: Resumed handshake, HTTP/1.1 200 OK");
     example.expect("client: one connection open, and one handshake half done");
     change(&example);
-    example.expect("generation 1: started over");
+    example.expect("generation 1: old connections have ended, a new ticket key is made");
     example.expect("client: the open connection was cut, without a word");
     example.expect("client: the handshake was cut, without a word");
     example.expect("server: refused a ticket that its key did not make");
@@ -316,6 +316,45 @@ fn refuse_while_outdated_serves_again_when_it_has_acknowledged() {
     });
 }
 
+/// `change` is called where the example waits for one.
+fn shows_that_a_pool_is_restarted(example: Example, change: impl FnOnce(&Example)) {
+    let pid = example.child.id();
+    let sessions = |when| {
+        let session = |number| example.expect(&format!("{when}: worker {number}, session "));
+        (0..4).map(session).collect::<Vec<_>>()
+    };
+    let mut all = sessions("started");
+    change(&example);
+    let missing = example.line();
+    assert!(
+        missing.starts_with("missing: restart_worker"),
+        "{missing:?}"
+    );
+    assert!(
+        missing.ends_with(&format!("(pid {pid}), of 0")),
+        "{missing:?}"
+    );
+    example.expect("worker 3 is replaced");
+    all.extend(sessions("resumed"));
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 8, "{all:?}");
+    example.succeeds();
+}
+
+#[test]
+fn restart_worker_pool_replaces_the_one_that_is_stuck() {
+    shows_that_a_pool_is_restarted(Example::start_alone("restart_worker_pool"), |_| {});
+
+    let broker = Broker::start();
+    let example = Example::start("restart_worker_pool", broker.path());
+    shows_that_a_pool_is_restarted(example, |example| {
+        example.expect("waiting for a restore, or for `sysgenid trigger`");
+        assert_eq!(counts(&broker).tracked, 4);
+        broker.trigger();
+    });
+}
+
 #[test]
 fn without_a_source_every_example_names_the_missing_one() {
     for name in [
@@ -327,6 +366,7 @@ fn without_a_source_every_example_names_the_missing_one() {
         "orchestrate_restore",
         "axum_rotate_tickets",
         "refuse_while_outdated",
+        "restart_worker_pool",
     ] {
         let example = Example::start(name, Path::new("/nonexistent/sysgenid"));
         let (status, stderr) = example.end();
