@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! For crates that bring the SDK to a runtime, such as `sysgenid-tokio`: the errors of what only
-//! they do, so that their callers have one type of error to look at.
+//! they do, so that their callers have one type of error to look at, and what only they ask.
 
 use std::error::Error as StdError;
 use std::io;
 
-use crate::error::{Error, Kind};
-use crate::{Source, watcher};
+use crate::error::{Error, Kind, Result};
+use crate::{Source, Watcher, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.
@@ -54,6 +54,16 @@ pub fn rebuild(
 #[must_use]
 pub fn watchers_timed_out(source: Option<&Source>) -> Error {
     locate(watcher::watchers_timed_out(), source)
+}
+
+/// For those who wait for the next change while one is not acknowledged: whether the broker is
+/// there still. [`Watcher::try_changed`] does not tell as long as there is a change to handle.
+///
+/// # Errors
+///
+/// [`is_lost`](Error::is_lost); the error of `poll`.
+pub fn check_broker(watcher: &Watcher) -> Result<()> {
+    watcher.check_broker()
 }
 
 fn locate(error: Error, source: Option<&Source>) -> Error {

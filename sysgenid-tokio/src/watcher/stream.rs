@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use sysgenid::{Generation, Result};
+use sysgenid::{Generation, Result, adapter};
 
 use super::Watcher;
 use crate::readiness;
@@ -89,7 +89,11 @@ impl Stream for Watcher {
         }
         let source = registered.get_ref().source();
         let found = ready!(readiness::poll_found(registered, source, cx, |watcher| {
-            Ok(yielded.next(watcher.try_changed()?))
+            let next = yielded.next(watcher.try_changed()?);
+            if yielded.is_silenced {
+                adapter::check_broker(watcher)?;
+            }
+            Ok(next)
         }));
         yielded.has_ended = found.is_err();
         Poll::Ready(Some(found))

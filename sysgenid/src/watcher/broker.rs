@@ -19,6 +19,11 @@ use crate::error::{Error, Kind, Result};
 use crate::source::map_counter;
 use crate::{Deadline, Generation};
 
+const NOW: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
 pub(crate) struct BrokerWatcher {
     connection: Arc<Connection>,
     /// Readable while outdated. It is shared with a forked child, so that it is the state and not a
@@ -106,10 +111,7 @@ impl BrokerWatcher {
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
-        while self.is_signalled(Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }))? {
+        while self.is_signalled(Some(&NOW))? {
             let current = self.page.load_low();
             // Its partner is the release store of the page, which the broker does after it has
             // emptied the slot.
@@ -140,6 +142,20 @@ impl BrokerWatcher {
         // next one, or a slower thread has overwritten it with an older one.
         let is_silent = left != slot::emptied_for(current);
         left == current || is_silent && self.acknowledged.load(Ordering::Relaxed) == current
+    }
+
+    /// Whether the broker is there, also while a change that it has signalled waits to be handled.
+    pub(super) fn check_broker(&self) -> Result<()> {
+        let mut fds = [PollFd::new(&self.signal, PollFlags::IN)];
+        match poll(&mut fds, Some(&NOW)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::call("poll", errno)),
+        }
+        let [signal] = fds;
+        if signal.revents().contains(PollFlags::HUP) {
+            return Err(gone());
+        }
+        Ok(())
     }
 
     /// Until there may be a change, or the deadline.
@@ -381,14 +397,7 @@ mod tests {
                 .unwrap()
         );
         assert_eq!(watcher.try_changed().unwrap(), None);
-        assert!(
-            !backend
-                .is_signalled(Some(&Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0
-                }))
-                .unwrap()
-        );
+        assert!(!backend.is_signalled(Some(&NOW)).unwrap());
     }
 
     /// The broker empties the slots, then stores the page. In between comes the signal of before.

@@ -414,6 +414,14 @@ impl Watcher {
         waited.map_err(|error| self.locate(error))
     }
 
+    /// Whether the broker is there, also while there is a change to handle.
+    pub(crate) fn check_broker(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Device(_) => Ok(()),
+            Backend::Broker(broker) => broker.check_broker().map_err(|error| self.locate(error)),
+        }
+    }
+
     /// The kernel device, for what only it can do itself.
     pub(crate) fn device(&self) -> Option<&DeviceWatcher> {
         match &self.backend {

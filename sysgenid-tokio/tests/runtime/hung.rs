@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A broker that neither answers nor ends: no thread of the executor waits for it.
+
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use sysgenid::{Error, Source};
+use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+
+use crate::scene::{Process, Ticks, one_thread};
+
+/// How long a call without a deadline of its own waits for an answer.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// Fails with a timeout after five seconds, in which other tasks of the same thread run.
+async fn times_out<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Error>>) {
+    let ticks = Ticks::start();
+    let began = Instant::now();
+    let error = call.await.unwrap_err();
+    let took = began.elapsed();
+    assert!(error.is_timeout(), "{error}");
+    assert!(took >= ANSWER_TIME, "{took:?}");
+    assert!(took < 3 * ANSWER_TIME, "{took:?}");
+    // On a busy machine it is not each millisecond, but it would be once if the thread were blocked.
+    assert!(ticks.so_far() > 100, "{}", ticks.so_far());
+}
+
+#[test]
+fn every_call_to_a_stopped_broker_lets_others_run_and_times_out() {
+    let process = Process::new();
+    one_thread().block_on(async {
+        let path = process.path();
+        let source = Source::at(path).unwrap();
+        let mut watcher = Watcher::open_at(path).await.unwrap();
+        let waiting = Watcher::open_at(path).await.unwrap();
+        let mut orchestrator = AsyncOrchestrator::open_at(path).await.unwrap();
+        let other = AsyncOrchestrator::open_at(path).await.unwrap();
+        process.freeze();
+        // All at once, because each takes five seconds.
+        tokio::join!(
+            times_out(Watcher::open_at(path)),
+            times_out(Watcher::open_on(
+                sysgenid::Watcher::options(),
+                source.clone()
+            )),
+            times_out(AsyncOrchestrator::open_at(path)),
+            times_out(AsyncOrchestrator::on(source)),
+            times_out(watcher.reconnect()),
+            times_out(waiting.set_tracking(false)),
+            times_out(orchestrator.reconnect()),
+            times_out(other.trigger()),
+            times_out(other.wait_for_watchers(ANSWER_TIME)),
+        );
+        times_out(other.stragglers()).await;
+
+        process.thaw();
+        // Nothing was lost, and no answer that comes late is taken for another's.
+        let generation = other.trigger().await.unwrap();
+        assert_eq!(watcher.changed().await.unwrap(), generation);
+        watcher.ack(generation).unwrap();
+        waiting.set_tracking(true).await.unwrap();
+        assert_eq!(waiting.changed().await.unwrap(), generation);
+        waiting.ack(generation).unwrap();
+        other.acknowledge().unwrap();
+        other.wait_for_watchers(ANSWER_TIME).await.unwrap();
+        watcher.reconnect().await.unwrap();
+        orchestrator.reconnect().await.unwrap();
+    });
+}
+
+/// Not even the connection is taken.
+#[test]
+fn a_socket_that_nobody_serves_lets_others_run_and_times_out() {
+    let process = Process::new();
+    let folder = tempfile::tempdir().unwrap();
+    symlink(process.path().join("page"), folder.path().join("page")).unwrap();
+    let listen = |name| socket::listen(&folder.path().join(name));
+    let _sockets = ["watch.sock", "control.sock"].map(listen);
+    one_thread().block_on(async {
+        tokio::join!(
+            times_out(Watcher::open_at(folder.path())),
+            times_out(AsyncOrchestrator::open_at(folder.path())),
+        );
+    });
+}
+
+#[test]
+fn acknowledging_to_a_stopped_broker_does_not_wait() {
+    let process = Process::new();
+    one_thread().block_on(async {
+        let watcher = Watcher::open_at(process.path()).await.unwrap();
+        let orchestrator = AsyncOrchestrator::open_at(process.path()).await.unwrap();
+        let generation = orchestrator.trigger().await.unwrap();
+        process.freeze();
+        let began = Instant::now();
+        assert_eq!(watcher.changed().await.unwrap(), generation);
+        watcher.ack(generation).unwrap();
+        orchestrator.acknowledge().unwrap();
+        assert!(began.elapsed() < ANSWER_TIME / 5);
+    });
+}
+
+mod socket {
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen as start, socket};
+
+    pub(super) fn listen(path: &Path) -> OwnedFd {
+        let fd = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        bind(&fd, &SocketAddrUnix::new(path).unwrap()).unwrap();
+        start(&fd, 16).unwrap();
+        fd
+    }
+}
