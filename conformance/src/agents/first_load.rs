@@ -11,7 +11,7 @@
 //! draws from the kernel at that moment.
 //!
 //! Beside it sleeps whoever is told of a change: a watcher on `/dev/sysgenid`, and with a vmclock a
-//! thread in its `poll`. What happens is said in lines of a word and its `key=value` pairs.
+//! thread in its `poll` and the SDK's observers, one in a runtime and one without. What happens is said in lines of a word and its `key=value` pairs.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -25,7 +25,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::rand::{GetRandomFlags, getrandom};
-use sysgenid::{Deadline, Probe, SourceKind, Watcher};
+use sysgenid::{Deadline, Observer, Probe, SourceKind, Watcher};
 use sysgenid_sys::abi::PAGE_LEN;
 
 use super::{Result, spawn};
@@ -51,6 +51,10 @@ pub fn run(counter: &Path, sysgenid: &Path, turns: u64) -> Result<()> {
     if probe.source().kind() == SourceKind::Vmclock {
         let sleeper = (Clock::open(counter)?, Arc::clone(&turns));
         spawn(move || poll(&sleeper.0, &sleeper.1));
+        let observer = Observer::open_at(counter)?;
+        spawn(move || observe(observer));
+        let clock = counter.to_owned();
+        spawn(move || await_changes(&clock));
     }
     let spinner = (Probe::open_at(counter)?, Arc::clone(&turns));
     spawn(move || spin(&spinner.0, &spinner.1));
@@ -134,6 +138,28 @@ fn poll(clock: &Clock, turns: &Turns) -> Result<()> {
             turns.load(),
         );
     }
+}
+
+/// Is told of each change by the SDK.
+fn observe(mut observer: Observer) -> Result<()> {
+    loop {
+        let counter = observer.wait(Deadline::NEVER)?;
+        println!("observed counter={counter}");
+    }
+}
+
+/// The same, in a runtime.
+fn await_changes(clock: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut observer = sysgenid_tokio::Observer::open_at(clock).await?;
+        loop {
+            let counter = observer.changed().await?;
+            println!("awaited counter={counter}");
+        }
+    })
 }
 
 /// The number of the spinner's turn, at a physical address that no kernel uses.

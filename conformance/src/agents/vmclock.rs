@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use sysgenid::{Probe, ProcessWide, Source, Watcher};
+use sysgenid::{Observer, Probe, ProcessWide, Source, Watcher};
 
 use super::Result;
 use crate::raw::vmclock::Clock;
@@ -31,7 +31,7 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
         let hung_up = clock.events() == PollFlags::HUP;
         println!(
             "{word} magic={:#x} version={} size={} flags={:#x} seq={} marker={} counter={} \
-             poll={} generation={} probe={} sources={}",
+             poll={} generation={} probe={} observer={} sources={}",
             page.magic,
             page.version,
             page.size,
@@ -41,7 +41,8 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
             page.generation_counter,
             if hung_up { "hup" } else { "other" },
             watcher.generation(),
-            probed(vmclock),
+            refusal(Probe::open_at(vmclock)),
+            refusal(Observer::open_at(vmclock)),
             sources.join(","),
         );
         Ok::<_, Box<dyn Error + Send + Sync>>(())
@@ -61,9 +62,9 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
     Err("the host has gone".into())
 }
 
-/// What the SDK says to a probe of the clock, in a word.
-fn probed(vmclock: &Path) -> &'static str {
-    match Probe::open_at(vmclock) {
+/// What the SDK says to the use of the clock, in a word.
+fn refusal<T>(opened: sysgenid::Result<T>) -> &'static str {
+    match opened {
         Ok(_) => "opened",
         Err(error) if error.is_unsupported() && error.to_string().contains("QEMU") => "uncounted",
         Err(_) => "failed",

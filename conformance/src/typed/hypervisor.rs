@@ -13,6 +13,7 @@ use sysgenid::{
 };
 use sysgenid_sys::abi;
 
+use super::observer;
 use crate::cases;
 use crate::host;
 use crate::suite::Case;
@@ -26,11 +27,11 @@ pub struct Subject {
 
 /// All cases for this kind of source: what both have, then a clock's own.
 pub fn cases(kind: SourceKind) -> impl Iterator<Item = &'static Case<Subject>> {
-    let own: &[_] = match kind {
-        SourceKind::Vmclock => OF_CLOCKS,
-        _ => &[],
+    let own: [&[_]; 2] = match kind {
+        SourceKind::Vmclock => [OF_CLOCKS, observer::CASES],
+        _ => [observer::OF_SILENT_COUNTERS, &[]],
     };
-    CASES.iter().chain(own)
+    CASES.iter().chain(own.into_iter().flatten())
 }
 
 cases! { Subject;
@@ -73,12 +74,16 @@ impl Subject {
         Source::at(&self.path).expect("it is a source")
     }
 
-    fn probe(&self) -> Probe {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn probe(&self) -> Probe {
         Probe::open_at(&self.path).expect("it can be probed")
     }
 
     /// The host stores a counter.
-    fn store(&self, counter: u64) {
+    pub(super) fn store(&self, counter: u64) {
         let word = match self.kind {
             SourceKind::Vmclock => "restore",
             _ => "counter",

@@ -12,6 +12,8 @@
 //! | agent | `saw counter turn drawn` | a load found another counter than the one before; and what the kernel's random numbers were then |
 //! | agent | `woke generation turn drawn` | its watcher noticed a change, while the spinner was in that turn; and what they were then |
 //! | agent | `notified counter marker turn` | only with a vmclock: its `poll` returned |
+//! | agent | `observed counter` | only with a vmclock: the SDK's observer told of a change |
+//! | agent | `awaited counter` | only with a vmclock: the same in a runtime |
 //! | host | `report` | asks for the next line |
 //! | agent | `report counter generation turns` | what it would see now |
 //! | host | `finish` | the agent ends |
@@ -46,6 +48,8 @@ struct Seen {
     turn: u64,
     generation: String,
     notified: Option<String>,
+    /// What the SDK's observers told of.
+    observed: [Option<String>; 2],
     /// What it drew from the kernel at once, and what when the driver had told it.
     drawn: [String; 2],
 }
@@ -136,6 +140,14 @@ impl Counter {
                 "notification_wakes_a_sleeper_in_each_clone",
                 seen.iter().chain([&late]).all(woken),
             ));
+            let told = |seen: &Seen| {
+                let counter = Some(seen.counter.to_string());
+                seen.observed.iter().all(|observed| *observed == counter)
+            };
+            checks.push((
+                "observers_are_told_in_each_clone",
+                seen.iter().chain([&late]).all(told),
+            ));
         }
         Ok(Tally::of_checks(&checks))
     }
@@ -145,7 +157,7 @@ impl Counter {
         let mut words = vec!["saw", "woke"];
         if let Some(notify) = self.notify {
             notify(&mut clone)?;
-            words.push("notified");
+            words.extend(["notified", "observed", "awaited"]);
         }
         let lines = clone.expect_all(&words)?;
         clone.finish()?;
@@ -164,6 +176,7 @@ impl Counter {
             turn: number("turn")?,
             generation: value("woke", "generation")?.unwrap_or_default(),
             notified: value("notified", "counter")?,
+            observed: [value("observed", "counter")?, value("awaited", "counter")?],
             drawn: [
                 value("saw", "drawn")?.unwrap_or_default(),
                 value("woke", "drawn")?.unwrap_or_default(),
