@@ -158,8 +158,17 @@ fn watchdog_thread_replaces_the_session_on_each_change() {
 
 #[test]
 fn poll_event_loop_replaces_the_token_before_the_next_answer() {
+    replaces_the_token_before_the_next_answer("poll_event_loop");
+}
+
+#[test]
+fn answer_requests_replaces_the_token_before_the_next_answer() {
+    replaces_the_token_before_the_next_answer("answer_requests");
+}
+
+fn replaces_the_token_before_the_next_answer(name: &str) {
     let broker = Broker::start();
-    let mut example = Example::start("poll_event_loop", broker.path());
+    let mut example = Example::start(name, broker.path());
     example.expect("ready at generation 0");
     let mut requests = example.child.stdin.take().unwrap();
     let mut ask = |example: &Example| {
@@ -360,6 +369,7 @@ fn without_a_source_every_example_names_the_missing_one() {
     for name in [
         "watchdog_thread",
         "poll_event_loop",
+        "answer_requests",
         "guard_cached_secret",
         "share_guarded_key",
         "make_unique_ids",
