@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Deadline, Orchestrator, Result, adapter};
+use sysgenid::{Deadline, Error, Orchestrator, Result, SourceKind, adapter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
 
@@ -128,22 +128,33 @@ impl Helper {
     fn wait(&self) -> Option<Result<()>> {
         while !self.answer.is_closed() {
             let left = self.deadline.remaining().unwrap_or(SLICE);
-            // With a paused clock the deadline may pass in no time. Who has acknowledged before is
-            // no straggler, so the helper looks once more.
-            let is_last = self.leash.strong_count() == 0;
-            match self
-                .orchestrator
-                .wait_for_watchers(left.clamp(SHORTEST, SLICE))
-            {
-                Err(error) if error.is_timeout() && !is_last && !self.is_over() => {}
+            let slice = left.clamp(SHORTEST, SLICE);
+            match self.orchestrator.wait_for_watchers(slice) {
+                Err(late) if late.is_timeout() => {
+                    if self.leash.strong_count() == 0 {
+                        return Some(self.look_once_more(late));
+                    }
+                }
                 answer => return Some(answer),
             }
         }
         None
     }
 
-    /// By both clocks, so that the slice before was the last look.
-    fn is_over(&self) -> bool {
-        self.leash.strong_count() == 0 && self.deadline.has_passed()
+    /// Who has acknowledged before the deadline is no straggler, also if the deadline has passed in
+    /// no time, as a paused clock's does. The driver has looked when its wait ends. A broker may not
+    /// have answered yet, but tells at once how many are outdated.
+    fn look_once_more(&self, late: Error) -> Result<()> {
+        let own = self.orchestrator.watcher();
+        let is_settled = match own.source() {
+            Some(source) if source.kind() == SourceKind::Broker => source
+                .status(SLICE)
+                .is_ok_and(|status| status.watchers.is_some_and(|count| count.outdated == 0)),
+            _ => return self.orchestrator.wait_for_watchers(SHORTEST),
+        };
+        if is_settled && own.try_changed()?.is_none() {
+            return Ok(());
+        }
+        Err(late)
     }
 }

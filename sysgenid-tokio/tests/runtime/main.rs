@@ -10,7 +10,9 @@
 
 mod scene;
 
+mod cancelled;
 mod closures;
+mod errors;
 mod hung;
 mod orchestrator;
 mod paused;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use sysgenid::{Generation, Orchestrator};
 use sysgenid_broker::Background;
 use sysgenid_tokio::{AsyncOrchestrator, Watcher};
@@ -163,6 +163,10 @@ impl Process {
     /// Lets it neither run nor end.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        // The kernel reports it when all threads have stopped.
+        let pid = Some(Pid::from_child(&self.child));
+        let (_, status) = waitpid(pid, WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
     }
 
     pub(crate) fn thaw(&self) {
