@@ -33,7 +33,7 @@ cases! { Subject;
     mio_tells_an_observer_of_each_notification,
     observer_in_a_forked_child_takes_nothing_from_its_parent,
     reopened_observer_is_told_of_what_its_parent_was_not,
-    observer_of_a_clock_that_stops_to_notify_says_so_after_the_change,
+    observer_of_a_clock_that_stops_notifying_says_so_after_the_change,
     clock_without_notifications_is_polled_and_not_observed,
     async_observer_sleeps_until_the_notification,
     async_observer_tells_of_each_restore_once,
@@ -227,7 +227,7 @@ fn reopened_observer_is_told_of_what_its_parent_was_not(subject: &Subject) {
 }
 
 /// The machine has moved, and was restored there. The next look says that nobody will wake it.
-fn observer_of_a_clock_that_stops_to_notify_says_so_after_the_change(subject: &Subject) {
+fn observer_of_a_clock_that_stops_notifying_says_so_after_the_change(subject: &Subject) {
     let mut observer = observer(subject);
     let (generation, told, errors, readable) = with_flags(FLAG_COUNTER_PRESENT, || {
         let generation = restore(181);

@@ -40,7 +40,7 @@ pub enum SourceKind {
     /// part of the number.
     Vmgenid,
     /// Mainline's vmclock, `/dev/vmclockN`, where the hypervisor keeps a generation counter: it can
-    /// be probed, and nothing else.
+    /// be probed, and observed if the hypervisor notifies of changes.
     Vmclock,
 }
 
