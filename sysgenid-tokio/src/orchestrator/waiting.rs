@@ -60,10 +60,11 @@ impl Limit {
             .is_some_and(|runtime| runtime <= Instant::now())
     }
 
-    pub(super) async fn passed(self) {
+    /// What `future` is ready with, or `None` if the deadline passes before.
+    async fn around<F: Future>(self, future: F) -> Option<F::Output> {
         match self.runtime {
-            Some(runtime) => time::sleep_until(runtime).await,
-            None => std::future::pending().await,
+            Some(deadline) => time::timeout_at(deadline, future).await.ok(),
+            None => Some(future.await),
         }
     }
 }
@@ -75,10 +76,8 @@ pub(super) async fn wait(
     limit: Limit,
 ) -> Result<()> {
     let source = orchestrator.watcher().source();
-    let turn = tokio::select! {
-        biased;
-        turn = turns.take() => turn,
-        () = limit.passed() => return Err(adapter::watchers_timed_out(source)),
+    let Some(turn) = limit.around(turns.take()).await else {
+        return Err(adapter::watchers_timed_out(source));
     };
     let leash = Arc::new(());
     let (answer, mut answered) = oneshot::channel();
@@ -93,10 +92,9 @@ pub(super) async fn wait(
         .name("sysgenid-wait".into())
         .spawn(move || helper.run())
         .map_err(|error| adapter::no_helper(&error, source))?;
-    let answer = tokio::select! {
-        biased;
-        answer = &mut answered => answer,
-        () = limit.passed() => {
+    let answer = match limit.around(&mut answered).await {
+        Some(answer) => answer,
+        None => {
             drop(leash);
             answered.await
         }
