@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         .map(|_| Watcher::open_at(folder.path()).expect("a watcher"))
         .collect();
     let orchestrator = Orchestrator::open_at(folder.path()).expect("an orchestrator");
-    let mut change = || {
+    let change = || {
         orchestrator.trigger().expect("a change");
     };
     let acknowledge = || {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("eventfd write and read", |bencher| bencher.iter(signal));
     group.bench_function("Watcher::acknowledge on the broker", |bencher| {
-        bencher.iter_batched(&mut change, |()| acknowledge(), BatchSize::PerIteration);
+        bencher.iter_batched(&change, |()| acknowledge(), BatchSize::PerIteration);
     });
     group.finish();
     criterion.final_summary();

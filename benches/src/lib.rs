@@ -7,6 +7,7 @@
 //! 95 %, from the order of the rounds alone: nothing is assumed about how the noise is distributed.
 
 pub mod aws_lc;
+pub mod process;
 mod results;
 mod subject;
 
@@ -65,6 +66,16 @@ impl Measured {
             interval: Some((at(middle.saturating_sub(REACH)), at(middle + REACH))),
         }
     }
+
+    /// How many times `other` this is. The interval is as wide as the two allow.
+    #[must_use]
+    pub fn to(&self, other: &Self) -> Self {
+        let both = self.interval.zip(other.interval);
+        Self {
+            median: self.median / other.median,
+            interval: both.map(|(ours, theirs)| (ours.0 / theirs.1, ours.1 / theirs.0)),
+        }
+    }
 }
 
 impl From<f64> for Measured {
@@ -102,13 +113,33 @@ impl Bounds {
         &mut self,
         name: &str,
         bound: Bound,
-        settle: impl FnMut(),
-        over: impl FnMut(),
-        under: impl FnMut(),
+        settle: impl Fn(),
+        mut over: impl FnMut(),
+        mut under: impl FnMut(),
+    ) {
+        let after_settling = |work: &mut dyn FnMut()| {
+            settle();
+            timed(work)
+        };
+        self.ratio_of(
+            name,
+            bound,
+            || after_settling(&mut over),
+            || after_settling(&mut under),
+        );
+    }
+
+    /// The same for sides that measure themselves how long it took.
+    pub fn ratio_of(
+        &mut self,
+        name: &str,
+        bound: Bound,
+        over: impl FnMut() -> Duration,
+        under: impl FnMut() -> Duration,
     ) {
         if self.measured() {
             let ratio = |over: Duration, under: Duration| over.as_secs_f64() / under.as_secs_f64();
-            self.report(name, turns(settle, over, under, ratio), bound, "times");
+            self.report(name, turns(over, under, ratio), bound, "times");
         }
     }
 
@@ -118,14 +149,15 @@ impl Bounds {
         name: &str,
         bound: Bound,
         iterations: u32,
-        over: impl FnMut(),
-        under: impl FnMut(),
+        mut over: impl FnMut(),
+        mut under: impl FnMut(),
     ) {
         if self.measured() {
             let difference = |over: Duration, under: Duration| {
                 (over.as_secs_f64() - under.as_secs_f64()) * 1e9 / f64::from(iterations)
             };
-            self.report(name, turns(|| {}, over, under, difference), bound, "ns");
+            let measured = turns(|| timed(&mut over), || timed(&mut under), difference);
+            self.report(name, measured, bound, "ns");
         }
     }
 
@@ -141,6 +173,21 @@ impl Bounds {
         }
         self.results.bound(name, measured, bound, unit);
         self.broken += usize::from(!kept);
+    }
+
+    /// Prints a measured value beside its bound, and has it drawn as a point of a curve: what it is
+    /// for so many.
+    pub fn point(
+        &mut self,
+        curve: &str,
+        at: u32,
+        name: &str,
+        measured: Measured,
+        bound: Bound,
+        unit: &str,
+    ) {
+        self.report(name, measured, bound, unit);
+        self.results.point(curve, at, measured, bound);
     }
 
     /// Prints something that a reader of the numbers must know, found out at run time.
@@ -187,22 +234,17 @@ pub fn repeat<T>(mut what: impl FnMut() -> T) {
 /// Lets the two sides take turns, and compares them in each round. Who begins changes from round to
 /// round.
 fn turns(
-    mut settle: impl FnMut(),
-    mut over: impl FnMut(),
-    mut under: impl FnMut(),
+    mut over: impl FnMut() -> Duration,
+    mut under: impl FnMut() -> Duration,
     compare: impl Fn(Duration, Duration) -> f64,
 ) -> Measured {
-    let mut one = |work: &mut dyn FnMut()| {
-        settle();
-        timed(work)
-    };
     let rounds = (0..ROUNDS).map(|round| {
         if round % 2 == 0 {
-            let first = one(&mut over);
-            compare(first, one(&mut under))
+            let first = over();
+            compare(first, under())
         } else {
-            let first = one(&mut under);
-            compare(one(&mut over), first)
+            let first = under();
+            compare(over(), first)
         }
     });
     Measured::of(rounds.collect())

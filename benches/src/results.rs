@@ -67,6 +67,19 @@ impl Results {
         }));
     }
 
+    pub(crate) fn point(&mut self, curve: &str, at: u32, measured: Measured, bound: Bound) {
+        self.write(&json!({
+            "curve": curve,
+            "at": at,
+            "measured": measured.median,
+            "interval": measured.interval,
+            "limit": match bound {
+                Bound::AtMost(limit) => Some(limit),
+                Bound::AtLeast(_) | Bound::Unbounded => None,
+            },
+        }));
+    }
+
     pub(crate) fn fact(&mut self, name: &str, value: &str) {
         self.write(&json!({ "fact": name, "value": value }));
     }

@@ -85,10 +85,11 @@ pub(crate) fn draw(title: &str, unit: (&str, &str), bars: &[Bar<'_>]) -> String 
 }
 
 /// What a length stands for.
-struct Axis {
+pub(crate) struct Axis {
     from: f64,
     to: f64,
     logarithmic: bool,
+    length: f64,
 }
 
 impl Axis {
@@ -104,12 +105,18 @@ impl Axis {
                 },
                 to: largest,
                 logarithmic: true,
+                length: LENGTH,
             };
         }
+        Self::from_zero(largest, LENGTH)
+    }
+
+    pub(crate) fn from_zero(largest: f64, length: f64) -> Self {
         Self {
             from: 0.0,
             to: if largest > 0.0 { largest } else { 1.0 },
             logarithmic: false,
+            length,
         }
     }
 
@@ -121,16 +128,16 @@ impl Axis {
         }
     }
 
-    fn place(&self, value: f64) -> f64 {
+    pub(crate) fn place(&self, value: f64) -> f64 {
         let share = if self.logarithmic {
             (value / self.from).log10() / (self.to / self.from).log10()
         } else {
             value / self.to
         };
-        share.clamp(0.0, 1.0) * LENGTH
+        share.clamp(0.0, 1.0) * self.length
     }
 
-    fn ticks(&self) -> Vec<f64> {
+    pub(crate) fn ticks(&self) -> Vec<f64> {
         let mut ticks = vec![self.from];
         let step = 10_f64.powf((self.to / 2.0).log10().floor());
         // Two to twenty times the step make the axis.
@@ -155,12 +162,12 @@ impl Axis {
 }
 
 /// A round number: no more digits than it has.
-fn label(tick: f64) -> String {
+pub(crate) fn label(tick: f64) -> String {
     let text = format!("{tick:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -2,6 +2,7 @@
 //! `cargo xtask bench`: all benches in one go, and the report of what they found.
 
 mod chart;
+mod curve;
 mod machine;
 mod report;
 mod results;

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::chart::{self, Bar};
+use super::curve::{self, Labels};
 use super::machine;
-use super::results::{Results, Time, exact, number};
+use super::results::{Curve, Results, Time, exact, number};
 use crate::command;
 use crate::error::{Context, Result};
 
@@ -65,7 +66,31 @@ const SECTIONS: &[Section<'static>] = &[
                others. A write and a read of an eventfd are the least that two processes can say to\n\
                each other.",
     },
+    Section {
+        group: "wake a task",
+        title: "Waking a task",
+        text: "From the change of the counter in the mapped page to the task that awaits it. The eventfd\n\
+               has a server of the same shape as the userspace driver: it takes the same request from a\n\
+               socket, stores a counter in a page, writes the eventfd and answers. In both, who asks for\n\
+               the change looks at the page all the time, on a processor of its own; the server and the\n\
+               runtime share another. Most of the time is the switch from the one to the other. Here a\n\
+               sample is a few changes, with a pause before each that is not counted.",
+    },
+    Section {
+        group: "ask for a change and wake a task",
+        title: "Asking for a change and waking a task",
+        text: "The same, from the request on: the server, too, has to be woken, on a processor that was\n\
+               asleep.",
+    },
 ];
+
+const MANY: &str = "\
+From the request for a change until the orchestrator is released, who waits until all have
+acknowledged it, divided by their number. The userspace driver is a process of its own, and so are
+those that watch: each a runtime of one thread, with a task for each watcher. If a watcher cost the
+more the more others there are, the line would rise without end. It rises where the caches of the
+processor hold what belongs to a few thousand watchers, and no more.
+";
 
 const HEAD: &str = "\
 # Benchmarks
@@ -174,12 +199,64 @@ pub(crate) fn write(
             );
         }
     }
+    for curve in &results.curves {
+        add_curve(&mut page, curve, &charts)?;
+    }
     page.push_str(INSTRUCTIONS);
     for (name, count, _) in instructions {
         line(&mut page, &format!("| `{name}` | {count} |"));
     }
     let path = book.join("benchmarks.md");
     std::fs::write(&path, page).context(|| format!("cannot write {}", path.display()))
+}
+
+/// Values by how many there are: one of them has words so far.
+fn add_curve(page: &mut String, curve: &Curve, charts: &Path) -> Result<()> {
+    let (labels, text) = match curve.name.as_str() {
+        "many watchers" => (
+            Labels {
+                title: "A change that many acknowledge",
+                across: "async watchers",
+                up: "microseconds for each watcher",
+                unit: "µs",
+            },
+            MANY,
+        ),
+        name => (
+            Labels {
+                title: name,
+                across: "how many",
+                up: "for each",
+                unit: "",
+            },
+            "",
+        ),
+    };
+    let file = format!("{}.svg", curve.name.replace([' ', '/'], "-"));
+    let svg = curve::draw(&labels, curve.limit, &curve.points);
+    let path = charts.join(&file);
+    std::fs::write(&path, svg).context(|| format!("cannot write {}", path.display()))?;
+    line(page, &format!("\n## {}\n\n{text}", labels.title));
+    line(page, &format!("![{}](benchmarks/{file})\n", labels.title));
+    line(
+        page,
+        &format!("| {} | for each | interval | for all |", labels.across),
+    );
+    page.push_str("|---:|---:|---:|---:|\n");
+    for point in &curve.points {
+        line(
+            page,
+            &format!(
+                "| {} | {} {unit} | {} | {} {unit} |",
+                point.at,
+                number(point.value),
+                interval(point.interval, number),
+                number(point.value * point.at),
+                unit = labels.unit,
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// The groups that were measured: those with a text, and then the others.

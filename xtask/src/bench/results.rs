@@ -13,6 +13,7 @@ pub(crate) struct Results {
     pub(crate) bounds: Vec<Bound>,
     pub(crate) facts: Vec<(String, String)>,
     pub(crate) times: Vec<Time>,
+    pub(crate) curves: Vec<Curve>,
 }
 
 /// A measured value, and what it may be.
@@ -25,6 +26,22 @@ pub(crate) struct Bound {
     pub(crate) measured: f64,
     pub(crate) interval: Option<(f64, f64)>,
     pub(crate) kept: bool,
+}
+
+/// A value by how many there are.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Curve {
+    pub(crate) name: String,
+    /// What none of the values may exceed.
+    pub(crate) limit: Option<f64>,
+    pub(crate) points: Vec<Point>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Point {
+    pub(crate) at: f64,
+    pub(crate) value: f64,
+    pub(crate) interval: Option<(f64, f64)>,
 }
 
 /// How long something took, as criterion estimates it, in nanoseconds.
@@ -49,6 +66,7 @@ impl Results {
             bounds: Vec::new(),
             facts: Vec::new(),
             times: Vec::new(),
+            curves: Vec::new(),
         };
         // In the order in which it was measured, which is that of the benches.
         let mut files = command::files(folder)?;
@@ -59,7 +77,9 @@ impl Results {
                 .is_some_and(|extension| extension == "jsonl")
             {
                 results.bounds.extend(Self::bounds_of(&file)?);
-                results.facts.extend(facts(&lines(&file)?)?);
+                let lines = lines(&file)?;
+                results.facts.extend(facts(&lines)?);
+                results.curves.extend(curves(&lines)?);
             } else if file.ends_with("new/benchmark.json") {
                 results.times.push(Time::read(&file)?);
             }
@@ -102,17 +122,13 @@ impl Bound {
     }
 
     fn new(line: &Value) -> Option<Self> {
-        let interval = match line.get("interval")? {
-            Value::Null => None,
-            interval => Some((interval.get(0)?.as_f64()?, interval.get(1)?.as_f64()?)),
-        };
         Some(Self {
             name: text(line, "bound")?,
             limit: text(line, "limit"),
             unit: text(line, "unit")?,
             // Not a number is written as null, and keeps no bound.
             measured: line.get("measured")?.as_f64().unwrap_or(f64::NAN),
-            interval,
+            interval: interval(line)?,
             kept: line.get("kept")?.as_bool()?,
         })
     }
@@ -174,6 +190,42 @@ fn facts(lines: &[Value]) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
+/// Those that a bench has written, point by point.
+fn curves(lines: &[Value]) -> Result<Vec<Curve>> {
+    let mut curves: Vec<Curve> = Vec::new();
+    for line in lines.iter().filter(|line| line.get("curve").is_some()) {
+        let point = || {
+            let point = Point {
+                at: line.get("at")?.as_f64()?,
+                value: line.get("measured")?.as_f64()?,
+                interval: interval(line)?,
+            };
+            Some((text(line, "curve")?, line.get("limit")?.as_f64(), point))
+        };
+        let (name, limit, point) = point().context(|| format!("not a point of a curve: {line}"))?;
+        match curves.iter_mut().find(|curve| curve.name == name) {
+            Some(curve) => curve.points.push(point),
+            None => curves.push(Curve {
+                name,
+                limit,
+                points: vec![point],
+            }),
+        }
+    }
+    Ok(curves)
+}
+
+/// None for what was measured once; the outer one for what is none.
+fn interval(line: &Value) -> Option<Option<(f64, f64)>> {
+    match line.get("interval")? {
+        Value::Null => Some(None),
+        interval => Some(Some((
+            interval.get(0)?.as_f64()?,
+            interval.get(1)?.as_f64()?,
+        ))),
+    }
+}
+
 fn lines(file: &Path) -> Result<Vec<Value>> {
     let text = read(file)?;
     let parse = |line| serde_json::from_str(line).context(|| format!("{}", file.display()));
@@ -221,6 +273,27 @@ mod tests {
         let bounds = Results::bounds_of(&file).unwrap();
         assert!(bounds[0].measured.is_nan());
         assert!(!bounds[0].kept);
+    }
+
+    #[test]
+    fn points_make_curves() {
+        let line = |text: &str| serde_json::from_str(text).unwrap();
+        let lines = [
+            line(r#"{"curve":"a","at":100,"measured":2.5,"interval":[2,3],"limit":20}"#),
+            line(r#"{"fact":"f","value":"v"}"#),
+            line(r#"{"curve":"a","at":1000,"measured":3,"interval":null,"limit":20}"#),
+            line(r#"{"curve":"b","at":1,"measured":1,"interval":null,"limit":null}"#),
+        ];
+        let curves = curves(&lines).unwrap();
+        assert_eq!(curves.len(), 2);
+        assert_eq!((curves[0].limit, curves[1].limit), (Some(20.0), None));
+        let points: Vec<_> = curves[0]
+            .points
+            .iter()
+            .map(|it| (it.at, it.interval))
+            .collect();
+        assert_eq!(points, [(100.0, Some((2.0, 3.0))), (1_000.0, None)]);
+        assert!(super::curves(&[line(r#"{"curve":"a"}"#)]).is_err());
     }
 
     #[test]

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A change that up to ten thousand async watchers acknowledge: from the request for it until the
+//! orchestrator, who waits for all of them, is released.
+//!
+//! The broker is a process of its own, and so are those that watch: each has a runtime of one
+//! thread, and a task for each watcher.
+#![allow(
+    clippy::expect_used,
+    reason = "a bench that cannot run says why and ends"
+)]
+
+use std::io::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sysgenid::Orchestrator;
+use sysgenid_benches::process::{self, Process};
+use sysgenid_benches::{Bound, Bounds, Measured, ROUNDS};
+use sysgenid_tokio::Watcher;
+use tokio::runtime::Builder;
+
+/// Evenly spread on a logarithmic scale.
+const POINTS: [u32; 5] = [100, 316, 1_000, 3_162, 10_000];
+/// Microseconds for each watcher.
+const EACH: Bound = Bound::AtMost(20.0);
+/// For each watcher where there are most, to where it is cheapest. If each cost the more the more
+/// others there are, it would be tens of times; caches that do not hold so many are about two.
+const GROWTH: Bound = Bound::AtMost(3.0);
+
+/// The role of those that watch.
+const CLIENT: &str = "client";
+/// What a watcher takes of its client's descriptors: the connection, the signal, the readiness.
+const DESCRIPTORS: u64 = 3;
+/// What a client has open besides.
+const OTHERS: u64 = 100;
+/// What the orchestrator takes of the broker's room: its watcher, and its requests.
+const ORCHESTRATOR: u64 = 2;
+
+fn main() -> ExitCode {
+    match process::role() {
+        Some((role, folder)) if role == CLIENT => return watch(&folder),
+        Some((_, folder)) => return process::serve(&folder),
+        None => {}
+    }
+    let mut bounds = Bounds::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (_broker, capacity) = Process::broker(folder.path());
+    let orchestrator = Orchestrator::open_at(folder.path()).expect("an orchestrator");
+    let wanted = if bounds.measured() {
+        POINTS
+    } else {
+        [1, 2, 3, 4, 5]
+    };
+    let points = wanted.map(|wanted| within(wanted, capacity - ORCHESTRATOR));
+    let mut clients = Clients::start(folder.path(), points);
+    if points != wanted {
+        let limit = process::raise_descriptor_limit();
+        let most = points.iter().max().copied().unwrap_or_default();
+        let short = format!(
+            "{most} and not 10,000: the broker may open {limit} files here, and takes two for each"
+        );
+        bounds.fact("most watchers that are measured", &short);
+    }
+
+    let mut found: Vec<Measured> = Vec::new();
+    for count in points {
+        clients.become_so_many(count);
+        // Once as an exercise.
+        change(&orchestrator);
+        if bounds.measured() {
+            let each = |_| change(&orchestrator).as_secs_f64() * 1e6 / f64::from(count);
+            let each = Measured::of((0..ROUNDS).map(each).collect());
+            let name = format!("a change that {count} async watchers acknowledge, for each");
+            bounds.point("many watchers", count, &name, each, EACH, "µs");
+            found.push(each);
+        }
+    }
+    if let Some(most) = found.pop() {
+        let least = found.iter().min_by(|a, b| a.median.total_cmp(&b.median));
+        bounds.report(
+            "the same for each of the most, to each of the number where it is least",
+            most.to(least.expect("a point before it")),
+            GROWTH,
+            "times",
+        );
+    }
+    bounds.verdict()
+}
+
+fn within(wanted: u32, room: u64) -> u32 {
+    u32::try_from(room).map_or(wanted, |room| wanted.min(room))
+}
+
+/// From the request for a change until everybody has acknowledged it.
+fn change(orchestrator: &Orchestrator) -> Duration {
+    let start = Instant::now();
+    orchestrator.trigger().expect("a change");
+    orchestrator.acknowledge().expect("our own acknowledgement");
+    orchestrator
+        .wait_for_watchers(Duration::from_secs(60))
+        .expect("the acknowledgements of the others");
+    start.elapsed()
+}
+
+/// The processes that watch.
+struct Clients(Vec<Process>);
+
+impl Clients {
+    /// As many as it takes for so many watchers, and two at least.
+    fn start(folder: &Path, points: [u32; 5]) -> Self {
+        let most = points.iter().max().copied().unwrap_or_default();
+        let room = process::raise_descriptor_limit().saturating_sub(OTHERS) / DESCRIPTORS;
+        let processes = u64::from(most).div_ceil(room.max(1)).max(2);
+        let start = |_| Process::start(CLIENT, folder);
+        Self((0..processes).map(start).collect())
+    }
+
+    fn become_so_many(&mut self, count: u32) {
+        let mut left = count;
+        let mut clients = u32::try_from(self.0.len()).expect("a few");
+        for client in &mut self.0 {
+            let share = left / clients;
+            client.tell(&share.to_string());
+            left -= share;
+            clients -= 1;
+        }
+        for client in &mut self.0 {
+            let _ = client.hear();
+        }
+    }
+}
+
+/// Is one of those that watch: has as many watchers as each line of its input says.
+fn watch(folder: &Path) -> ExitCode {
+    process::raise_descriptor_limit();
+    let runtime = Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.expect("a runtime");
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    let _context = handle.enter();
+    let mut watchers = 0;
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        let wanted = line.parse().expect("a number of watchers");
+        for _ in watchers..wanted {
+            let watcher = sysgenid::Watcher::open_at(folder).expect("a watcher");
+            let watcher = Watcher::new(watcher).expect("a place in the runtime");
+            handle.spawn(async move {
+                let rebuild = async |_| Ok::<_, Error>(());
+                while watcher.handle(rebuild).await.is_ok() {}
+            });
+        }
+        watchers = wanted;
+        println!("{watchers}");
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! From a change of the generation to the task that awaits it, beside an eventfd that a task of the
+//! same runtime awaits.
+//!
+//! An eventfd is written by whoever has something to tell, and a change is asked of a broker. So
+//! the eventfd gets a server as well, of the same shape: a thread that takes the same request from
+//! a socket of the same kind, stores a counter in a mapped page, writes the eventfd and answers.
+//! Who asks looks at that page without a pause, and the time begins when the counter has changed
+//! there. It ends in the task: with the generation, or with what was read from the eventfd.
+//!
+//! Who looks has a processor to itself. The servers and the runtimes share another, so that it does
+//! not depend on the scheduler's choice which of them must be woken from its sleep.
+#![allow(
+    clippy::expect_used,
+    reason = "a bench that cannot run says why and ends"
+)]
+
+use std::any::Any;
+use std::fs::File;
+use std::hint::spin_loop;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, SamplingMode};
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::io::{read, write};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
+    send, socket_with, socketpair,
+};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use sysgenid_benches::{Bound, Bounds};
+use sysgenid_sys::page::{CounterPage, CounterPageMut};
+use sysgenid_sys::wire::{CONTROL_SOCKET, Op, PAGE_FILE, Reply, Request};
+use sysgenid_tokio::Watcher;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Handle};
+
+const BOUND: Bound = Bound::AtMost(1.2);
+
+/// Changes that one side takes in its turn. Their median counts.
+const CHANGES: usize = 51;
+/// Before each, so that the server and the runtime have nothing to do and sleep.
+const PAUSE: Duration = Duration::from_micros(50);
+
+fn main() -> ExitCode {
+    let mut bounds = Bounds::new();
+    let Some([ours, theirs]) = processors() else {
+        bounds.fact("waking a task", "not measured: it takes two processors");
+        return bounds.verdict();
+    };
+    stay_on(theirs);
+    let runtimes = [
+        ("current-thread", current_thread()),
+        ("multi-thread", multi_thread()),
+    ];
+    let mut scenes = runtimes
+        .map(|(name, runtime)| (name, Subject::broker(&runtime), Subject::eventfd(&runtime)));
+    stay_on(ours);
+
+    for (name, broker, eventfd) in &mut scenes {
+        bounds.ratio_of(
+            &format!("change to task resumed, to eventfd to task resumed, {name} runtime"),
+            BOUND,
+            || broker.median(Since::Change),
+            || eventfd.median(Since::Change),
+        );
+    }
+    for (name, broker, eventfd) in &mut scenes {
+        bounds.ratio_of(
+            &format!("the same from the request on, {name} runtime"),
+            Bound::Unbounded,
+            || broker.median(Since::Request),
+            || eventfd.median(Since::Request),
+        );
+    }
+
+    // Of the time that it takes, most is not measured.
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(10))
+        .measurement_time(Duration::from_millis(100))
+        .configure_from_args();
+    for (group, since) in [
+        ("wake a task", Since::Change),
+        ("ask for a change and wake a task", Since::Request),
+    ] {
+        let mut group = criterion.benchmark_group(group);
+        group.sampling_mode(SamplingMode::Flat);
+        for (name, broker, eventfd) in &mut scenes {
+            for (what, subject) in [("eventfd", eventfd), ("sysgenid_tokio::Watcher", broker)] {
+                group.bench_function(format!("{what}, {name}"), |bencher| {
+                    bencher.iter_custom(|changes| (0..changes).map(|_| subject.take(since)).sum());
+                });
+            }
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+    bounds.verdict()
+}
+
+/// Two of the processors that this process may use, if it may use two.
+fn processors() -> Option<[usize; 2]> {
+    let allowed = sched_getaffinity(None).expect("the processors of this thread");
+    let mut allowed = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
+    Some([allowed.next()?, allowed.next()?])
+}
+
+/// Has this thread, and those that it starts, run there.
+fn stay_on(processor: usize) {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    sched_setaffinity(None, &set).expect("a processor that was allowed");
+}
+
+fn current_thread() -> Handle {
+    let runtime = Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.expect("a runtime");
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
+}
+
+fn multi_thread() -> Handle {
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_io().build();
+    let runtime = runtime.expect("a runtime");
+    let handle = runtime.handle().clone();
+    // It lives as long as the bench.
+    std::mem::forget(runtime);
+    handle
+}
+
+/// When the time begins.
+#[derive(Clone, Copy)]
+enum Since {
+    Change,
+    Request,
+}
+
+/// A server, and a task that awaits what it tells.
+struct Subject {
+    socket: OwnedFd,
+    page: CounterPage,
+    resumed: Arc<Resumed>,
+    /// What must stay as long as this does.
+    _server: Box<dyn Any>,
+}
+
+impl Subject {
+    /// The userspace driver, and an async watcher.
+    fn broker(runtime: &Handle) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let broker = sysgenid_broker::spawn(folder.path()).expect("a broker");
+        let watcher = sysgenid::Watcher::open_at(folder.path()).expect("a watcher");
+        let resumed = Arc::new(Resumed::new());
+        let task = {
+            let _context = runtime.enter();
+            let watcher = Watcher::new(watcher).expect("a place in the runtime");
+            let resumed = Arc::clone(&resumed);
+            async move {
+                while let Ok(generation) = watcher.changed().await {
+                    resumed.now();
+                    // Stale, if the processor was taken from us meanwhile.
+                    let _ = watcher.ack(generation);
+                }
+            }
+        };
+        runtime.spawn(task);
+        let page = File::open(folder.path().join(PAGE_FILE)).expect("the page");
+        let socket = packets();
+        let address = SocketAddrUnix::new(folder.path().join(CONTROL_SOCKET));
+        connect(&socket, &address.expect("a short path")).expect("a broker that listens");
+        Self {
+            socket,
+            page: CounterPage::map(page).expect("a mapping"),
+            resumed,
+            _server: Box::new((broker, folder)),
+        }
+    }
+
+    /// The stand-in, and a task that reads its eventfd.
+    fn eventfd(runtime: &Handle) -> Self {
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        let event = Arc::new(eventfd(0, flags).expect("an eventfd"));
+        let resumed = Arc::new(Resumed::new());
+        let task = {
+            let _context = runtime.enter();
+            #[expect(deprecated, reason = "its successor is unsafe; this owns a descriptor")]
+            let event = AsyncFd::with_interest(Arc::clone(&event), Interest::READABLE);
+            let event = event.expect("a place in the runtime");
+            let resumed = Arc::clone(&resumed);
+            async move {
+                let mut value = [0_u8; 8];
+                let mut take = |event: &Arc<OwnedFd>| Ok(read(event, &mut value)?);
+                while event.async_io(Interest::READABLE, &mut take).await.is_ok() {
+                    resumed.now();
+                }
+            }
+        };
+        runtime.spawn(task);
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(4096).expect("room for a page");
+        let counter = CounterPageMut::map(&file).expect("a mapping");
+        let (socket, their_socket) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("a pair of sockets");
+        thread::spawn(move || stand_in(&counter, &event, &their_socket));
+        Self {
+            socket,
+            page: CounterPage::map(&file).expect("a mapping"),
+            resumed,
+            _server: Box::new(()),
+        }
+    }
+
+    fn median(&mut self, since: Since) -> Duration {
+        let mut times: Vec<_> = (0..CHANGES).map(|_| self.take(since)).collect();
+        times.sort_unstable();
+        times.get(CHANGES / 2).copied().unwrap_or_default()
+    }
+
+    /// Asks for a change, and says how long it took until the task was resumed.
+    fn take(&mut self, since: Since) -> Duration {
+        let pause = Instant::now();
+        while pause.elapsed() < PAUSE {
+            spin_loop();
+        }
+        let request = Request {
+            op: Op::Trigger,
+            sequence: 1,
+            arguments: [0, 0],
+        };
+        let (before, times) = (self.page.load(), self.resumed.times());
+        let asked = Instant::now();
+        send(&self.socket, &request.encode(), SendFlags::empty()).expect("a server that listens");
+        while self.page.load() == before {
+            spin_loop();
+        }
+        let changed = Instant::now();
+        while self.resumed.times() == times {
+            spin_loop();
+        }
+        let resumed = self.resumed.at();
+        let mut reply = [0; Reply::LEN];
+        recv(&self.socket, &mut reply, RecvFlags::empty()).expect("an answer");
+        resumed.saturating_duration_since(match since {
+            Since::Change => changed,
+            Since::Request => asked,
+        })
+    }
+}
+
+/// What the broker does for one client and one watcher, with an eventfd.
+fn stand_in(counter: &CounterPageMut, event: &OwnedFd, socket: &OwnedFd) {
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll instance");
+    let data = epoll::EventData::new_u64(0);
+    epoll::add(&poller, socket, data, epoll::EventFlags::IN).expect("a socket to wait for");
+    let mut events = Vec::with_capacity(1);
+    let mut request = [0; Request::LEN + 1];
+    loop {
+        events.clear();
+        epoll::wait(&poller, spare_capacity(&mut events), None).expect("an event");
+        match recv(socket, &mut request, RecvFlags::DONTWAIT) {
+            Ok((Request::LEN, _)) => {}
+            _ => return,
+        }
+        counter.store(counter.load().wrapping_add(1));
+        write(event, &1_u64.to_ne_bytes()).expect("an eventfd that is not full");
+        send(socket, &[0; Reply::LEN], SendFlags::DONTWAIT).expect("a client that reads");
+    }
+}
+
+fn packets() -> OwnedFd {
+    let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None).expect("a socket")
+}
+
+/// When a task was resumed last, and how often it was.
+struct Resumed {
+    start: Instant,
+    nanoseconds: AtomicU64,
+    times: AtomicU64,
+}
+
+impl Resumed {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            nanoseconds: AtomicU64::new(0),
+            times: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) {
+        let nanoseconds = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.store(nanoseconds, Ordering::Relaxed);
+        // Its partner is the load in `times`: who sees the count sees the time.
+        self.times.fetch_add(1, Ordering::Release);
+    }
+
+    fn times(&self) -> u64 {
+        self.times.load(Ordering::Acquire)
+    }
+
+    fn at(&self) -> Instant {
+        self.start + Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed))
+    }
+}
