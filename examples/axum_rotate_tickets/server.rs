@@ -9,7 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use sysgenid::Witness;
+use sysgenid::{Generation, Witness};
 use sysgenid_examples::Failure;
 use sysgenid_tokio::Watcher;
 use tokio::net::{TcpListener, TcpStream};
@@ -37,21 +37,19 @@ pub(crate) struct Server<W> {
 impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
     /// Serves until its watcher fails, or connections do not end when they are cut. Then the
     /// process should end, and its keys with it: nothing is acknowledged that still holds.
-    pub(crate) async fn run(self) -> Result<Infallible, Failure> {
+    pub(crate) async fn run(mut self) -> Result<Infallible, Failure> {
         let mut connections = Connections::new(self.witness.clone());
         loop {
             tokio::select! {
                 biased; // the change first
-                changed = self.watcher.changed() => {
+                changed = self.watcher.changed() => match changed {
                     // Nothing is accepted meanwhile: who connects now waits a moment.
-                    let generation = changed?;
-                    self.start_over(&mut connections).await?;
-                    match self.watcher.ack(generation) {
-                        Ok(()) => println!("generation {generation}: old connections have ended, a new ticket key is made"),
-                        Err(error) if error.is_stale() => {} // it moved again: outdated still
-                        Err(error) => return Err(error.into()),
-                    }
-                }
+                    Ok(generation) => self.start_over(generation, &mut connections).await?,
+                    // The driver has ended, and is started again. The guard and the fences go on
+                    // looking without it.
+                    Err(error) if error.is_lost() => self.watcher.reconnect().await?,
+                    Err(error) => return Err(error.into()),
+                },
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => self.serve(stream, connections.begin()),
                     // The client has left, or there are too many open files.
@@ -61,12 +59,21 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
         }
     }
 
-    /// Cuts what is of an earlier generation, waits until the last of it has ended, and makes the
-    /// new ticket key. What is acknowledged after this holds for all of the service.
-    async fn start_over(&self, connections: &mut Connections<W>) -> Result<(), Failure> {
+    /// Cuts what is of an earlier generation, waits until the last of it has ended, makes the new
+    /// ticket key, and only then acknowledges.
+    async fn start_over(
+        &self,
+        generation: Generation,
+        connections: &mut Connections<W>,
+    ) -> Result<(), Failure> {
         let drained = timeout(DRAIN, connections.drain()).await;
         drained.map_err(|_| "connections of an earlier generation do not end")?;
         self.tickets.renew()?;
+        match self.watcher.ack(generation) {
+            Err(error) if error.is_stale() => return Ok(()), // it moved again: told again at once
+            acknowledged => acknowledged?,
+        }
+        println!("generation {generation}: old connections have ended, a new ticket key is made");
         Ok(())
     }
 
