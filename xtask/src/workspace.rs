@@ -20,6 +20,8 @@ pub(crate) struct Workspace {
 struct Package {
     name: String,
     benches: Vec<String>,
+    is_published: bool,
+    features: Vec<String>,
 }
 
 impl Package {
@@ -31,9 +33,17 @@ impl Package {
         };
         let targets = package.get("targets").and_then(Value::as_array);
         let benches = targets.into_iter().flatten().filter(is_bench);
+        let features = package.get("features").and_then(Value::as_object);
+        let features = features.into_iter().flat_map(|features| features.keys());
         Self {
             name: name(package),
             benches: benches.map(name).collect(),
+            // `publish = false` is a list of no registries.
+            is_published: package.get("publish").is_none_or(Value::is_null),
+            features: features
+                .filter(|name| *name != "default")
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -62,6 +72,12 @@ impl Workspace {
         let mut command = cargo();
         command.current_dir(&self.root);
         command
+    }
+
+    /// The published crates, each with its features.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (&str, &[String])> {
+        let published = self.packages.iter().filter(|package| package.is_published);
+        published.map(|package| (package.name.as_str(), package.features.as_slice()))
     }
 
     /// The benches, each as its package and its name.
