@@ -1,7 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
-#![doc = include_str!("../README.md")]
+//! Await a change of the system generation with [tokio](https://tokio.rs): this virtual machine or
+//! container was restored or cloned from a snapshot, and what must be unique has to be rebuilt.
+//!
+//! The crate [`sysgenid`] says what a generation is, where it comes from, and what can be promised.
+//! This one brings what waits to tokio: a change is awaited like any other event, and no thread of
+//! the runtime is ever blocked.
+//!
+//! # Quick start
+//!
+//! ```no_run
+//! use sysgenid_tokio::Watcher;
+//!
+//! # async fn rotate_keys(_: sysgenid::Generation) -> std::io::Result<()> { Ok(()) }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let watcher = Watcher::open().await?;
+//! loop {
+//!     // Waits, rebuilds, acknowledges; starts over if the generation moved meanwhile.
+//!     watcher.handle(async |generation| rotate_keys(generation).await).await?;
+//! }
+//! # }
+//! ```
+//!
+//! # Anatomy
+//!
+//! - [`Watcher`]: awaits a change and acknowledges it. It is a thin layer around tokio's `AsyncFd`:
+//!   [`as_ref`](Watcher#impl-AsRef%3CWatcher%3E-for-Watcher) gives the [`sysgenid::Watcher`], and `From`
+//!   takes it out again. It is a `Stream`, too.
+//! - [`AsyncOrchestrator`]: triggers a change, or awaits it, and waits until all have acknowledged.
+//! - [`Observer`]: awaits a change of a counter that the hypervisor writes, where it notifies.
+//! - [`PolledProbe`]: looks every now and then, where nothing tells of changes.
+//! - [`NotRegistered`]: why a runtime did not take one of them, and the thing itself.
+//!
+//! Errors are [`sysgenid::Error`]. Those of a missing or ending runtime are
+//! [`is_runtime`](sysgenid::Error::is_runtime).
+//!
+//! # Runtimes
+//!
+//! All works in runtimes of one thread and of several. A value belongs to the runtime that it was
+//! made in; there its readiness is driven, wherever it is awaited. When that runtime ends, whoever
+//! waits is told (`is_runtime`).
+//!
+//! What may wait for a broker is made by a helper, so that a broker that hangs holds up nobody else:
+//!
+//! - Calls that wait for one answer (opening, reconnecting, the tracking, triggering, naming
+//!   stragglers) run in tokio's pool of blocking threads. Against a broker that hangs they fail with
+//!   `is_timeout` after five seconds by the system's clock. If the pool is exhausted they wait for a
+//!   thread of it. A runtime that is dropped waits for those under way, as it does for all that is in
+//!   the pool; `Runtime::shutdown_background` does not.
+//! - The wait for the watchers runs on a thread of its own, one for each orchestrator at most, and
+//!   only while it is awaited. It is no matter to the pool, nor to a runtime that is dropped, and
+//!   ends within a tenth of a second after its future.
+//!
+//! **A paused clock** (`tokio::time::pause`) stands still during calls of the first kind, so a
+//! timeout around one does not pass at once. The deadline of the second kind is the runtime's clock:
+//! paused, it passes in no time, and who acknowledged before it counts.
+//!
+//! **A forked child** cannot use its parent's runtime: its calls fail with `is_forked`. It must not
+//! even drop these values, because that takes them out of the *parent's* runtime, which waits for
+//! ever then, as with everything that is registered with tokio. A child that goes on without `exec`
+//! leaves them alone (`std::mem::forget`), and opens its own in a runtime of its own.
+//!
+//! # What it does not do
+//!
+//! It rebuilds nothing by itself, and does not acknowledge for you, but in `handle` and `settle`. It
+//! does not reconnect by itself when a broker is lost. And what the source cannot promise it cannot
+//! either: see the crate [`sysgenid`] and the chapter on guarantees in the project's book.
+//!
+//! # Panics
+//!
+//! Without a runtime there is an error. But what is made in a runtime that was built without its I/O
+//! driver panics, and so does a deadline in one without its timer: `Builder::enable_all` turns both
+//! on. The pool panics if the system gives it no first thread.
+//!
+//! # Features and minimum Rust
+//!
+//! There are no features. Of tokio 1, from 1.54 on, it needs `net`, `rt`, `sync` and `time`, and turns
+//! them on itself; whether there are one or several threads is the program's choice. Linux only;
+//! elsewhere the crate is empty. Rust 1.85; a newer minimum is a minor release.
 
 mod not_registered;
 mod observer;
@@ -16,3 +94,8 @@ pub use observer::Observer;
 pub use orchestrator::AsyncOrchestrator;
 pub use polled_probe::PolledProbe;
 pub use watcher::Watcher;
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

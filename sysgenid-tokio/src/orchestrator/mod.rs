@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+mod calls;
+mod settling;
 mod waiting;
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sysgenid::{Deadline, Generation, Orchestrator, Result, Source, Straggler, adapter};
+use sysgenid::{Generation, Orchestrator, Result, Source, adapter};
 use tokio::io::unix::AsyncFd;
 
-use self::waiting::{Limit, Turn};
+use self::waiting::Turn;
 use crate::{NotRegistered, readiness, runtime};
 
 /// A [`sysgenid::Orchestrator`] in a tokio runtime: it triggers a change or awaits it, and waits
@@ -42,6 +42,12 @@ use crate::{NotRegistered, readiness, runtime};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Its methods take `&self`, so several tasks may use one. Calls that are answered take turns; one
+/// that was dropped while a broker hangs gives up its turn after five seconds at most. A change may be
+/// triggered while others wait, and interrupts them, as it should.
+///
+/// Deadlines are the runtime's clock: see [the crate](crate#runtimes).
 pub struct AsyncOrchestrator {
     /// Shared with the helpers, while there are any.
     registered: AsyncFd<Arc<Orchestrator>>,
@@ -54,7 +60,25 @@ impl AsyncOrchestrator {
     ///
     /// # Errors
     ///
-    /// As [`Orchestrator::open`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
+    /// As [`Orchestrator::open`]; [`is_timeout`](sysgenid::Error::is_timeout) if a broker does not
+    /// answer within five seconds; [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime, or
+    /// in one that is shutting down; the error of `epoll_ctl` (`ENOMEM`, `ENOSPC`).
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it opens nothing: a thread of the runtime's may yet open it, and closes it.
+    ///
+    /// ```no_run
+    /// # async fn open() -> sysgenid::Result<()> {
+    /// let orchestrator = sysgenid_tokio::AsyncOrchestrator::open().await?;
+    /// # drop(orchestrator);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open() -> Result<Self> {
         Self::open_with(None, Orchestrator::open).await
     }
@@ -64,6 +88,27 @@ impl AsyncOrchestrator {
     /// # Errors
     ///
     /// As [`AsyncOrchestrator::open`].
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it opens nothing: a thread of the runtime's may yet open it, and closes it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// assert_eq!(orchestrator.generation().get(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         Self::open_with(None, || Orchestrator::open_at(path)).await
@@ -74,6 +119,28 @@ impl AsyncOrchestrator {
     /// # Errors
     ///
     /// As [`AsyncOrchestrator::open`].
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it opens nothing: a thread of the runtime's may yet open it, and closes it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let source = sysgenid::Source::at(folder.path())?;
+    /// let orchestrator = AsyncOrchestrator::on(source).await?;
+    /// # drop(orchestrator);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn on(source: Source) -> Result<Self> {
         let about = source.clone();
         Self::open_with(Some(&about), || Orchestrator::on(source)).await
@@ -87,11 +154,32 @@ impl AsyncOrchestrator {
         Ok(Self::new(Arc::new(orchestrator))?)
     }
 
-    /// Registers an orchestrator with the runtime that this code runs in.
+    /// Registers an orchestrator with the runtime that this code runs in. It may be shared with
+    /// threads that use it without a runtime.
     ///
     /// # Errors
     ///
-    /// [`NotRegistered`], which gives the orchestrator back.
+    /// [`NotRegistered`], which gives the orchestrator back:
+    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime, or in one that is shutting
+    /// down; the error of `epoll_ctl` (`EEXIST` if it is registered already, `ENOMEM`, `ENOSPC`).
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let orchestrator = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// let orchestrator = AsyncOrchestrator::new(orchestrator.into())?;
+    /// orchestrator.wait_for_watchers(Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(orchestrator: Arc<Orchestrator>) -> Result<Self, NotRegistered<Arc<Orchestrator>>> {
         let source = orchestrator.watcher().source().cloned();
         match runtime::register(orchestrator, source.as_ref()) {
@@ -111,128 +199,127 @@ impl AsyncOrchestrator {
         self.as_ref().watcher().generation()
     }
 
-    /// Changes the generation to the next one. Every watcher is outdated then, the orchestrator's
-    /// own included. Returns a generation that is at least as new as this change.
+    /// Ready while the orchestrator's own watcher is outdated, with the current generation. **Only the
+    /// task that polled last is woken.**
     ///
     /// # Errors
     ///
-    /// As [`Orchestrator::trigger`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
-    pub async fn trigger(&self) -> Result<Generation> {
-        self.trigger_at_least(0).await
-    }
-
-    /// Changes the generation to `min` or to the next one, whichever number is larger.
+    /// As [`changed`](Self::changed).
     ///
-    /// # Errors
+    /// # Cancel safety
     ///
-    /// As [`trigger`](Self::trigger).
-    pub async fn trigger_at_least(&self, min: u32) -> Result<Generation> {
-        self.call(move |orchestrator| orchestrator.trigger_at_least(min))
-            .await
-    }
-
-    /// Names the tracked watchers that have not acknowledged the current generation.
+    /// It keeps nothing but the task's waker.
     ///
-    /// # Errors
-    ///
-    /// As [`Orchestrator::stragglers`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
-    pub async fn stragglers(&self) -> Result<Vec<Straggler>> {
-        self.call(Orchestrator::stragglers).await
-    }
-
-    /// Ready while the orchestrator's own watcher is outdated, with the current generation.
-    ///
-    /// # Errors
-    ///
-    /// As [`sysgenid::Watcher::try_changed`].
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// let generation = orchestrator.trigger().await?;
+    /// let told = std::future::poll_fn(|cx| orchestrator.poll_changed(cx)).await?;
+    /// assert_eq!(told, generation);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll_changed(&self, cx: &mut Context<'_>) -> Poll<Result<Generation>> {
         readiness::poll_found(&self.registered, self.source(), cx, try_changed)
     }
 
     /// Waits until the orchestrator's own watcher is outdated, and returns the current generation.
+    /// Returns at once if it is already. Any number of tasks may wait, and all are woken.
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::try_changed`].
+    /// [`is_lost`](sysgenid::Error::is_lost) if the broker has ended;
+    /// [`is_runtime`](sysgenid::Error::is_runtime) if the runtime that the orchestrator belongs to has
+    /// ended; [`is_forked`](sysgenid::Error::is_forked) in a forked child; the error of `read` or
+    /// `poll`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it loses nothing: the watcher is outdated until it has acknowledged.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// let overseer = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// let generation = overseer.trigger()?;
+    /// assert_eq!(orchestrator.changed().await?, generation);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn changed(&self) -> Result<Generation> {
         readiness::found(&self.registered, self.source(), try_changed).await
     }
 
-    /// Acknowledges the current generation for the orchestrator itself. Returns it. Never waits.
+    /// Acknowledges the current generation for the orchestrator itself. Returns it. Never waits, and
+    /// needs no runtime.
     ///
     /// # Errors
     ///
     /// As [`Orchestrator::acknowledge`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// let generation = orchestrator.trigger().await?;
+    /// assert_eq!(orchestrator.acknowledge()?, generation);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "ack")]
     pub fn acknowledge(&self) -> Result<Generation> {
         self.as_ref().acknowledge()
     }
 
-    /// Waits until no tracked watcher is outdated.
+    /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost). The orchestrator
+    /// goes on where it was. On the kernel device there is nothing to do.
+    ///
+    /// It waits first until helpers of dropped futures have ended: a tenth of a second, or up to five
+    /// seconds if a broker hangs.
     ///
     /// # Errors
     ///
-    /// As [`Orchestrator::wait_for_watchers`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a
-    /// runtime.
-    pub async fn wait_for_watchers(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        runtime::current(self.source())?;
-        self.wait(Limit::new(deadline.into())).await
-    }
-
-    /// After a change: lets `rebuild` handle it for the orchestrator itself, acknowledges, and
-    /// waits for all others; starts over if the generation moves meanwhile. Returns the generation
-    /// that everybody has acknowledged.
+    /// As [`sysgenid::Watcher::reconnect`]: [`is_lost`](sysgenid::Error::is_lost) as long as no broker
+    /// runs, [`is_timeout`](sysgenid::Error::is_timeout) if it does not answer within five seconds;
+    /// [`is_unsupported`](sysgenid::Error::is_unsupported) if the orchestrator is shared with others;
+    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime. The orchestrator then is as it
+    /// was.
     ///
-    /// If nothing has changed, `rebuild` is not called and the others are waited for.
+    /// # Cancel safety
     ///
-    /// # Errors
+    /// Dropped, it leaves the orchestrator as it was. A connection that is made all the same is closed.
     ///
-    /// As [`Orchestrator::settle`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
-    pub async fn settle<E, Rebuilt>(
-        &self,
-        deadline: impl Into<Deadline>,
-        mut rebuild: impl FnMut(Generation) -> Rebuilt,
-    ) -> Result<Generation>
-    where
-        E: Into<Box<dyn StdError + Send + Sync>>,
-        Rebuilt: Future<Output = Result<(), E>>,
-    {
-        runtime::current(self.source())?;
-        let limit = Limit::new(deadline.into());
-        loop {
-            let own = self.as_ref().watcher();
-            let mut settled = own.generation();
-            let acknowledged = if let Some(generation) = own.try_changed()? {
-                rebuild(generation)
-                    .await
-                    .map_err(|error| adapter::rebuild(error, self.source()))?;
-                settled = generation;
-                own.acknowledge(generation)
-            } else {
-                Ok(())
-            };
-            let waited = match acknowledged {
-                Ok(()) => self.wait(limit).await,
-                stale => stale,
-            };
-            match waited {
-                Ok(()) => return Ok(settled),
-                Err(error) if error.is_outdated() || error.is_stale() => {
-                    if limit.has_passed() {
-                        return Err(adapter::watchers_timed_out(self.source()));
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost).
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let broker = sysgenid_broker::spawn(folder.path())?;
+    /// # let mut orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// drop(broker);
+    /// assert!(orchestrator.changed().await.unwrap_err().is_lost());
     ///
-    /// # Errors
-    ///
-    /// As [`sysgenid::Watcher::reconnect`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a
-    /// runtime.
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// orchestrator.reconnect().await?;
+    /// orchestrator.wait_for_watchers(Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn reconnect(&mut self) -> Result<()> {
         runtime::current(self.source())?;
         // What was given up may be under way still.
@@ -248,27 +335,6 @@ impl AsyncOrchestrator {
 
     fn source(&self) -> Option<&Source> {
         self.as_ref().watcher().source()
-    }
-
-    async fn wait(&self, limit: Limit) -> Result<()> {
-        waiting::wait(self.registered.get_ref(), &self.waits, limit).await
-    }
-
-    async fn call<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&Orchestrator) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        runtime::current(self.source())?;
-        let turn = self.calls.take().await;
-        let orchestrator = Arc::clone(self.registered.get_ref());
-        runtime::call(self.source(), move || {
-            let result = call(&orchestrator);
-            // In this order: whoever has the turn next has the orchestrator alone.
-            drop(orchestrator);
-            drop(turn);
-            result
-        })
-        .await
     }
 }
 

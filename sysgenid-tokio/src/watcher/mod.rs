@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod convert;
+mod handle;
 mod stream;
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
-use sysgenid::{Generation, Probe, Result, Source, WatcherOptions, adapter};
+use sysgenid::{Generation, Probe, Result, Source, WatcherOptions};
 use tokio::io::unix::AsyncFd;
 
 use self::stream::Yielded;
@@ -33,6 +32,39 @@ use crate::{NotRegistered, readiness, runtime};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # What is guaranteed
+///
+/// An outdated watcher is told of by each call of [`changed`](Self::changed), [`poll_changed`](
+/// Self::poll_changed) and [`try_changed`](Self::try_changed), until it has acknowledged; a change
+/// after that wakes whoever waits, on every source and driver. To wait costs no system call, to be
+/// told costs one. A wake-up may be spurious; the methods look before they return.
+///
+/// A caller that never acknowledges is told again at once, each time. That takes its share of the
+/// processor and not more: like any other work it uses up the task's budget, and others have their
+/// turn.
+///
+/// # When the broker is lost
+///
+/// All who wait are woken with [`is_lost`](sysgenid::Error::is_lost), and each later call fails with
+/// it, but for a change that came before and waits to be acknowledged. [`reconnect`](Self::reconnect)
+/// goes on.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let broker = sysgenid_broker::spawn(folder.path())?;
+/// # let mut watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+/// drop(broker);
+/// assert!(watcher.changed().await.unwrap_err().is_lost());
+///
+/// let _broker = sysgenid_broker::spawn(folder.path())?;
+/// watcher.reconnect().await?;
+/// assert_eq!(watcher.try_changed()?, None);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Watcher {
     registered: AsyncFd<sysgenid::Watcher>,
     yielded: Yielded,
@@ -43,7 +75,25 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::open`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
+    /// As [`sysgenid::Watcher::open`]; [`is_timeout`](sysgenid::Error::is_timeout) if a broker does
+    /// not answer within five seconds; [`is_runtime`](sysgenid::Error::is_runtime) outside of a
+    /// runtime, or in one that is shutting down; the error of `epoll_ctl` (`ENOMEM`, `ENOSPC`).
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it opens nothing: a thread of the runtime's may yet open the watcher, and closes it.
+    ///
+    /// ```no_run
+    /// # async fn open() -> sysgenid::Result<()> {
+    /// let watcher = sysgenid_tokio::Watcher::open().await?;
+    /// # drop(watcher);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open() -> Result<Self> {
         Self::open_with(None, || sysgenid::Watcher::options().open()).await
     }
@@ -53,6 +103,25 @@ impl Watcher {
     /// # Errors
     ///
     /// As [`Watcher::open`].
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it opens nothing: a thread of the runtime's may yet open the watcher, and closes it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// assert_eq!(watcher.try_changed()?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         Self::open_with(None, || sysgenid::Watcher::options().open_at(path)).await
@@ -62,7 +131,28 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// As [`WatcherOptions::open_on`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
+    /// As [`Watcher::open`] and [`WatcherOptions::open_on`].
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it opens nothing: a thread of the runtime's may yet open the watcher, and closes it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let source = sysgenid::Source::at(folder.path())?;
+    /// let options = sysgenid::Watcher::options().tracked(false);
+    /// let onlooker = sysgenid_tokio::Watcher::open_on(options, source).await?;
+    /// # drop(onlooker);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open_on(options: WatcherOptions, source: Source) -> Result<Self> {
         let about = source.clone();
         Self::open_with(Some(&about), move || options.open_on(source)).await
@@ -79,7 +169,25 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// [`NotRegistered`], which gives the watcher back.
+    /// [`NotRegistered`], which gives the watcher back: [`is_runtime`](sysgenid::Error::is_runtime)
+    /// outside of a runtime, or in one that is shutting down; the error of `epoll_ctl` (`ENOMEM`,
+    /// `ENOSPC`).
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without its I/O driver.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// let watcher = sysgenid_tokio::Watcher::new(watcher)?;
+    /// assert_eq!(watcher.try_changed()?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(watcher: sysgenid::Watcher) -> Result<Self, NotRegistered> {
         let source = watcher.source().cloned();
         match runtime::register(watcher, source.as_ref()) {
@@ -104,11 +212,32 @@ impl Watcher {
         self.as_ref().source()
     }
 
-    /// Ready while the watcher is outdated, with the current generation.
+    /// Ready while the watcher is outdated, with the current generation: for futures that are written
+    /// by hand.
+    ///
+    /// **Only the task that polled last is woken**, by this or as a stream. Where several tasks wait,
+    /// [`changed`](Self::changed) wakes them all.
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::try_changed`].
+    /// As [`changed`](Self::changed).
+    ///
+    /// # Cancel safety
+    ///
+    /// It keeps nothing but the task's waker.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// let generation = sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// let told = std::future::poll_fn(|cx| watcher.poll_changed(cx)).await?;
+    /// assert_eq!(told, generation);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll_changed(&self, cx: &mut Context<'_>) -> Poll<Result<Generation>> {
         match self.changed_in_silence() {
             Ok(None) => readiness::poll_found(
@@ -122,12 +251,38 @@ impl Watcher {
         }
     }
 
-    /// Waits until the watcher is outdated, and returns the current generation. Any number of tasks
-    /// may wait, and all are woken.
+    /// Waits until the watcher is outdated, and returns the current generation. Returns at once if it
+    /// is already. Any number of tasks may wait, and all are woken; one that comes to look after
+    /// another has acknowledged goes on waiting.
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::try_changed`].
+    /// [`is_lost`](sysgenid::Error::is_lost) if the broker has ended;
+    /// [`is_runtime`](sysgenid::Error::is_runtime) if the runtime that the watcher belongs to has
+    /// ended; [`is_forked`](sysgenid::Error::is_forked) in a forked child; the error of `read` or
+    /// `poll`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it loses nothing: the watcher is outdated until somebody acknowledges. So it may stand
+    /// in a loop of `select!`, and a timeout may stand around it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// let waited = tokio::time::timeout(Duration::from_millis(10), watcher.changed()).await;
+    /// assert!(waited.is_err());
+    ///
+    /// let generation = sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// assert_eq!(watcher.changed().await?, generation);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn changed(&self) -> Result<Generation> {
         if let Some(generation) = self.changed_in_silence()? {
             return Ok(generation);
@@ -149,7 +304,7 @@ impl Watcher {
         }
     }
 
-    /// The current generation if the watcher is outdated. Never waits.
+    /// The current generation if the watcher is outdated. Never waits, and needs no runtime.
     ///
     /// # Errors
     ///
@@ -158,50 +313,47 @@ impl Watcher {
         self.as_ref().try_changed()
     }
 
-    /// Acknowledges that `generation` has been handled. Never waits.
+    /// Acknowledges that `generation` has been handled. Never waits, and needs no runtime.
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::acknowledge`].
+    /// As [`sysgenid::Watcher::acknowledge`]: [`is_stale`](sysgenid::Error::is_stale) if the generation
+    /// has moved on, so that there is another change to handle.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// # let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// let orchestrator = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// let first = orchestrator.trigger()?;
+    /// let second = orchestrator.trigger()?;
+    /// assert!(watcher.ack(first).unwrap_err().is_stale());
+    /// watcher.ack(second)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "acknowledge")]
     pub fn ack(&self, generation: Generation) -> Result<()> {
         self.as_ref().acknowledge(generation)
     }
 
-    /// Waits for a change, lets `rebuild` handle it, and acknowledges; starts over if the
-    /// generation moved meanwhile. Returns the generation that was acknowledged.
+    /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost). The watcher goes on
+    /// where it was: with the same tracking, and outdated if the generation has changed meanwhile. On
+    /// the kernel device there is nothing to do.
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::handle`], but for the deadline.
-    pub async fn handle<E, Rebuilt>(
-        &self,
-        mut rebuild: impl FnMut(Generation) -> Rebuilt,
-    ) -> Result<Generation>
-    where
-        E: Into<Box<dyn StdError + Send + Sync>>,
-        Rebuilt: Future<Output = Result<(), E>>,
-    {
-        loop {
-            let generation = self.changed().await?;
-            rebuild(generation)
-                .await
-                .map_err(|error| adapter::rebuild(error, self.source()))?;
-            match self.ack(generation) {
-                Ok(()) => return Ok(generation),
-                Err(error) if error.is_stale() => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost). The watcher goes on where
-    /// it was: with the same tracking, and outdated if the generation has changed meanwhile.
+    /// As [`sysgenid::Watcher::reconnect`]: [`is_lost`](sysgenid::Error::is_lost) as long as no broker
+    /// runs, [`is_timeout`](sysgenid::Error::is_timeout) if it does not answer within five seconds;
+    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime. The watcher then is as it was.
     ///
-    /// # Errors
+    /// # Cancel safety
     ///
-    /// As [`sysgenid::Watcher::reconnect`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a
-    /// runtime.
+    /// Dropped, it leaves the watcher as it was. A connection that is made all the same is closed.
+    ///
+    /// There is an example [above](Self#when-the-broker-is-lost).
     pub async fn reconnect(&mut self) -> Result<()> {
         let reconnector = self.as_ref().reconnector()?;
         let connected = runtime::call(self.source(), || reconnector.connect()).await?;
@@ -215,15 +367,37 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::set_tracking`], and [`is_runtime`](sysgenid::Error::is_runtime) outside of a
-    /// runtime.
+    /// As [`sysgenid::Watcher::set_tracking`]: [`is_unsupported`](sysgenid::Error::is_unsupported) when
+    /// turned off on a driver of the v5 dialect, and on a broker that has yet to answer another such
+    /// call; [`is_lost`](sysgenid::Error::is_lost) and, after five seconds,
+    /// [`is_timeout`](sysgenid::Error::is_timeout) on a broker;
+    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may or may not be set: a call that is under way goes on to its end.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// watcher.set_tracking(false).await?;
+    /// sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// let status = watcher.source().unwrap().status(std::time::Duration::from_secs(5))?;
+    /// assert_eq!(status.watchers.unwrap().outdated, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn set_tracking(&self, tracked: bool) -> Result<()> {
         runtime::current(self.source())?;
         let change = self.as_ref().tracking_change(tracked)?;
         runtime::call(self.source(), || change.apply()).await
     }
 
-    /// A probe of the watcher's source, which may outlive the watcher.
+    /// A probe of the watcher's source, which may outlive the watcher: for looking between two awaits
+    /// at the cost of a load.
     ///
     /// # Errors
     ///

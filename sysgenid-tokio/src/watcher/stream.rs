@@ -53,6 +53,13 @@ impl Yielded {
 /// succeeded. [`changed`](Watcher::changed) and the others work independently of all that, but
 /// [`poll_changed`](Watcher::poll_changed) shares its waker.
 ///
+/// # What is not guaranteed
+///
+/// A broker's signal is a pipe, and a change that follows one which is *not acknowledged* writes into
+/// a pipe that is not empty. Kernels from 5.5 to 5.13 tell of that only with a fix of the summer of 2021
+/// (`pipe: make pipe writes always wake up readers`), which the maintained 5.10 kernels have. On
+/// one without it, acknowledge what was yielded, and each change is told of.
+///
 /// # Cancel safety
 ///
 /// A future that waits for the next item, as `StreamExt::next` makes them, loses nothing when it is
