@@ -293,8 +293,8 @@ fn the_code_of_the_readme_is_that_of_the_quick_start() {
         );
     }
     assert_eq!(
-        count, 5,
-        "probe, guarded secret, random numbers, watcher, orchestrator"
+        count, 6,
+        "probe, guarded secret, random numbers, watcher, tokio, orchestrator"
     );
 }
 
