@@ -66,7 +66,7 @@ register_by_descriptor! {
     /// let mut watcher = Watcher::open_at(folder.path())?;
     /// let mut poll = Poll::new()?;
     /// poll.registry().register(&mut watcher, Token(0), Interest::READABLE)?;
-    /// # let mut orchestrator = Orchestrator::open_at(folder.path())?;
+    /// # let orchestrator = Orchestrator::open_at(folder.path())?;
     /// # orchestrator.trigger()?;
     ///
     /// let mut events = Events::with_capacity(8);
