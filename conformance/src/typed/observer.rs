@@ -369,22 +369,18 @@ fn async_observer_ends_its_stream_after_an_error(subject: &Subject) {
     let mut observer = runtime
         .block_on(sysgenid_tokio::Observer::open_at(subject.path()))
         .unwrap();
-    let items = with_flags(FLAG_COUNTER_PRESENT, || {
+    let [change, error, end] = with_flags(FLAG_COUNTER_PRESENT, || {
         restore(231);
-        runtime.block_on(async {
-            let mut items = Vec::new();
-            while let Some(item) = timeout(PATIENCE, observer.next())
-                .await
-                .expect("it does not wait")
-            {
-                items.push(item);
-            }
-            items
+        [(); 3].map(|()| {
+            let next = runtime.block_on(timeout(PATIENCE, observer.next()));
+            next.expect("it does not wait")
         })
     });
-    let [change, error]: [_; 2] = items.try_into().expect("a change and an error");
+    let change = change.expect("the change is first");
     assert_eq!(change.unwrap(), Generation::new(231));
-    assert!(error.unwrap_err().is_unsupported());
+    let error = error.expect("the error is next").unwrap_err();
+    assert!(error.is_unsupported(), "{error}");
+    assert!(end.is_none(), "{end:?}");
     let generation = restore(232);
     // The stream is at its end, and the observer is not.
     assert_eq!(runtime.block_on(told(&mut observer)), generation);
