@@ -254,10 +254,14 @@ impl Subject {
         let resumed = self.resumed.at();
         let mut reply = [0; Reply::LEN];
         recv(&self.socket, &mut reply, RecvFlags::empty()).expect("an answer");
-        resumed.saturating_duration_since(match since {
+        let since = match since {
             Since::Change => changed,
             Since::Request => asked,
-        })
+        };
+        // Not at all, if our processor was taken from us meanwhile: a quotient needs something.
+        resumed
+            .saturating_duration_since(since)
+            .max(Duration::from_nanos(1))
     }
 }
 
