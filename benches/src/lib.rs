@@ -175,19 +175,19 @@ impl Bounds {
         self.broken += usize::from(!kept);
     }
 
-    /// Prints a measured value beside its bound, and has it drawn as a point of a curve: what it is
-    /// for so many.
+    /// Prints a point of a curve, which the report draws with what bounds it: what something takes
+    /// where there are so many.
     pub fn point(
         &mut self,
         curve: &str,
+        series: &str,
         at: u32,
-        name: &str,
         measured: Measured,
         bound: Bound,
         unit: &str,
     ) {
-        self.report(name, measured, bound, unit);
-        self.results.point(curve, at, measured, bound);
+        println!("{curve}, {series}: {at}: {:.3} {unit}", measured.median);
+        self.results.point((curve, series), at, measured, bound);
     }
 
     /// Prints something that a reader of the numbers must know, found out at run time.

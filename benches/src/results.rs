@@ -67,9 +67,16 @@ impl Results {
         }));
     }
 
-    pub(crate) fn point(&mut self, curve: &str, at: u32, measured: Measured, bound: Bound) {
+    pub(crate) fn point(
+        &mut self,
+        (curve, series): (&str, &str),
+        at: u32,
+        measured: Measured,
+        bound: Bound,
+    ) {
         self.write(&json!({
             "curve": curve,
+            "series": series,
             "at": at,
             "measured": measured.median,
             "interval": measured.interval,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A line chart as SVG: what something takes, by how many there are of it.
+//! A line chart as SVG: what something takes, by how many there are of it. One line or two.
 
 use std::fmt::Write;
 
 use super::chart::{Axis, escape, label};
-use super::results::{Point, number};
+use super::results::{Curve, Point, number};
 
 pub(crate) struct Labels<'a> {
     pub(crate) title: &'a str,
@@ -16,20 +16,24 @@ pub(crate) struct Labels<'a> {
 
 const LEFT: f64 = 56.0;
 const WIDTH: f64 = 560.0;
-const RIGHT: f64 = 40.0;
+/// For the names of the lines.
+const RIGHT: f64 = 130.0;
 const TOP: f64 = 64.0;
 const HEIGHT: f64 = 220.0;
 const BOTTOM: f64 = 52.0;
 
-/// Draws `points` under a title, and the limit that they have as a line: numbers on a logarithmic
+/// The colour of a line, and where its values stand: above it or below.
+const STYLES: [(&str, f64); 2] = [("#0969da", -9.0), ("#8c959f", 18.0)];
+
+/// Draws a curve's lines under a title, and its limit as a line as well: numbers on a logarithmic
 /// scale to the right, values from zero up.
-pub(crate) fn draw(labels: &Labels<'_>, limit: Option<f64>, points: &[Point]) -> String {
-    let values = points
-        .iter()
-        .map(|point| point.interval.map_or(point.value, |it| it.1));
-    let axis = Axis::from_zero(values.chain(limit).fold(0.0, f64::max) * 1.05, HEIGHT);
-    let first = points.iter().map(|point| point.at).fold(f64::MAX, f64::min);
-    let last = points.iter().map(|point| point.at).fold(first, f64::max);
+pub(crate) fn draw(labels: &Labels<'_>, curve: &Curve) -> String {
+    let limit = curve.limit;
+    let points = || curve.series.iter().flat_map(|series| &series.points);
+    let highest = points().map(|point| point.interval.map_or(point.value, |it| it.1));
+    let axis = Axis::from_zero(highest.chain(limit).fold(0.0, f64::max) * 1.05, HEIGHT);
+    let first = points().map(|point| point.at).fold(f64::MAX, f64::min);
+    let last = points().map(|point| point.at).fold(first, f64::max);
     let x = |at: f64| {
         let share = (at / first).log10() / (last / first).log10();
         // One point alone is no line, and stands at its beginning.
@@ -76,35 +80,46 @@ pub(crate) fn draw(labels: &Labels<'_>, limit: Option<f64>, points: &[Point]) ->
             unit = escape(labels.unit),
         );
     }
-    let line: Vec<_> = points
-        .iter()
-        .map(|point| format!("{:.1} {:.1}", x(point.at), y(point.value)))
-        .collect();
-    let _ = writeln!(
-        svg,
-        "<path d=\"M{}\" fill=\"none\" stroke=\"#0969da\" stroke-width=\"2\"/>",
-        line.join("L"),
-    );
-    for point in points {
-        let (x, y_value) = (x(point.at), y(point.value));
-        if let Some((low, high)) = point.interval {
+    for (series, (color, away)) in curve.series.iter().zip(STYLES.into_iter().cycle()) {
+        let place = |point: &Point| (x(point.at), y(point.value));
+        let name = series.points.last().map(|last| (last, &series.name));
+        if let Some((last, name)) = name {
             let _ = writeln!(
                 svg,
-                "<path d=\"M{x:.1} {low:.1}V{high:.1}\" stroke=\"#0969da\"/>",
-                low = y(low),
-                high = y(high),
+                "<path d=\"M{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>\
+                 <text x=\"{:.1}\" y=\"{:.1}\" fill=\"{color}\">{}</text>",
+                series
+                    .points
+                    .iter()
+                    .map(|point| format!("{:.1} {:.1}", place(point).0, place(point).1))
+                    .collect::<Vec<_>>()
+                    .join("L"),
+                x(last.at) + 26.0,
+                y(last.value) + 4.0,
+                escape(name),
             );
         }
-        let _ = writeln!(
-            svg,
-            "<circle cx=\"{x:.1}\" cy=\"{y_value:.1}\" r=\"4\" fill=\"#0969da\"/>\
-             <text x=\"{x:.1}\" y=\"{above:.1}\" text-anchor=\"middle\">{value}</text>\
-             <text x=\"{x:.1}\" y=\"{foot}\" text-anchor=\"middle\" fill=\"#59636e\">{at}</text>",
-            above = y(point.interval.map_or(point.value, |it| it.1)) - 8.0,
-            value = number(point.value),
-            foot = TOP + HEIGHT + 18.0,
-            at = label(point.at),
-        );
+        for point in &series.points {
+            let (x, y_value) = place(point);
+            if let Some((low, high)) = point.interval {
+                let _ = writeln!(
+                    svg,
+                    "<path d=\"M{x:.1} {low:.1}V{high:.1}\" stroke=\"{color}\"/>",
+                    low = y(low),
+                    high = y(high),
+                );
+            }
+            let _ = writeln!(
+                svg,
+                "<circle cx=\"{x:.1}\" cy=\"{y_value:.1}\" r=\"4\" fill=\"{color}\"/>\
+                 <text x=\"{x:.1}\" y=\"{beside:.1}\" text-anchor=\"middle\">{value}</text>\
+                 <text x=\"{x:.1}\" y=\"{foot}\" text-anchor=\"middle\" fill=\"#59636e\">{at}</text>",
+                beside = y_value + away,
+                value = number(point.value),
+                foot = TOP + HEIGHT + 18.0,
+                at = label(point.at),
+            );
+        }
     }
     svg.push_str("</svg>\n");
     svg
@@ -112,6 +127,7 @@ pub(crate) fn draw(labels: &Labels<'_>, limit: Option<f64>, points: &[Point]) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::results::Series;
     use super::*;
 
     const LABELS: Labels<'static> = Labels {
@@ -129,6 +145,18 @@ mod tests {
         }
     }
 
+    fn curve(limit: Option<f64>, lines: &[&[Point]]) -> Curve {
+        let series = lines.iter().map(|points| Series {
+            name: "a < b".into(),
+            points: points.to_vec(),
+        });
+        Curve {
+            name: "c".into(),
+            limit,
+            series: series.collect(),
+        }
+    }
+
     #[test]
     fn everything_is_within_the_card() {
         let points = [
@@ -136,8 +164,13 @@ mod tests {
             point(1_000.0, 21.0),
             point(10_000.0, 5.0),
         ];
-        for (limit, points) in [(Some(20.0), &points[..]), (None, &points[..1]), (None, &[])] {
-            let svg = draw(&LABELS, limit, points);
+        for curve in [
+            curve(Some(20.0), &[&points, &points[..2]]),
+            curve(None, &[&points[..1]]),
+            curve(None, &[&[]]),
+            curve(None, &[]),
+        ] {
+            let svg = draw(&LABELS, &curve);
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
             for number in svg.split(" y=\"").skip(1) {
                 let y: f64 = number.split('"').next().unwrap().parse().unwrap();
@@ -148,9 +181,10 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_line_and_words_are_escaped() {
-        let svg = draw(&LABELS, Some(20.0), &[point(1.0, 2.0)]);
+        let points = [point(1.0, 2.0)];
+        let svg = draw(&LABELS, &curve(Some(20.0), &[&points]));
         assert!(svg.contains("at most 20 µs"));
-        assert!(svg.contains("a &amp; b"));
-        assert!(!draw(&LABELS, None, &[point(1.0, 2.0)]).contains("at most"));
+        assert!(svg.contains("a &amp; b") && svg.contains("a &lt; b"));
+        assert!(!draw(&LABELS, &curve(None, &[&points])).contains("at most"));
     }
 }

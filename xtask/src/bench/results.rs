@@ -34,6 +34,13 @@ pub(crate) struct Curve {
     pub(crate) name: String,
     /// What none of the values may exceed.
     pub(crate) limit: Option<f64>,
+    pub(crate) series: Vec<Series>,
+}
+
+/// One line of a curve's chart.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Series {
+    pub(crate) name: String,
     pub(crate) points: Vec<Point>,
 }
 
@@ -190,29 +197,52 @@ fn facts(lines: &[Value]) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// Those that a bench has written, point by point.
+/// Those that a bench has written: line by line, and point by point.
 fn curves(lines: &[Value]) -> Result<Vec<Curve>> {
-    let mut curves: Vec<Curve> = Vec::new();
-    for line in lines.iter().filter(|line| line.get("curve").is_some()) {
-        let point = || {
-            let point = Point {
-                at: line.get("at")?.as_f64()?,
-                value: line.get("measured")?.as_f64()?,
-                interval: interval(line)?,
-            };
-            Some((text(line, "curve")?, line.get("limit")?.as_f64(), point))
-        };
-        let (name, limit, point) = point().context(|| format!("not a point of a curve: {line}"))?;
-        match curves.iter_mut().find(|curve| curve.name == name) {
-            Some(curve) => curve.points.push(point),
-            None => curves.push(Curve {
-                name,
-                limit,
-                points: vec![point],
-            }),
-        }
+    struct Written {
+        curve: String,
+        series: String,
+        limit: Option<f64>,
+        point: Point,
     }
-    Ok(curves)
+    let read = |line| {
+        let point = Point {
+            at: line_number(line, "at")?,
+            value: line_number(line, "measured")?,
+            interval: interval(line)?,
+        };
+        Some(Written {
+            curve: text(line, "curve")?,
+            series: text(line, "series")?,
+            limit: line_number(line, "limit"),
+            point,
+        })
+    };
+    let points = lines.iter().filter(|line| line.get("curve").is_some());
+    let points = points
+        .map(|line| read(line).context(|| format!("not a point of a curve: {line}")))
+        .collect::<Result<Vec<_>>>()?;
+    let series = |points: &[Written]| {
+        Some(Series {
+            name: points.first()?.series.clone(),
+            points: points.iter().map(|written| written.point).collect(),
+        })
+    };
+    let curve = |points: &[Written]| {
+        let first = points.first()?;
+        let lines = points.chunk_by(|a, b| a.series == b.series);
+        Some(Curve {
+            name: first.curve.clone(),
+            limit: first.limit,
+            series: lines.filter_map(series).collect(),
+        })
+    };
+    let curves = points.chunk_by(|a, b| a.curve == b.curve);
+    Ok(curves.filter_map(curve).collect())
+}
+
+fn line_number(line: &Value, key: &str) -> Option<f64> {
+    line.get(key)?.as_f64()
 }
 
 /// None for what was measured once; the outer one for what is none.
@@ -279,15 +309,21 @@ mod tests {
     fn points_make_curves() {
         let line = |text: &str| serde_json::from_str(text).unwrap();
         let lines = [
-            line(r#"{"curve":"a","at":100,"measured":2.5,"interval":[2,3],"limit":20}"#),
+            line(
+                r#"{"curve":"a","series":"s","at":100,"measured":2.5,"interval":[2,3],"limit":20}"#,
+            ),
             line(r#"{"fact":"f","value":"v"}"#),
-            line(r#"{"curve":"a","at":1000,"measured":3,"interval":null,"limit":20}"#),
-            line(r#"{"curve":"b","at":1,"measured":1,"interval":null,"limit":null}"#),
+            line(r#"{"curve":"a","series":"s","at":1000,"measured":3,"interval":null,"limit":20}"#),
+            line(r#"{"curve":"a","series":"t","at":100,"measured":1,"interval":null,"limit":20}"#),
+            line(r#"{"curve":"b","series":"s","at":1,"measured":1,"interval":null,"limit":null}"#),
         ];
         let curves = curves(&lines).unwrap();
         assert_eq!(curves.len(), 2);
         assert_eq!((curves[0].limit, curves[1].limit), (Some(20.0), None));
-        let points: Vec<_> = curves[0]
+        let series = &curves[0].series;
+        let names: Vec<_> = series.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["s", "t"]);
+        let points: Vec<_> = series[0]
             .points
             .iter()
             .map(|it| (it.at, it.interval))
