@@ -3,6 +3,7 @@
 //!
 //! - [`raw`]: system calls on the kernel driver's node.
 //! - [`typed`]: the SDK, over every source that has watchers.
+//! - [`asynchronous`]: the SDK in tokio's runtimes, over the same.
 //! - [`model`]: random operations, compared with the model of the device.
 //! - [`process`]: what a process knows of itself, across every way of forking.
 //! - [`stress`]: everything at once, at random, for a kernel with detectors to watch.
@@ -25,6 +26,7 @@
 )]
 
 pub mod agents;
+pub mod asynchronous;
 pub mod background;
 mod capability;
 pub mod child;

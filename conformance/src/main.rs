@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::{self, Case, Summary};
-use sysgenid_conformance::{agents, child, hammer, model, process, raw, starve, stress, typed};
+use sysgenid_conformance::{
+    agents, asynchronous, child, hammer, model, process, raw, starve, stress, typed,
+};
 use sysgenid_sys::abi::Dialect;
 
 /// For a comparison as a whole, which has many sequences.
@@ -49,6 +51,15 @@ enum Command {
         /// The driver tells nothing in sysfs and fdinfo, as the shipped ones
         #[arg(long, conflicts_with = "broker")]
         silent: bool,
+    },
+    /// The SDK in tokio's runtimes, over the kernel driver or the userspace driver
+    Async {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        speaks: Speaks,
     },
     /// The agent in the machine that `cargo xtask vm restore` restores
     RestoreGuest {
@@ -334,6 +345,20 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             filter.run(
                 &subject,
                 typed::cases(subject.kind()?, dialect, silent),
+                suite::LIMIT,
+            )?
+        }
+        Command::Async {
+            source,
+            speaks,
+            filter,
+        } => {
+            let (path, _broker) = source.path()?;
+            let dialect = speaks.into();
+            let subject = typed::Subject::new(path, dialect);
+            filter.run(
+                &subject,
+                asynchronous::cases(subject.kind()?, dialect),
                 suite::LIMIT,
             )?
         }

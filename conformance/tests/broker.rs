@@ -33,6 +33,11 @@ fn the_typed_suite_passes() {
 }
 
 #[test]
+fn the_async_suite_passes() {
+    expect_all_passed(&["async", "--broker"]);
+}
+
+#[test]
 fn the_broker_agrees_with_the_model() {
     expect_all_passed(&["model", "--broker", "--cases=512"]);
 }
@@ -62,6 +67,7 @@ fn what_cannot_run_is_no_success() {
         &["raw", "--device=/nonexistent", "--case=trigger_adds_one"][..],
         &["raw", "--device=/dev/null", "--case=trigger_adds_one"],
         &["typed", "--device=/nonexistent"],
+        &["async", "--device=/nonexistent"],
         &["typed", "--broker", "--case=no such case"],
         &["typed", "--broker=/nonexistent"],
         &["model", "--device=/nonexistent"],

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::Case;
-use sysgenid_conformance::{model, raw, typed};
+use sysgenid_conformance::{asynchronous, model, raw, typed};
 use sysgenid_sys::abi::Dialect;
 
 const DIALECTS: [Dialect; 2] = [Dialect::V5, Dialect::V6];
@@ -24,6 +24,7 @@ fn names_are_unique_in_each_suite() {
         expect_unique(raw::cases(dialect).map(|case| case.name), 100);
         for kind in [SourceKind::Device, SourceKind::Broker] {
             expect_unique(typed::cases(kind, dialect, false).map(|case| case.name), 60);
+            expect_unique(asynchronous::cases(kind, dialect).map(|case| case.name), 30);
             expect_unique(model::cases(kind).map(|case| case.name), 1);
         }
     }

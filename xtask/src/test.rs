@@ -41,6 +41,8 @@ enum Step {
     Driver,
     /// The conformance suites on the driver in a VM, and a restore of it
     Vm,
+    /// The SDK's suites on a driver that loses wake-ups, as the shipped ones do
+    LostWakeUps,
     /// A hibernation, and a control
     Hibernate,
     /// The hypervisor's own counter, on a machine whose host keeps one
@@ -60,6 +62,7 @@ impl Step {
             Self::Fastpath => "the fast paths: instructions, calls, allocations",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
             Self::Vm => "conformance and restore of the kernel driver, in a VM",
+            Self::LostWakeUps => "the SDK on a driver that loses wake-ups, in a VM",
             Self::Hibernate => "a VM that is read from its disk",
             Self::Counter => "the hypervisor's own counter, in a VM",
             Self::Package => "the driver's packaging, on a Debian in a VM",
@@ -69,7 +72,12 @@ impl Step {
     fn needs_vm(self) -> bool {
         matches!(
             self,
-            Self::Driver | Self::Vm | Self::Hibernate | Self::Counter | Self::Package
+            Self::Driver
+                | Self::Vm
+                | Self::LostWakeUps
+                | Self::Hibernate
+                | Self::Counter
+                | Self::Package
         )
     }
 
@@ -86,6 +94,7 @@ impl Step {
             (Self::Fastpath, _) => fastpath::check(workspace),
             (Self::Driver, Some(vm)) => Ok(vm.driver()),
             (Self::Vm, Some(vm)) => Ok(vm.suites()),
+            (Self::LostWakeUps, Some(vm)) => vm.lost_wake_ups(),
             (Self::Hibernate, Some(vm)) => vm.hibernate(),
             (Self::Counter, Some(vm)) => vm.counter(),
             (Self::Package, Some(vm)) => vm.package(),

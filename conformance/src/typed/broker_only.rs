@@ -201,14 +201,14 @@ fn reconnected_watcher_keeps_its_place_in_an_event_loop(_: &Subject) {
 }
 
 /// A broker that a case may end.
-pub(super) struct Own {
+pub(crate) struct Own {
     folder: TempDir,
     broker: Option<Broker>,
     subject: Subject,
 }
 
 impl Own {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let subject = Subject::new(folder.path().to_owned(), Dialect::V6);
         let mut own = Self {
@@ -220,15 +220,15 @@ impl Own {
         own
     }
 
-    pub(super) fn subject(&self) -> &Subject {
+    pub(crate) fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.broker = None;
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.broker = Some(sysgenid_broker::spawn(self.folder.path()).expect("a broker starts"));
     }
 }

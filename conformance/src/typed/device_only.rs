@@ -68,7 +68,7 @@ fn watcher_made_of_a_descriptor_is_reopened_without_a_path(subject: &Subject) {
     assert!(is_readable(&watcher, 20), "the parent's is outdated still");
 }
 
-pub(super) fn open_node(subject: &Subject, flags: OFlags) -> OwnedFd {
+pub(crate) fn open_node(subject: &Subject, flags: OFlags) -> OwnedFd {
     open(subject.path(), flags | OFlags::CLOEXEC, Mode::empty()).expect("the node can be opened")
 }
 

@@ -29,8 +29,10 @@ mod watcher;
 use sysgenid::SourceKind;
 use sysgenid_sys::abi::Dialect;
 
+pub(crate) use self::broker_only::Own;
+pub(crate) use self::device_only::open_node;
 pub use self::subject::Subject;
-pub(crate) use self::subject::number;
+pub(crate) use self::subject::{Changes, SOON, catch_up, number};
 use crate::suite::Case;
 
 /// All cases for a kind of source, a dialect, and a driver that is silent about its watchers or not:

@@ -10,7 +10,7 @@ use sysgenid_sys::abi::Dialect;
 use crate::background::{Background, PATIENCE};
 
 /// A deadline that is meant to pass.
-pub(super) const SOON: Duration = Duration::from_millis(30);
+pub(crate) const SOON: Duration = Duration::from_millis(30);
 
 /// A source under test, and the dialect that it is to speak.
 #[derive(Clone, Debug)]
@@ -44,12 +44,12 @@ impl Subject {
     }
 
     /// A tracked watcher.
-    pub(super) fn watcher(&self) -> Watcher {
+    pub(crate) fn watcher(&self) -> Watcher {
         Watcher::open_at(&self.path).expect("a watcher can be opened")
     }
 
     /// A watcher of another kind than the usual one: untracked, where there is such a thing.
-    pub(super) fn bystander(&self) -> Watcher {
+    pub(crate) fn bystander(&self) -> Watcher {
         match self.dialect {
             Dialect::V5 => self.watcher(),
             _ => self.onlooker(),
@@ -57,7 +57,7 @@ impl Subject {
     }
 
     /// An untracked watcher.
-    pub(super) fn onlooker(&self) -> Watcher {
+    pub(crate) fn onlooker(&self) -> Watcher {
         let options = Watcher::options().tracked(false);
         options
             .open_at(&self.path)
@@ -65,7 +65,7 @@ impl Subject {
     }
 
     /// A tracked watcher that is outdated: whoever waits, waits for it.
-    pub(super) fn straggler(&self) -> Watcher {
+    pub(crate) fn straggler(&self) -> Watcher {
         let watcher = self.watcher();
         self.change();
         watcher
@@ -86,28 +86,28 @@ impl Subject {
     }
 
     /// Changes the generation, and returns the new one.
-    pub(super) fn change(&self) -> Generation {
+    pub(crate) fn change(&self) -> Generation {
         self.orchestrator()
             .trigger()
             .expect("its owner may trigger")
     }
 
     /// Changes the generation to at least `number`, and returns the new one.
-    pub(super) fn change_to(&self, number: u32) -> Generation {
+    pub(crate) fn change_to(&self, number: u32) -> Generation {
         self.orchestrator()
             .trigger_at_least(number)
             .expect("its owner may trigger")
     }
 
     /// That tracked watchers are outdated.
-    pub(super) fn expect_unsettled(&self, why: &str) {
+    pub(crate) fn expect_unsettled(&self, why: &str) {
         let error = self.orchestrator().wait_for_watchers(SOON).expect_err(why);
         assert!(error.is_timeout(), "{why}: {error}");
     }
 
     /// That no tracked watcher is outdated, or soon will not be: an acknowledgement may be under
     /// way still.
-    pub(super) fn expect_settled(&self, why: &str) {
+    pub(crate) fn expect_settled(&self, why: &str) {
         let waited = self.orchestrator().wait_for_watchers(PATIENCE);
         waited.unwrap_or_else(|error| panic!("{why}: {error}"));
     }
@@ -119,16 +119,16 @@ pub(crate) fn number(generation: Generation) -> u32 {
 }
 
 /// Changes that come one after another, from another thread.
-pub(super) struct Changes {
+pub(crate) struct Changes {
     thread: Option<Background<()>>,
     stop: Arc<AtomicBool>,
     /// The generation after the last change. Nobody else changes it meanwhile.
-    pub(super) last: Generation,
+    pub(crate) last: Generation,
 }
 
 impl Changes {
     /// Starts so many changes, with pauses of no regular length.
-    pub(super) fn start(subject: &Subject, number: u32) -> Self {
+    pub(crate) fn start(subject: &Subject, number: u32) -> Self {
         let orchestrator = subject.orchestrator();
         let first = self::number(orchestrator.watcher().generation());
         let last = Generation::from(first.wrapping_add(number));
@@ -153,7 +153,7 @@ impl Changes {
     }
 
     /// Waits until the last change has come.
-    pub(super) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         if let Some(thread) = self.thread.take() {
             thread.finish("the changes end");
         }
@@ -171,7 +171,7 @@ impl Drop for Changes {
 }
 
 /// Acknowledges what has changed.
-pub(super) fn catch_up(watcher: &Watcher) {
+pub(crate) fn catch_up(watcher: &Watcher) {
     let changed = watcher.try_changed().expect("it can be asked");
     let generation = changed.expect("it is outdated");
     watcher
@@ -180,6 +180,6 @@ pub(super) fn catch_up(watcher: &Watcher) {
 }
 
 /// Whether the watcher is outdated.
-pub(super) fn is_outdated(watcher: &Watcher) -> bool {
+pub(crate) fn is_outdated(watcher: &Watcher) -> bool {
     watcher.try_changed().expect("it can be asked").is_some()
 }

@@ -231,6 +231,18 @@ impl Vm {
         matrix::test(self, &series::DAILY, &Dialect::ALL, suites::MODEL_CASES)
     }
 
+    /// The suites that get along with the shipped drivers, on a driver that loses wake-ups as they
+    /// do.
+    pub(crate) fn lost_wake_ups(&self) -> Result<Tally> {
+        let kernel = self.kernel(series::DEFAULT)?;
+        let is_survived = fault::prove(self, &kernel, fault::LOST_WAKE_UPS, suites::MODEL_CASES)?;
+        Ok(if is_survived {
+            Tally::ONE
+        } else {
+            Tally::default().finish(false)
+        })
+    }
+
     pub(crate) fn counter(&self) -> Result<Tally> {
         counter::run(self, &self.kernel(series::DEFAULT)?)
     }

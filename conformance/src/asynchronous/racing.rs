@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! However changes fall between the steps of whoever waits, the last one is told.
+
+use std::sync::Arc;
+
+use sysgenid::Generation;
+use sysgenid_tokio::Watcher;
+
+use super::runtime::{expect_pending, in_each_runtime, open, register, soon};
+use crate::cases;
+use crate::typed::{Changes, Subject};
+
+cases! { Subject;
+    no_edge_is_lost_when_changes_race_with_acknowledgements,
+    no_change_is_lost_when_the_watcher_is_registered_again_meanwhile,
+    no_change_is_lost_when_several_tasks_acknowledge,
+    no_generation_is_handled_twice_when_changes_race,
+}
+
+fn no_edge_is_lost_when_changes_race_with_acknowledgements(subject: &Subject) {
+    in_each_runtime(async || {
+        let watcher = open(subject).await;
+        let changes = Changes::start(subject, 400);
+        follow(&watcher, changes.last).await;
+        changes.finish();
+        expect_pending(watcher.changed(), "it has acknowledged the last change").await;
+        subject.expect_settled("it has acknowledged the last change");
+    });
+}
+
+/// Handles every change that it is told, until the last one is acknowledged.
+async fn follow(watcher: &Watcher, last: Generation) {
+    while watcher.generation() != last || watcher.try_changed().unwrap().is_some() {
+        let told = soon(watcher.changed(), "a change is not told").await;
+        if let Err(error) = watcher.ack(told.unwrap()) {
+            assert!(error.is_stale(), "{error}");
+        }
+    }
+}
+
+/// With the runtime, and with the source: a new watcher starts up to date.
+fn no_change_is_lost_when_the_watcher_is_registered_again_meanwhile(subject: &Subject) {
+    in_each_runtime(async || {
+        let mut watcher = open(subject).await;
+        let changes = Changes::start(subject, 300);
+        let mut round: u32 = 0;
+        while watcher.generation() != changes.last || watcher.try_changed().unwrap().is_some() {
+            round += 1;
+            watcher = match round % 5 {
+                0 => open(subject).await,
+                1 | 2 => register(watcher.into()),
+                _ => watcher,
+            };
+            // Else there may be no change left to tell.
+            if watcher.generation() == changes.last && watcher.try_changed().unwrap().is_none() {
+                break;
+            }
+            let told = soon(watcher.changed(), "a change is not told").await;
+            if let Err(error) = watcher.ack(told.unwrap()) {
+                assert!(error.is_stale(), "{error}");
+            }
+        }
+        changes.finish();
+    });
+}
+
+fn no_change_is_lost_when_several_tasks_acknowledge(subject: &Subject) {
+    in_each_runtime(async || {
+        let watcher = Arc::new(open(subject).await);
+        let changes = Changes::start(subject, 300);
+        let last = changes.last;
+        let tasks: Vec<_> = (0..3)
+            .map(|_| {
+                let watcher = Arc::clone(&watcher);
+                tokio::spawn(async move {
+                    // Until another one has acknowledged the last change, or this one.
+                    while watcher.generation() != last || watcher.try_changed().unwrap().is_some() {
+                        tokio::select! {
+                            told = watcher.changed() => {
+                                if let Err(error) = watcher.ack(told.unwrap()) {
+                                    assert!(error.is_stale(), "{error}");
+                                }
+                            }
+                            () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            soon(task, "a change is not told").await.unwrap();
+        }
+        changes.finish();
+        subject.expect_settled("the last change was acknowledged");
+        expect_pending(watcher.changed(), "the last change was acknowledged").await;
+    });
+}
+
+/// What was acknowledged is not told again, however late its signal comes.
+fn no_generation_is_handled_twice_when_changes_race(subject: &Subject) {
+    in_each_runtime(async || {
+        let watcher = open(subject).await;
+        let changes = Changes::start(subject, 400);
+        let mut handled = None;
+        while handled != Some(changes.last) {
+            let told = soon(watcher.changed(), "a change is not told")
+                .await
+                .unwrap();
+            assert_ne!(handled, Some(told), "it was acknowledged");
+            // As early as it can be seen.
+            let newest = watcher.generation();
+            match watcher.ack(newest) {
+                Ok(()) => handled = Some(newest),
+                Err(error) => assert!(error.is_stale(), "{error}"),
+            }
+        }
+        changes.finish();
+    });
+}
