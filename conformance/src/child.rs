@@ -12,6 +12,7 @@ use std::thread;
 
 use clap::ValueEnum;
 use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 use sysgenid_sys::device;
 
@@ -24,6 +25,8 @@ pub enum Role {
     Hold,
     /// Opens a tracked watcher on the path, and keeps it until it is killed.
     HoldWatcher,
+    /// Serves the folder at the path, until it is killed.
+    ServeFolder,
     /// Changes the page at the path a million times a second until it is killed.
     ChangePage,
     /// Triggers as root of a user namespace of its own.
@@ -103,6 +106,11 @@ pub fn play(role: Role, path: Option<PathBuf>) {
             report(watcher.as_ref().map(drop).map_err(ToString::to_string));
             wait_to_be_killed();
         }
+        Role::ServeFolder => {
+            if let Err(error) = serve(&path.unwrap_or_default()) {
+                report(Err(error.to_string()));
+            }
+        }
         Role::ChangePage => {
             let path = path.unwrap_or_default();
             if let Err(error) = crate::hammer::change(&path, || report(Ok(()))) {
@@ -117,6 +125,13 @@ pub fn play(role: Role, path: Option<PathBuf>) {
         ),
         Role::ForkDuringSetUp => report(fork_during_set_up()),
     }
+}
+
+fn serve(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let server = sysgenid_broker::Server::bind(folder)?;
+    report(Ok(()));
+    Ok(server.run()?)
 }
 
 /// The child must get through with its own set-up, and must not take a mark for its own that was

@@ -8,6 +8,7 @@
 //! - [`process`]: what a process knows of itself, across every way of forking.
 //! - [`stress`]: everything at once, at random, for a kernel with detectors to watch.
 //! - [`hammer`]: guards, while another process changes the generation all the time.
+//! - [`bumps`]: watchers in a runtime, while the generation changes a million times.
 //! - [`starve`]: every call with its allocations failing in turn.
 //!
 //! A suite is a table of named cases, made by [`cases!`] and run by [`suite::run`], which prints
@@ -28,6 +29,7 @@
 pub mod agents;
 pub mod asynchronous;
 pub mod background;
+pub mod bumps;
 mod capability;
 pub mod child;
 pub(crate) mod forked;
@@ -35,6 +37,7 @@ pub mod hammer;
 mod host;
 pub mod model;
 pub mod process;
+mod random;
 pub mod raw;
 pub mod starve;
 pub mod stress;

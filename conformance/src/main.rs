@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::{self, Case, Summary};
 use sysgenid_conformance::{
-    agents, asynchronous, child, hammer, model, process, raw, starve, stress, typed,
+    agents, asynchronous, bumps, child, hammer, model, process, raw, starve, stress, typed,
 };
 use sysgenid_sys::abi::Dialect;
 
@@ -162,6 +162,23 @@ enum Command {
         /// How many threads
         #[arg(long, default_value_t = 8)]
         threads: u32,
+    },
+    /// Watchers in a tokio runtime, while the generation changes a million times
+    Bumps {
+        /// The kernel driver's node; without it, a broker is started, in a process of its own
+        #[arg(long)]
+        device: Option<PathBuf>,
+        #[command(flatten)]
+        speaks: Speaks,
+        /// How many changes
+        #[arg(long, default_value_t = 1_000_000)]
+        changes: u32,
+        /// How many watchers
+        #[arg(long, default_value_t = 64)]
+        watchers: u32,
+        /// Where the random numbers begin
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
     },
     /// Calls with each of their allocations failing in turn; needs root, and fault injection
     Starve {
@@ -451,6 +468,23 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             })?;
             println!("{outcome}");
             let cases: Vec<_> = hammer::cases().collect();
+            suite::run(&mut io::stdout(), &outcome, &cases, suite::LIMIT)?
+        }
+        Command::Bumps {
+            device,
+            speaks: _,
+            changes,
+            watchers,
+            seed,
+        } => {
+            let outcome = bumps::run(&bumps::Options {
+                path: device,
+                changes,
+                watchers,
+                seed,
+            })?;
+            println!("{outcome}");
+            let cases: Vec<_> = bumps::cases().collect();
             suite::run(&mut io::stdout(), &outcome, &cases, suite::LIMIT)?
         }
         Command::Starve {

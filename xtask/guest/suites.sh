@@ -13,6 +13,7 @@ for name in $(cat /suites); do
 	load | unload | leaks) suite "$name" sh "/$name.sh" ;;
 	# On a driver that is as silent about its watchers as the shipped ones.
 	silent) suite silent /conformance typed --silent --device /dev/sysgenid --dialect "v$(cat /abi)" ;;
+	bumps) conformance bumps --changes 10000 ;;
 	model) conformance model --cases "$(cat /cases)" ;;
 	*) conformance "$name" $(cat "/$name.arguments" 2>/dev/null) ;;
 	esac

@@ -10,6 +10,7 @@ use crate::command;
 use crate::error::Result;
 use crate::fastpath;
 use crate::tally::Tally;
+use crate::tap::Report;
 use crate::vm::Vm;
 use crate::workspace::Workspace;
 
@@ -33,6 +34,8 @@ enum Step {
     Unit,
     /// What threads share, in every order, by loom
     Loom,
+    /// A million changes against watchers in a tokio runtime
+    Bumps,
     /// The benches, run once each as tests
     Bench,
     /// The fast paths: instructions under callgrind, calls in the machine code, allocations
@@ -58,6 +61,7 @@ impl Step {
             Self::Lint => "lints",
             Self::Unit => "unit, integration and documentation tests",
             Self::Loom => "models of what threads share (loom)",
+            Self::Bumps => "a million changes against 64 watchers in a runtime",
             Self::Bench => "benches, as tests",
             Self::Fastpath => "the fast paths: instructions, calls, allocations",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
@@ -90,6 +94,7 @@ impl Step {
             (Self::Lint, _) => lints(workspace),
             (Self::Unit, _) => unit(workspace),
             (Self::Loom, _) => loom(workspace),
+            (Self::Bumps, _) => bumps(workspace),
             (Self::Bench, _) => benches(workspace),
             (Self::Fastpath, _) => fastpath::check(workspace),
             (Self::Driver, Some(vm)) => Ok(vm.driver()),
@@ -206,6 +211,19 @@ fn loom(workspace: &Workspace) -> Result<Tally> {
         tally = tally.finish(success && tally.passed > before);
     }
     Ok(tally)
+}
+
+/// Optimised, because a million of anything takes long otherwise.
+fn bumps(workspace: &Workspace) -> Result<Tally> {
+    let mut cargo = workspace.cargo();
+    let package = ["--quiet", "--release", "--package", "sysgenid-conformance"];
+    cargo.arg("run").args(package).args(["--", "bumps"]);
+    let mut report = Report::default();
+    let success = command::tee(&mut cargo, |line| report.add_line(line))?;
+    if let Some(fault) = report.fault() {
+        println!("{fault}");
+    }
+    Ok(report.tally().finish(success && report.fault().is_none()))
 }
 
 /// Each bench once, to see that it runs. Criterion prints `Testing name` and `Success` for each.

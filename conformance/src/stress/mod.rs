@@ -11,7 +11,6 @@ mod children;
 mod mappings;
 mod operations;
 mod outcome;
-mod random;
 mod signals;
 mod worker;
 
@@ -26,8 +25,8 @@ use rustix::fd::OwnedFd;
 use self::announcer::Announcer;
 use self::operations::Operation;
 use self::outcome::Outcome;
-use self::random::Random;
 use self::worker::Worker;
+use crate::random::Random;
 use crate::raw::{Mapping, Node};
 use crate::suite::Case;
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use super::random::Random;
+use crate::random::Random;
 
 const SIGNAL: libc::c_int = libc::SIGUSR1;
 

@@ -10,7 +10,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::Shared;
-use super::random::Random;
+use crate::random::Random;
 use crate::raw::Mapping;
 
 pub(super) struct Worker<'a> {

@@ -12,7 +12,7 @@ use crate::tally::Tally;
 use crate::tap::Report;
 
 /// What the guest must run, in this order. A suite that is left out is a failure, not a success.
-pub(crate) const SUITES: [&str; 6] = ["load", "raw", "typed", "async", "model", "unload"];
+pub(crate) const SUITES: [&str; 7] = ["load", "raw", "typed", "async", "bumps", "model", "unload"];
 
 /// How many random sequences are compared with the model, unless asked otherwise.
 pub(crate) const MODEL_CASES: u32 = 256;
