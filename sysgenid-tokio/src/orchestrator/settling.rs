@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 
 use sysgenid::{Deadline, Generation, Result, adapter};
+use tokio::task::coop;
 
 use super::AsyncOrchestrator;
 use super::waiting::{self, Limit};
@@ -117,6 +118,8 @@ impl AsyncOrchestrator {
         runtime::current(self.source())?;
         let limit = Limit::new(deadline.into());
         loop {
+            // A rebuild that never waits would keep the thread while the generation moves.
+            coop::consume_budget().await;
             let own = self.as_ref().watcher();
             let mut settled = own.generation();
             let acknowledged = if let Some(generation) = own.try_changed()? {

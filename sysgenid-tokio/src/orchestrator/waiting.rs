@@ -106,37 +106,34 @@ pub(super) async fn wait(
 struct Helper {
     orchestrator: Arc<Orchestrator>,
     turn: Option<OwnedSemaphorePermit>,
-    /// Held by the future until the deadline has passed by the runtime's clock.
+    /// Held by the future until the deadline has passed by the runtime's clock, or it is dropped.
     leash: Weak<()>,
     deadline: Deadline,
-    /// Closed when the future was dropped.
     answer: oneshot::Sender<Result<()>>,
 }
 
 impl Helper {
     fn run(self) {
-        let Some(answer) = self.wait() else { return };
+        let answer = self.wait();
         // In this order: whoever has the turn next, or the answer, has the orchestrator alone.
         drop(self.orchestrator);
         drop(self.turn);
         let _ = self.answer.send(answer);
     }
 
-    /// `None` if nobody waits for the answer.
-    fn wait(&self) -> Option<Result<()>> {
-        while !self.answer.is_closed() {
+    fn wait(&self) -> Result<()> {
+        loop {
             let left = self.deadline.remaining().unwrap_or(SLICE);
             let slice = left.clamp(SHORTEST, SLICE);
             match self.orchestrator.wait_for_watchers(slice) {
                 Err(late) if late.is_timeout() => {
                     if self.leash.strong_count() == 0 {
-                        return Some(self.look_once_more(late));
+                        return self.look_once_more(late);
                     }
                 }
-                answer => return Some(answer),
+                answer => return answer,
             }
         }
-        None
     }
 
     /// Who has acknowledged before the deadline is no straggler, also if the deadline has passed in

@@ -12,7 +12,8 @@ impl Watcher {
     /// Waits for a change, lets `rebuild` handle it, and acknowledges; starts over if the
     /// generation moved meanwhile. Returns the generation that was acknowledged.
     ///
-    /// It has no deadline: put [`tokio::time::timeout`] around it.
+    /// It has no deadline: put [`tokio::time::timeout`] around it. One task at a time handles: of
+    /// several with one watcher, each would rebuild.
     ///
     /// # Errors
     ///

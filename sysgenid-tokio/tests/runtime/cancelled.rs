@@ -195,6 +195,12 @@ fn connecting_again() {
         orchestrator.reconnect().await.unwrap();
         let generation = scene.trigger();
         assert_eq!(orchestrator.changed().await.unwrap(), generation);
+
+        // Right after a wait that its helper has not left.
+        orchestrator.acknowledge().unwrap();
+        let wait = orchestrator.wait_for_watchers(PATIENCE);
+        assert!(timeout(Duration::from_millis(5), wait).await.is_err());
+        orchestrator.reconnect().await.unwrap();
     });
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use sysgenid::{Error, Source};
 use sysgenid_tokio::{AsyncOrchestrator, Watcher};
 
+use tokio::time::timeout;
+
 use crate::scene::{Process, Ticks, one_thread};
 
 /// How long a call without a deadline of its own waits for an answer.
@@ -82,6 +84,42 @@ fn a_socket_that_nobody_serves_lets_others_run_and_times_out() {
             times_out(AsyncOrchestrator::open_at(folder.path())),
         );
     });
+}
+
+#[test]
+fn reconnecting_waits_for_a_call_that_was_dropped() {
+    let process = Process::new();
+    one_thread().block_on(async {
+        let mut orchestrator = AsyncOrchestrator::open_at(process.path()).await.unwrap();
+        let control = process.path().join("control.sock");
+        std::fs::rename(&control, process.path().join("away")).unwrap();
+        let _nobody_serves = socket::listen(&control);
+        let trigger = timeout(Duration::from_millis(50), orchestrator.trigger());
+        assert!(trigger.await.is_err());
+        let began = Instant::now();
+        orchestrator.reconnect().await.unwrap();
+        assert!(began.elapsed() > ANSWER_TIME / 2, "{:?}", began.elapsed());
+    });
+}
+
+/// As the documentation says: the pool is waited for, and a call in it ends by itself.
+#[test]
+fn a_runtime_that_is_dropped_waits_for_a_call_and_need_not() {
+    let process = Process::new();
+    process.freeze();
+    let opening = || {
+        let runtime = one_thread();
+        let path = process.path().to_owned();
+        runtime.spawn(Watcher::open_at(path));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+        (runtime, Instant::now())
+    };
+    let (runtime, began) = opening();
+    runtime.shutdown_background();
+    assert!(began.elapsed() < ANSWER_TIME / 5, "{:?}", began.elapsed());
+    let (runtime, began) = opening();
+    drop(runtime);
+    assert!(began.elapsed() < 2 * ANSWER_TIME, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Triggering a change and waiting for those who handle it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sysgenid::Deadline;
@@ -140,6 +140,31 @@ fn settling_rebuilds_first_and_starts_over_when_the_generation_moves() {
         });
         assert_eq!(settled.await.unwrap().get(), 2);
         serving.abort();
+    });
+}
+
+#[test]
+fn settling_starts_over_when_a_change_interrupts_the_wait() {
+    in_both(async || {
+        let scene = Scene::new();
+        let orchestrator = scene.orchestrator().await;
+        let straggler = scene.watcher().await;
+        scene.trigger();
+        let seen = Mutex::new(Vec::new());
+        let settle = orchestrator.settle(PATIENCE, async |generation| {
+            seen.lock().unwrap().push(generation.get());
+            std::io::Result::Ok(())
+        });
+        let (settled, ()) = tokio::join!(settle, async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let generation = scene.trigger();
+            while seen.lock().unwrap().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            straggler.ack(generation).unwrap();
+        });
+        assert_eq!(settled.unwrap().get(), 2);
+        assert_eq!(*seen.lock().unwrap(), [1, 2]);
     });
 }
 
