@@ -19,7 +19,7 @@ const LENGTH: f64 = 380.0;
 /// For the value beside it.
 const VALUE: f64 = 90.0;
 /// About as wide as a letter is, in a font that nobody knows here.
-const LETTER: f64 = 7.4;
+pub(crate) const LETTER: f64 = 7.4;
 const TOP: f64 = 58.0;
 const PITCH: f64 = 30.0;
 const BOTTOM: f64 = 34.0;

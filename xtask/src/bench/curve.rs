@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::chart::{Axis, escape, label};
+use super::chart::{Axis, LETTER, escape, label};
 use super::results::{Curve, Point, number};
 
 pub(crate) struct Labels<'a> {
@@ -16,8 +16,7 @@ pub(crate) struct Labels<'a> {
 
 const LEFT: f64 = 56.0;
 const WIDTH: f64 = 560.0;
-/// For the names of the lines.
-const RIGHT: f64 = 130.0;
+const RIGHT: f64 = 40.0;
 const TOP: f64 = 64.0;
 const HEIGHT: f64 = 220.0;
 const BOTTOM: f64 = 52.0;
@@ -80,25 +79,24 @@ pub(crate) fn draw(labels: &Labels<'_>, curve: &Curve) -> String {
             unit = escape(labels.unit),
         );
     }
+    let mut key = LEFT + WIDTH * 0.55;
     for (series, (color, away)) in curve.series.iter().zip(STYLES.into_iter().cycle()) {
         let place = |point: &Point| (x(point.at), y(point.value));
-        let name = series.points.last().map(|last| (last, &series.name));
-        if let Some((last, name)) = name {
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" fill=\"{color}\">{}</text>",
-                series
-                    .points
-                    .iter()
-                    .map(|point| format!("{:.1} {:.1}", place(point).0, place(point).1))
-                    .collect::<Vec<_>>()
-                    .join("L"),
-                x(last.at) + 26.0,
-                y(last.value) + 4.0,
-                escape(name),
-            );
-        }
+        let line: Vec<_> = series
+            .points
+            .iter()
+            .map(|point| format!("{:.1} {:.1}", place(point).0, place(point).1))
+            .collect();
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{line}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>\
+             <circle cx=\"{key:.1}\" cy=\"22\" r=\"4\" fill=\"{color}\"/>\
+             <text x=\"{word:.1}\" y=\"26\">{name}</text>",
+            line = line.join("L"),
+            word = key + 10.0,
+            name = escape(&series.name),
+        );
+        key += series.name.chars().map(|_| LETTER).sum::<f64>() + 40.0;
         for point in &series.points {
             let (x, y_value) = place(point);
             if let Some((low, high)) = point.interval {

@@ -173,8 +173,9 @@ pub(crate) fn write(
     for section in sections(results) {
         let times: Vec<_> = of_group(results, section.group).collect();
         let name = format!("{}.svg", section.group.replace([' ', '/'], "-"));
-        let bars: Vec<_> = times.iter().map(|time| bar(time)).collect();
-        let svg = chart::draw(section.title, ("nanoseconds", "ns"), &bars);
+        let unit = Unit::of(&times);
+        let bars: Vec<_> = times.iter().map(|time| bar(time, &unit)).collect();
+        let svg = chart::draw(section.title, (unit.name, unit.symbol), &bars);
         let path = charts.join(&name);
         std::fs::write(&path, svg).context(|| format!("cannot write {}", path.display()))?;
 
@@ -195,10 +196,11 @@ pub(crate) fn write(
             line(
                 &mut page,
                 &format!(
-                    "| {} | {} ns | {} |",
+                    "| {} | {} {} | {} |",
                     time.name,
-                    number(time.median),
-                    interval(Some(time.interval), number)
+                    number(time.median / unit.nanoseconds),
+                    unit.symbol,
+                    interval(Some(time.interval), |time| number(time / unit.nanoseconds))
                 ),
             );
         }
@@ -289,10 +291,34 @@ fn of_group<'a>(results: &'a Results, group: &str) -> impl Iterator<Item = &'a T
     times.filter(move |time| time.group == group)
 }
 
-fn bar(time: &Time) -> Bar<'_> {
+/// In what the times of a group are read best.
+struct Unit {
+    name: &'static str,
+    symbol: &'static str,
+    nanoseconds: f64,
+}
+
+impl Unit {
+    fn of(times: &[&Time]) -> Self {
+        if times.iter().all(|time| time.median >= 1_000.0) {
+            return Self {
+                name: "microseconds",
+                symbol: "µs",
+                nanoseconds: 1_000.0,
+            };
+        }
+        Self {
+            name: "nanoseconds",
+            symbol: "ns",
+            nanoseconds: 1.0,
+        }
+    }
+}
+
+fn bar<'a>(time: &'a Time, unit: &Unit) -> Bar<'a> {
     Bar {
         name: &time.name,
-        value: time.median,
+        value: time.median / unit.nanoseconds,
         ours: time.name.starts_with("sysgenid"),
     }
 }
