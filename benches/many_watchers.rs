@@ -56,15 +56,17 @@ fn main() -> ExitCode {
     let (_broker, capacity) = Process::broker(folder.path());
     let orchestrator = Orchestrator::open_at(folder.path()).expect("an orchestrator");
     let wanted = if bounds.measured() {
-        POINTS
+        &POINTS[..]
     } else {
-        [1, 2, 3, 4, 5]
+        &[1, 10]
     };
-    let points = wanted.map(|wanted| within(wanted, capacity - ORCHESTRATOR));
-    let mut clients = Clients::start(folder.path(), points);
+    let room = u32::try_from(capacity.saturating_sub(ORCHESTRATOR)).unwrap_or(u32::MAX);
+    let mut points: Vec<u32> = wanted.iter().map(|wanted| room.min(*wanted)).collect();
+    points.dedup();
+    let most = points.last().copied().unwrap_or_default();
+    let mut clients = Clients::start(folder.path(), most);
     if points != wanted {
         let limit = process::raise_descriptor_limit();
-        let most = points.iter().max().copied().unwrap_or_default();
         let short = format!(
             "{most} and not 10,000: the broker may open {limit} files here, and takes two for each"
         );
@@ -134,10 +136,6 @@ impl Caches {
     }
 }
 
-fn within(wanted: u32, room: u64) -> u32 {
-    u32::try_from(room).map_or(wanted, |room| wanted.min(room))
-}
-
 /// From the request for a change until everybody has acknowledged it.
 fn change(orchestrator: &Orchestrator) -> Duration {
     let start = Instant::now();
@@ -154,8 +152,7 @@ struct Clients(Vec<Process>);
 
 impl Clients {
     /// As many as it takes for so many watchers, and two at least.
-    fn start(folder: &Path, points: [u32; 5]) -> Self {
-        let most = points.iter().max().copied().unwrap_or_default();
+    fn start(folder: &Path, most: u32) -> Self {
         let room = process::raise_descriptor_limit().saturating_sub(OTHERS) / DESCRIPTORS;
         let processes = u64::from(most).div_ceil(room.max(1)).max(2);
         let start = |_| Process::start(CLIENT, folder);
