@@ -49,6 +49,7 @@ register_by_descriptor! {
     /// changes after that is an edge of its own, on every source. A watcher that is outdated when it is
     /// registered, or registered again, is told of at once; and so is one that loses its broker. An
     /// orchestrator is told of by its own watcher, [`watcher_mut`](crate::Orchestrator::watcher_mut).
+    /// One that is shared, and cannot be borrowed mutably, is registered by its descriptor: [`SourceFd`].
     ///
     /// The registration stays through [`reconnect`](Watcher::reconnect). It does not stay through
     /// [`reopen`](Watcher::reopen) in a forked child: the descriptor is another one then. Nor is the

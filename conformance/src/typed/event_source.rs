@@ -27,6 +27,7 @@ cases! { Subject;
     no_event_of_mio_is_lost_when_changes_race_with_acknowledgements,
     no_event_of_mio_is_lost_when_changes_race_with_registrations,
     reopened_watcher_is_registered_with_a_poll_of_the_childs_own,
+    mio_tells_of_a_dropped_watcher_that_a_child_keeps_unless_it_was_deregistered,
 }
 
 /// What only the userspace driver has.
@@ -291,6 +292,26 @@ fn reopened_watcher_is_registered_with_a_poll_of_the_childs_own(subject: &Subjec
     child.finish();
     events.expect_told("the parent has not acknowledged");
     expect_rounds(subject, &watcher, &mut events);
+}
+
+/// Dropping closes one of two copies, and that ends no registration.
+fn mio_tells_of_a_dropped_watcher_that_a_child_keeps_unless_it_was_deregistered(subject: &Subject) {
+    for is_deregistered in [false, true] {
+        let mut watcher = subject.watcher();
+        let mut events = Loop::with(&mut watcher);
+        let child = Forked::start(|steps| steps.step());
+        child.arrives();
+        if is_deregistered {
+            events.deregister(&mut watcher);
+        }
+        drop(watcher);
+        subject.change();
+        if is_deregistered {
+            assert!(events.told(NOTHING).is_empty(), "it is not registered");
+        } else {
+            events.expect_told("the child keeps it");
+        }
+    }
 }
 
 /// The registration stays, and nothing has been missed.
