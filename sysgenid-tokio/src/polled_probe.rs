@@ -104,6 +104,10 @@ impl PolledProbe {
 
     /// Ready with the current generation, if it is another one than was told of last. Each poll is a
     /// look as well.
+    ///
+    /// # Panics
+    ///
+    /// If the runtime that it was made in has been shut down: its timer is gone.
     pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Generation> {
         loop {
             let current = self.generation();
@@ -116,6 +120,10 @@ impl PolledProbe {
     }
 
     /// Waits for a change that has not been told of, and returns the current generation.
+    ///
+    /// # Panics
+    ///
+    /// As [`PolledProbe::poll_changed`].
     ///
     /// # Cancel safety
     ///

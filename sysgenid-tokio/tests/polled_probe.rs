@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sysgenid::{Generation, Probe};
@@ -129,6 +130,26 @@ fn without_a_runtime_is_an_error() {
     let error = PolledProbe::every(PERIOD, page.probe()).unwrap_err();
     assert!(error.is_runtime(), "{error}");
     assert_eq!(error.path(), Some(page.path.as_path()));
+}
+
+/// A change that is there already needs no timer.
+#[test]
+#[should_panic = "shutdown"]
+fn outliving_the_runtime_is_a_panic_once_it_has_to_wait() {
+    let page = Page::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let mut probe = runtime.block_on(async { page.polled() });
+    drop(runtime);
+    let mut context = Context::from_waker(Waker::noop());
+    page.store(1);
+    let change = probe.poll_changed(&mut context);
+    if change != Poll::Ready(Generation::new(1)) {
+        return;
+    }
+    let _ = probe.poll_changed(&mut context);
 }
 
 #[test]
