@@ -96,7 +96,7 @@ fn whoever_was_asked_is_left_alone_when_nobody_waits_any_more() {
 fn every_wait_ends_whatever_the_order() {
     const WATCHERS: usize = 24;
     const THREADS: usize = 4;
-    const ROUNDS: u32 = 300;
+    const ROUNDS: u32 = 5_000;
     let folder = tempfile::tempdir().unwrap();
     let broker = spawn(folder.path()).unwrap();
     let dir = broker.dir();
