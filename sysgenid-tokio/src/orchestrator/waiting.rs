@@ -10,9 +10,11 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Deadline, Error, Orchestrator, Result, SourceKind, adapter};
+use sysgenid::{Deadline, Error, Orchestrator, Result, Source, SourceKind, adapter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
+
+use crate::runtime;
 
 /// How long the helper may not notice that nobody waits for it any more.
 const SLICE: Duration = Duration::from_millis(100);
@@ -77,7 +79,8 @@ pub(super) async fn wait(
 ) -> Result<()> {
     let source = orchestrator.watcher().source();
     let Some(turn) = limit.around(turns.take()).await else {
-        return Err(adapter::watchers_timed_out(source));
+        let late = adapter::watchers_timed_out(source);
+        return look_without_a_turn(orchestrator, late).await;
     };
     let leash = Arc::new(());
     let (answer, mut answered) = oneshot::channel();
@@ -101,6 +104,28 @@ pub(super) async fn wait(
     };
     // The helper answers unless it panics.
     answer.unwrap_or_else(|_| Err(adapter::watchers_timed_out(source)))
+}
+
+/// Others wait with the same orchestrator. They ask what this one asks, so it need not; but the
+/// clock may have passed the deadline before any of them has had an answer.
+async fn look_without_a_turn(orchestrator: &Orchestrator, late: Error) -> Result<()> {
+    let own = orchestrator.watcher();
+    let Some(source) = own.source().cloned() else {
+        return Err(late);
+    };
+    let look = runtime::call(None, move || Ok(is_settled(&source)));
+    // The pool may be exhausted.
+    match time::timeout(SLICE, look).await {
+        Ok(Ok(true)) if own.try_changed()?.is_none() => Ok(()),
+        _ => Err(late),
+    }
+}
+
+/// Whether nobody is outdated, where the source counts them.
+fn is_settled(source: &Source) -> bool {
+    source
+        .status(SLICE)
+        .is_ok_and(|status| status.watchers.is_some_and(|count| count.outdated == 0))
 }
 
 struct Helper {
@@ -141,15 +166,14 @@ impl Helper {
     /// have answered yet, but tells at once how many are outdated.
     fn look_once_more(&self, late: Error) -> Result<()> {
         let own = self.orchestrator.watcher();
-        let is_settled = match own.source() {
-            Some(source) if source.kind() == SourceKind::Broker => source
-                .status(SLICE)
-                .is_ok_and(|status| status.watchers.is_some_and(|count| count.outdated == 0)),
-            _ => return self.orchestrator.wait_for_watchers(SHORTEST),
-        };
-        if is_settled && own.try_changed()?.is_none() {
-            return Ok(());
+        match own.source() {
+            Some(source) if source.kind() == SourceKind::Broker => {
+                if is_settled(source) && own.try_changed()?.is_none() {
+                    return Ok(());
+                }
+                Err(late)
+            }
+            _ => self.orchestrator.wait_for_watchers(SHORTEST),
         }
-        Err(late)
     }
 }

@@ -51,6 +51,27 @@ async fn who_has_acknowledged_before_the_deadline_is_no_straggler() {
     }
 }
 
+/// Only one of them has a helper.
+#[tokio::test(start_paused = true)]
+async fn tasks_that_wait_together_are_told_the_same() {
+    let scene = Scene::new();
+    let orchestrator = scene.orchestrator().await;
+    let watcher = scene.watcher().await;
+    let generation = orchestrator.trigger().await.unwrap();
+    orchestrator.acknowledge().unwrap();
+    let wait = |limit| orchestrator.wait_for_watchers(limit);
+    let (never, late) = (Deadline::NEVER, HOURS / 4);
+    let (first, second, third, ()) =
+        tokio::join!(wait(never), wait(HOURS.into()), wait(late.into()), async {
+            time::sleep(HOURS / 2).await;
+            watcher.ack(generation).unwrap();
+            time::sleep(HOURS).await;
+        });
+    first.unwrap();
+    second.unwrap();
+    assert!(third.unwrap_err().is_timeout());
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_acknowledges_after_the_deadline_is_one() {
     let scene = Scene::new();
