@@ -52,7 +52,7 @@
 //!   the pool; `Runtime::shutdown_background` does not.
 //! - The wait for the watchers runs on a thread of its own, one for each orchestrator at most, and
 //!   only while it is awaited. It is no matter to the pool, nor to a runtime that is dropped, and
-//!   ends within a tenth of a second after its future.
+//!   ends within a tenth of a second after its future, or two if the broker hangs.
 //!
 //! **A paused clock** (`tokio::time::pause`) stands still during calls of the first kind, so a
 //! timeout around one does not pass at once. The deadline of the second kind is the runtime's clock:

@@ -33,8 +33,8 @@ impl AsyncOrchestrator {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it stops waiting, and nothing is lost. Its helper notices that within a tenth of a
-    /// second. A wait that is begun meanwhile begins after that.
+    /// Dropped, it stops waiting, and nothing is lost. Its helper ends within a tenth of a second,
+    /// or two if the broker hangs. A wait that is begun meanwhile begins after that.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

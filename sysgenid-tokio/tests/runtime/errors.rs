@@ -177,3 +177,36 @@ fn errors_are_everybodys() {
     let watcher = sysgenid::Watcher::open_at(scene.path()).unwrap();
     assert!(register(watcher).unwrap_err().is_runtime());
 }
+
+/// Tokio's own panics, as the documentation says.
+mod without_a_driver {
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "IO is disabled")]
+    fn opening_panics() {
+        let scene = Scene::new();
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let _ = runtime.block_on(Watcher::open_at(scene.path()));
+    }
+
+    #[test]
+    #[should_panic(expected = "timers are disabled")]
+    fn a_deadline_panics() {
+        let scene = Scene::new();
+        let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+        let orchestrator = runtime.block_on(scene.orchestrator());
+        let _ = runtime.block_on(orchestrator.wait_for_watchers(PATIENCE));
+    }
+
+    #[test]
+    fn no_deadline_needs_no_timer() {
+        let scene = Scene::new();
+        let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+        let orchestrator = runtime.block_on(scene.orchestrator());
+        let wait = orchestrator.wait_for_watchers(sysgenid::Deadline::NEVER);
+        runtime.block_on(wait).unwrap();
+    }
+}
