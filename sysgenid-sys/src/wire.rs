@@ -36,7 +36,8 @@
 //!
 //! A change that the client saw in the page, and acknowledged, before its signal came leaves the
 //! signal readable although the slot holds the current generation. That means nothing, and
-//! acknowledging again empties it.
+//! acknowledging again empties it. If the next change is under way, the slot is emptied for that one
+//! already, and says nothing of the current one: the client remembers what it has acknowledged.
 
 /// File of the counter page in the broker's folder.
 pub const PAGE_FILE: &str = "page";

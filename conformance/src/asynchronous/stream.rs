@@ -11,6 +11,7 @@ cases! { Subject;
     stream_yields_every_generation_that_is_acknowledged,
     stream_yields_a_generation_once,
     stream_yields_changes_in_a_row_up_to_the_last,
+    stream_that_nobody_acknowledges_is_told_of_thousands_of_changes,
 }
 
 fn stream_yields_every_generation_that_is_acknowledged(subject: &Subject) {
@@ -52,6 +53,20 @@ fn stream_yields_changes_in_a_row_up_to_the_last(subject: &Subject) {
             if told.get() % 3 == 0 {
                 let _ = watcher.ack(told);
             }
+        }
+        changes.finish();
+    });
+}
+
+/// However many wake-ups are left where they are.
+fn stream_that_nobody_acknowledges_is_told_of_thousands_of_changes(subject: &Subject) {
+    in_each_runtime(async || {
+        let mut watcher = open(subject).await;
+        let changes = Changes::start(subject, 5000);
+        let mut last = None;
+        while last != Some(changes.last) {
+            let told = soon(watcher.next(), "the last change is not told").await;
+            last = Some(told.unwrap().unwrap());
         }
         changes.finish();
     });
