@@ -5,6 +5,10 @@
 //! runtime's pool, for three reasons: a wait may take as long as its deadline allows, and the pool
 //! may be exhausted by others who wait as well; a runtime that is dropped would wait for it; and a
 //! paused clock stands still while the pool works, so that a deadline would never pass.
+//!
+//! On a broker the wait is a request and its answer, which a runtime could await without a thread. But
+//! a paused clock would pass the deadline before the answer is there, and there would be two ways to
+//! wait where one does: a wait is rare, and as long as it takes others to rebuild.
 
 use std::sync::{Arc, Weak};
 use std::thread;
