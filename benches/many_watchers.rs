@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sysgenid::Orchestrator;
+use sysgenid::{Orchestrator, Source};
 use sysgenid_benches::process::{self, Process};
 use sysgenid_benches::{Bound, Bounds, Measured, ROUNDS};
 use sysgenid_tokio::Watcher;
@@ -91,6 +91,7 @@ fn main() -> ExitCode {
         });
         rested.push((count, Measured::of(rounds.collect())));
         at_once.push((count, Measured::of((0..ROUNDS).map(|_| each()).collect())));
+        assert_eq!(waited_for(folder.path()), count, "all are there");
     }
     for (series, found, growth) in [
         ("after a rest", rested, GROWTH),
@@ -145,6 +146,14 @@ fn change(orchestrator: &Orchestrator) -> Duration {
         .wait_for_watchers(Duration::from_secs(60))
         .expect("the acknowledgements of the others");
     start.elapsed()
+}
+
+/// How many watchers the orchestrator waits for.
+fn waited_for(folder: &Path) -> u32 {
+    let source = Source::at(folder).expect("the broker");
+    let status = source.status(Duration::from_secs(60));
+    let watchers = status.expect("the broker's status").watchers;
+    watchers.map_or(0, |watchers| watchers.tracked)
 }
 
 /// The processes that watch.
