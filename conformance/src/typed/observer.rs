@@ -372,7 +372,7 @@ fn async_observer_ends_its_stream_after_an_error(subject: &Subject) {
     let [change, error, end] = with_flags(FLAG_COUNTER_PRESENT, || {
         restore(231);
         [(); 3].map(|()| {
-            let next = runtime.block_on(timeout(PATIENCE, observer.next()));
+            let next = runtime.block_on(async { timeout(PATIENCE, observer.next()).await });
             next.expect("it does not wait")
         })
     });
