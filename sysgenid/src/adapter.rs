@@ -15,8 +15,8 @@ pub fn no_runtime(message: &'static str, source: Option<&Source>) -> Error {
     locate(Error::new(Kind::Runtime(message)), source)
 }
 
-/// What is asked for makes no sense, though the source works. `message` is a clause that says what to
-/// do.
+/// What is asked for cannot be done so, though the source works. `message` is a clause that says what
+/// to do.
 #[must_use]
 pub fn unsupported(message: &'static str, source: Option<&Source>) -> Error {
     locate(Error::new(Kind::Unsupported(message)), source)
@@ -32,13 +32,6 @@ pub fn not_registered(error: &io::Error, source: Option<&Source>) -> Error {
 #[must_use]
 pub fn no_helper(error: &io::Error, source: Option<&Source>) -> Error {
     locate(Error::io("starting a thread", error), source)
-}
-
-/// Somebody else uses what this call needs for itself alone. `message` is a clause that says what
-/// to do.
-#[must_use]
-pub fn in_use(message: &'static str, source: Option<&Source>) -> Error {
-    locate(Error::new(Kind::Unsupported(message)), source)
 }
 
 /// The caller's own rebuild failed.

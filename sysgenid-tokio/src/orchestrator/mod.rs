@@ -328,7 +328,7 @@ impl AsyncOrchestrator {
         let reconnector = self.as_ref().watcher().reconnector()?;
         let connected = runtime::call(self.source(), || reconnector.connect()).await?;
         let Some(orchestrator) = Arc::get_mut(self.registered.get_mut()) else {
-            return Err(adapter::in_use(SHARED, self.source()));
+            return Err(adapter::unsupported(SHARED, self.source()));
         };
         orchestrator.watcher_mut().resume(connected)
     }

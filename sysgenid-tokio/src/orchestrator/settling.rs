@@ -23,7 +23,8 @@ impl AsyncOrchestrator {
     /// outdated: rebuild and [`acknowledge`](Self::acknowledge) first, as [`settle`](Self::settle)
     /// does. [`is_timeout`](sysgenid::Error::is_timeout) if the deadline passed:
     /// [`stragglers`](Self::stragglers) tells who is missing. [`is_lost`](sysgenid::Error::is_lost) if
-    /// the broker has ended; one that hangs is noticed by the deadline only.
+    /// the broker has ended; one that hangs is noticed by the deadline, or after some seconds, when it
+    /// takes no more requests.
     /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime; the error of starting a thread
     /// (`EAGAIN`).
     ///
