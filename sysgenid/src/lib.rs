@@ -38,10 +38,12 @@
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
-//! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop.
+//! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop: of mio by the
+//!   feature `mio`, in tokio by the crate `sysgenid-tokio`, in any other by its descriptor.
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in.
+//! - [`adapter`]: for those who bring all this to another runtime.
 //!
 //! # What it does not do
 //!
