@@ -102,7 +102,7 @@ impl Observer {
     /// # Cancel safety
     ///
     /// As [`Observer::open`].
-    pub async fn open_on(source: Source) -> Result<Self> {
+    pub async fn on(source: Source) -> Result<Self> {
         Self::open_with(|| sysgenid::Observer::on(source)).await
     }
 

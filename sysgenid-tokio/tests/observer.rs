@@ -18,7 +18,7 @@ async fn other_sources_are_unsupported_and_name_what_to_use() {
         let source = Source::at(path).unwrap();
         for error in [
             Observer::open_at(path).await.unwrap_err(),
-            Observer::open_on(source).await.unwrap_err(),
+            Observer::on(source).await.unwrap_err(),
         ] {
             assert!(error.is_unsupported(), "{error}");
             assert!(error.to_string().contains(hint), "{error}");
@@ -47,14 +47,14 @@ fn without_a_runtime_is_an_error() {
 #[test]
 fn everything_can_be_sent_and_moved() {
     fn check<T: Send + Sync + Unpin>() {}
-    fn check_future<T: Send>(_: T) {}
+    fn check_future<T: Future + Send + Sync>(_: T) {}
     check::<Observer>();
     check::<NotRegistered<sysgenid::Observer>>();
     let _ = |observer: &'static mut Observer, source: Source| {
         check_future(observer.changed());
         check_future(Observer::open());
         check_future(Observer::open_at("/dev/vmclock0"));
-        check_future(Observer::open_on(source));
+        check_future(Observer::on(source));
     };
     let _: fn(NotRegistered<sysgenid::Observer>) -> Error = Error::from;
 }

@@ -155,7 +155,7 @@ fn outliving_the_runtime_is_a_panic_once_it_has_to_wait() {
 #[test]
 fn everything_can_be_sent_and_moved() {
     fn check<T: Send + Sync + Unpin>() {}
-    fn check_future<T: Send>(_: T) {}
+    fn check_future<T: Future + Send + Sync>(_: T) {}
     check::<PolledProbe>();
     let _ = |probe: &'static mut PolledProbe| check_future(probe.changed());
 }
