@@ -29,8 +29,8 @@ pub(crate) fn register<T: AsRawFd>(
     }
     #[expect(
         deprecated,
-        reason = "its successor is unsafe, for the sake of types that give away or change their \
-                  descriptor; those of this project own one, and keep it while they are registered"
+        reason = "its successor has the caller vouch for what types that give away or change their \
+                  descriptor break; those of this project own one, and keep it while registered"
     )]
     AsyncFd::try_with_interest(what, Interest::READABLE).map_err(|refused| {
         let (what, error) = refused.into_parts();
