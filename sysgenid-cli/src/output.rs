@@ -55,18 +55,6 @@ fn line_out(line: impl Display) -> Result<(), Failure> {
         })
 }
 
-/// The name of a kind of source in JSON.
-pub(crate) fn kind_name(kind: SourceKind) -> &'static str {
-    match kind {
-        SourceKind::Device => "device",
-        SourceKind::Broker => "broker",
-        SourceKind::PageFile => "page-file",
-        SourceKind::Vmgenid => "vmgenid",
-        SourceKind::Vmclock => "vmclock",
-        _ => "other",
-    }
-}
-
 /// The same for people.
 pub(crate) fn kind_text(kind: SourceKind) -> &'static str {
     match kind {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sysgenid::{Backend, Dialect, ProcessWide, Source};
 
 use crate::failure::Failure;
-use crate::output::{Output, backend_text, kind_name, kind_text};
+use crate::output::{Output, backend_text, kind_text};
 
 /// How long the userspace driver may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
     }
     let line = Line {
         source: path,
-        kind: kind_name(source.kind()),
+        kind: source.kind().name(),
         beside: beside.map(|beside| beside.path().to_string_lossy()),
         generation: status.generation.get(),
         watchers: counts.map(|counts| counts.total),

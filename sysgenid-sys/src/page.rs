@@ -122,9 +122,15 @@ impl CounterPage {
         counter.load(Ordering::Relaxed)
     }
 
-    /// Where the counter is, as long as the mapping lives.
+    /// Where the counter is, as long as the mapping lives. It may only be read, and changes at any
+    /// time: whoever reads it there sees to it that this is one load.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.counter.cast_const().cast()
+    }
+
     #[cfg(not(loom))]
-    pub(crate) fn as_ptr(&self) -> *mut Word {
+    pub(crate) fn word(&self) -> *mut Word {
         self.counter
     }
 }

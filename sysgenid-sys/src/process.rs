@@ -115,7 +115,7 @@ impl fmt::Debug for Counter {
 
 #[cfg(not(loom))]
 fn leak(page: CounterPage) -> &'static AtomicWord {
-    let counter = page.as_ptr();
+    let counter = page.word();
     std::mem::forget(page);
     // SAFETY: It points to an aligned word of a mapping that nobody is left to unmap, and that is
     // only accessed atomically.

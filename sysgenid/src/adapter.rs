@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! For crates that bring the SDK to a runtime, such as `sysgenid-tokio`: the errors of what only
-//! they do, so that their callers have one type of error to look at, and what only they ask.
+//! they do, so that their callers have one type of error to look at, and what only they ask for.
 
 use std::error::Error as StdError;
 use std::io;
+use std::ops::ControlFlow;
 
 use crate::error::{Error, Kind, Result};
-use crate::{Source, Watcher, watcher};
+use crate::{Orchestrator, Probe, Source, Watcher, interrupt, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.
@@ -57,6 +58,50 @@ pub fn watchers_timed_out(source: Option<&Source>) -> Error {
 /// [`is_lost`](Error::is_lost); the error of `poll`.
 pub fn check_broker(watcher: &Watcher) -> Result<()> {
     watcher.check_broker()
+}
+
+/// Makes a call of this crate's that a signal may end: whenever one has ended a sleep of the call,
+/// `on_signal` is asked whether to go on. For a runtime whose own signal handlers only leave a note,
+/// such as an interpreter's.
+///
+/// A signal that comes just before a sleep ends none. Whoever must not miss it gives the call short
+/// deadlines, and repeats it.
+///
+/// # Errors
+///
+/// As the call's, and [`is_interrupted`](Error::is_interrupted) if `on_signal` broke it off. What was
+/// waited for may come all the same, as after a deadline.
+pub fn interruptible<T>(
+    on_signal: fn() -> ControlFlow<()>,
+    call: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    interrupt::with(on_signal, call)
+}
+
+/// As [`Watcher::reopen`], for those who share the watcher and cannot change it: one of this
+/// process's own, to put in its place. The parent's stays open until it is dropped.
+///
+/// # Errors
+///
+/// As [`Watcher::reopen`].
+pub fn reopened(watcher: &Watcher) -> Result<Watcher> {
+    watcher.reopened()
+}
+
+/// The same for an orchestrator, whose own watcher is reopened.
+///
+/// # Errors
+///
+/// As [`Watcher::reopen`].
+pub fn reopened_orchestrator(orchestrator: &Orchestrator) -> Result<Orchestrator> {
+    orchestrator.reopened()
+}
+
+/// Where the counter of a probe is mapped, and how many bytes it has, for a language that has its own
+/// views of memory. It is there as long as the probe is, may only be read, and changes at any time.
+#[must_use]
+pub fn counter(probe: &Probe) -> (*const u8, usize) {
+    probe.counter()
 }
 
 fn locate(error: Error, source: Option<&Source>) -> Error {

@@ -15,8 +15,8 @@ use rustix::net::{
 use sysgenid_sys::Errno;
 use sysgenid_sys::wire::{Op, Reply, Request, Status, StragglerPage};
 
-use crate::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::{Deadline, interrupt};
 
 const NOT_RUNNING: &str =
     "no broker is running there; start it with `sysgenid serve`, then reconnect";
@@ -220,7 +220,8 @@ fn wait_ready(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> Resu
         let mut fds = [PollFd::from_borrowed_fd(fd, events)];
         match poll(&mut fds, deadline.timespec().as_ref()) {
             Ok(0) if deadline.has_passed() => return Err(Error::new(Kind::TimedOut(NO_ANSWER))),
-            Ok(0) | Err(Errno::INTR) => {}
+            Ok(0) => {}
+            Err(Errno::INTR) => interrupt::signalled()?,
             // A hang-up included: reading tells.
             Ok(_) => return Ok(()),
             Err(errno) => return Err(Error::call("poll", errno)),

@@ -89,6 +89,8 @@ pub(crate) enum Kind {
     Entropy,
     #[error("{0}")]
     Runtime(&'static str),
+    #[error("a signal ended the wait")]
+    Interrupted,
     #[error("{0} failed")]
     Call(&'static str),
 }
@@ -230,6 +232,13 @@ impl Error {
         matches!(self.0.kind, Kind::Runtime(_))
     }
 
+    /// A signal came, and who made the call wanted to be
+    /// [told](crate::adapter::interruptible) and ended it. No other call ever reports it.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self.0.kind, Kind::Interrupted)
+    }
+
     /// A guard was used within its own build, or a [`ThreadGuarded`](crate::ThreadGuarded) within
     /// its own use.
     #[must_use]
@@ -302,6 +311,7 @@ impl From<Error> for io::Error {
             Kind::Unsupported(_) => io::ErrorKind::Unsupported,
             Kind::TimedOut(_) => io::ErrorKind::TimedOut,
             Kind::Lost(_) => io::ErrorKind::ConnectionReset,
+            Kind::Interrupted => io::ErrorKind::Interrupted,
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)

@@ -78,6 +78,7 @@ mod error;
 mod fork_lock;
 mod generation;
 mod guarded;
+mod interrupt;
 #[cfg(feature = "mio")]
 mod mio;
 mod observer;

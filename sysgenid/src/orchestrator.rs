@@ -281,6 +281,13 @@ impl Orchestrator {
         list().map_err(|error| error.at(self.source.path()))
     }
 
+    pub(crate) fn reopened(&self) -> Result<Self> {
+        Ok(Self {
+            watcher: self.watcher.reopened()?,
+            source: self.source.clone(),
+        })
+    }
+
     /// A connection to the broker's owner's socket. One for each call: they are rare, and one that
     /// is kept would have to be made again after the loss of the broker.
     fn control(&self) -> Result<Connection> {

@@ -5,7 +5,7 @@ use sysgenid_sys::page::CounterPage;
 
 use crate::Generation;
 use crate::error::Result;
-use crate::source::{FileIdentity, Source};
+use crate::source::{FileIdentity, Source, SourceKind};
 
 /// The current generation at the cost of one load from memory.
 ///
@@ -106,6 +106,14 @@ impl Probe {
     #[must_use]
     pub fn generation(&self) -> Generation {
         Generation::new(self.page.load())
+    }
+
+    pub(crate) fn counter(&self) -> (*const u8, usize) {
+        let length = match self.source.kind() {
+            SourceKind::Vmclock => 8,
+            _ => 4,
+        };
+        (self.page.as_ptr(), length)
     }
 
     /// The source that the probe was opened on.

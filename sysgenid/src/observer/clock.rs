@@ -13,7 +13,7 @@ use sysgenid_sys::vmclock::{
 use crate::error::{Error, Kind, Result};
 use crate::source::clock_refused;
 use crate::watcher::new_readiness;
-use crate::{Deadline, Probe, Source};
+use crate::{Deadline, Probe, Source, interrupt};
 
 const NOT_NOTIFIED: &str = "a vmclock whose hypervisor does not notify of changes, as QEMU's does not; look at it from \
      time to time with a `Probe` and a timer (`sysgenid_tokio::PolledProbe` is one), or watch the \
@@ -111,7 +111,8 @@ impl Clock {
     pub(super) fn sleep(&self, deadline: Deadline) -> Result<()> {
         let mut fds = [PollFd::new(&self.bell, PollFlags::IN)];
         match poll(&mut fds, deadline.timespec().as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(Errno::INTR) => interrupt::signalled(),
             Err(errno) => Err(Error::call("poll", errno)),
         }
     }

@@ -44,6 +44,20 @@ pub enum SourceKind {
     Vmclock,
 }
 
+impl SourceKind {
+    /// Its name, as in messages to programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Broker => "broker",
+            Self::PageFile => "page-file",
+            Self::Vmgenid => "vmgenid",
+            Self::Vmclock => "vmclock",
+        }
+    }
+}
+
 /// Where a generation comes from.
 ///
 /// A source is a path and what was found there. Naming one opens nothing; a [`Probe`](crate::Probe),

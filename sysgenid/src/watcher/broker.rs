@@ -17,7 +17,7 @@ use super::{ANSWER_TIME, Tracking};
 use crate::broker::{BUSY, Connection, gone};
 use crate::error::{Error, Kind, Result};
 use crate::source::map_counter;
-use crate::{Deadline, Generation};
+use crate::{Deadline, Generation, interrupt};
 
 const NOW: Timespec = Timespec {
     tv_sec: 0,
@@ -167,7 +167,11 @@ impl BrokerWatcher {
     fn is_signalled(&self, timeout: Option<&Timespec>) -> Result<bool> {
         let mut fds = [PollFd::new(&self.signal, PollFlags::IN)];
         match poll(&mut fds, timeout) {
-            Ok(0) | Err(Errno::INTR) => return Ok(false),
+            Ok(0) => return Ok(false),
+            Err(Errno::INTR) => {
+                interrupt::signalled()?;
+                return Ok(false);
+            }
             Ok(_) => {}
             Err(errno) => return Err(Error::call("poll", errno)),
         }
@@ -241,6 +245,10 @@ impl BrokerWatcher {
                 Err(Error::new(Kind::Outdated).errno(Errno::INTR))
             }
             Ok(reply) => accepted(&reply),
+            Err(error) if error.is_interrupted() => {
+                self.connection.tell(Op::CancelWait, [0, 0])?;
+                Err(error)
+            }
             Err(error) if error.is_timeout() => {
                 self.connection.tell(Op::CancelWait, [0, 0])?;
                 Err(super::watchers_timed_out())

@@ -19,7 +19,7 @@ use super::Tracking;
 use super::debt::Debt;
 use crate::error::{Error, Kind, Result};
 use crate::source::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
-use crate::{Deadline, Generation, Probe, Source, Straggler, stragglers};
+use crate::{Deadline, Generation, Probe, Source, Straggler, interrupt, stragglers};
 
 /// The longest wait that is asked of the driver at once. Shipped drivers multiply the milliseconds
 /// by a million, which leaves a signed 32-bit number beyond 2,147.
@@ -144,7 +144,8 @@ impl DeviceWatcher {
     /// Until there may be a change, or the deadline.
     pub(super) fn sleep(&self, deadline: Deadline) -> Result<()> {
         match device::wait_outdated(&self.file, deadline.timespec().as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(Errno::INTR) => interrupt::signalled(),
             Err(errno) => Err(Error::call("poll", errno)),
         }
     }
@@ -253,7 +254,7 @@ impl DeviceWatcher {
                 Err(Errno::INTR) if self.is_outdated()? => {
                     return Err(Error::new(Kind::Outdated).errno(Errno::INTR));
                 }
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR) => interrupt::signalled()?,
                 Err(Errno::TIME | Errno::TIMEDOUT) => {}
                 Err(errno) => return Err(Error::call("SYSGENID_WAIT_WATCHERS", errno)),
             }

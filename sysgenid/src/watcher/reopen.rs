@@ -39,9 +39,16 @@ impl Watcher {
     /// # Ok::<(), sysgenid::Error>(())
     /// ```
     pub fn reopen(&mut self) -> Result<()> {
-        if self.process == fork::process() {
-            return Ok(());
+        if self.process != fork::process() {
+            // The copies are closed and no more: nothing is said to the driver, and nothing is taken
+            // from the epoll instance, which is the parent's.
+            *self = self.reopened()?;
         }
+        Ok(())
+    }
+
+    /// A watcher of this process's own that takes the place of a parent's.
+    pub(crate) fn reopened(&self) -> Result<Self> {
         let path = self.source.as_ref().map(Source::path);
         let reopen = || {
             let readiness = new_readiness()?;
@@ -57,12 +64,12 @@ impl Watcher {
             Ok((backend, readiness))
         };
         let (backend, readiness) = reopen().map_err(|error| self.locate(error))?;
-        // The copies are closed and no more: nothing is said to the driver, and nothing is taken
-        // from the epoll instance, which is the parent's.
-        self.backend = backend;
-        self.readiness = readiness;
-        self.process = fork::process();
-        Ok(())
+        Ok(Self {
+            backend,
+            readiness,
+            source: self.source.clone(),
+            process: fork::process(),
+        })
     }
 
     /// Whether the watcher is this process's own, at the cost of a load.

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Why a call failed.
+
+Each error is an `OSError`: `errno` is the kernel's number, or the one that comes nearest;
+`strerror` says what failed and what to do about it; `filename` is the source that it is about.
+"""
+
+from __future__ import annotations
+
+
+class Error(OSError):
+    """What every error of this package is."""
+
+    __module__ = "sysgenid"
+
+
+class AbsentError(Error, FileNotFoundError):
+    """Nothing is there: no device, no broker, no file (`ENOENT`)."""
+
+    __module__ = "sysgenid"
+
+
+class DeniedError(Error, PermissionError):
+    """The caller may not do this (`EACCES`, `EPERM`)."""
+
+    __module__ = "sysgenid"
+
+
+class WrongKindError(Error):
+    """What is there is something else: another device, a FIFO, a folder without a page (`ENODEV`)."""
+
+    __module__ = "sysgenid"
+
+
+class BrokenError(Error):
+    """What is there does not work: an empty file, a page that was replaced (`EIO`)."""
+
+    __module__ = "sysgenid"
+
+
+class UnsupportedError(Error):
+    """The source cannot do this, though it works (`EOPNOTSUPP`)."""
+
+    __module__ = "sysgenid"
+
+
+class StaleError(Error):
+    """The acknowledged generation is not the current one; `current` is (`EINVAL`).
+
+    Nothing is acknowledged, and the watcher stays outdated.
+    """
+
+    __module__ = "sysgenid"
+
+    current: int = 0
+
+
+class TimedOutError(Error, TimeoutError):
+    """The deadline passed (`ETIME`)."""
+
+    __module__ = "sysgenid"
+
+
+class OutdatedError(Error):
+    """The caller's own watcher is outdated: rebuild, acknowledge, then wait again (`ESTALE`)."""
+
+    __module__ = "sysgenid"
+
+
+class LostError(Error, ConnectionError):
+    """The broker is gone, or does not read: `reconnect` (`ECONNRESET`)."""
+
+    __module__ = "sysgenid"
+
+
+class ForkedError(Error):
+    """The watcher is the parent's, in a forked child: `reopen` it, or open another (`EBADF`)."""
+
+    __module__ = "sysgenid"
+
+
+class UnsettledError(Error):
+    """The generation kept changing, more often than the call tries again (`EAGAIN`)."""
+
+    __module__ = "sysgenid"
+
+
+class ReentrantError(Error):
+    """A guard was used by its own build (`EDEADLK`)."""
+
+    __module__ = "sysgenid"
+
+
+class EntropyError(Error):
+    """The kernel gave no random bytes for a new seed (`ENODATA`)."""
+
+    __module__ = "sysgenid"

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The type `Probe`: its base with a read-only buffer, so that `memoryview(probe)[0]` is the counter.
+//!
+//! The limited API has buffers from Python 3.11 on, and this package is for 3.10 as well. Interpreters
+//! have them all the same: the slot's number and the layout of a view are those of 3.11, which calls
+//! them stable. So the type is made here of what the limited API lacks, and of nothing else.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr;
+
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+use sysgenid::adapter;
+
+use crate::probe::ProbeBase;
+
+const DOC: &CStr = c"Probe(path=None)
+--
+
+The current generation at the cost of one load from memory.
+
+A probe maps the counter and closes the file: it is not a watcher, acknowledges nothing, and holds
+nobody up. It works on every source, and in forked children. Without a `path`, the source is found:
+`SYSGENID_SOURCE` names one.
+
+It is a read-only buffer of one number as well, for those who look at memory: `memoryview(probe)[0]`,
+or `numpy.frombuffer(probe, ...)`. Whether such a look is one load is up to who looks; `generation`
+always is.
+
+Raises `AbsentError`, `DeniedError`, `WrongKindError`, `BrokenError`; `UnsupportedError` on a driver
+of the v5 dialect, where orchestrators would wait for the mapping for ever: use `Watcher.probe`.
+
+>>> import sysgenid
+>>> probe = sysgenid.Probe()
+>>> before = probe.generation
+>>> # ... the system may be restored here ...
+>>> probe.generation == before
+True
+>>> memoryview(probe)[0] == before
+True
+
+A counter that the hypervisor writes is right when a restored machine executes its first instruction;
+the kernel driver needs a moment to learn of it. A file that was made shorter after it was mapped
+raises SIGBUS; no driver does that to its page.
+";
+
+/// `Py_buffer`, which the limited API of 3.10 does not show.
+#[repr(C)]
+struct View {
+    buf: *mut c_void,
+    obj: *mut ffi::PyObject,
+    len: ffi::Py_ssize_t,
+    itemsize: ffi::Py_ssize_t,
+    readonly: c_int,
+    ndim: c_int,
+    format: *mut c_char,
+    shape: *mut ffi::Py_ssize_t,
+    strides: *mut ffi::Py_ssize_t,
+    suboffsets: *mut ffi::Py_ssize_t,
+    internal: *mut c_void,
+}
+
+const BF_GETBUFFER: c_int = 1;
+const WRITABLE: c_int = 0x01;
+const FORMAT: c_int = 0x04;
+const ND: c_int = 0x08;
+const STRIDES: c_int = 0x10 | ND;
+
+/// One number.
+static SHAPE: ffi::Py_ssize_t = 1;
+
+/// The type, made at the first call.
+pub(crate) fn probe_type(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let made = TYPE.get_or_try_init(py, || make(py).map(Bound::unbind))?;
+    Ok(made.bind(py).clone())
+}
+
+fn make(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    let getbuffer: unsafe extern "C" fn(*mut ffi::PyObject, *mut View, c_int) -> c_int = getbuffer;
+    let mut slots = [
+        ffi::PyType_Slot {
+            slot: BF_GETBUFFER,
+            pfunc: getbuffer as *mut c_void,
+        },
+        ffi::PyType_Slot {
+            slot: ffi::Py_tp_doc,
+            pfunc: DOC.as_ptr().cast_mut().cast(),
+        },
+        ffi::PyType_Slot {
+            slot: 0,
+            pfunc: ptr::null_mut(),
+        },
+    ];
+    let mut spec = ffi::PyType_Spec {
+        name: c"sysgenid.Probe".as_ptr(),
+        // Those of the base.
+        basicsize: 0,
+        itemsize: 0,
+        flags: flags(),
+        slots: slots.as_mut_ptr(),
+    };
+    let base = py.get_type::<ProbeBase>();
+    // SAFETY: The thread is attached, as `py` proves. The specification lives until the call has
+    // returned; the interpreter copies the name and the documentation, and keeps the function, which
+    // is static and has the signature of its slot: `View` has the layout of `Py_buffer`. The base is
+    // a type that may be inherited from. The result is a new reference to a type, or NULL with an
+    // exception set.
+    unsafe {
+        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, base.as_ptr());
+        Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
+    }
+}
+
+/// Not a base of others, so that whatever is a probe has its buffer from here.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the specification has them as an int, and the limited API has no higher ones"
+)]
+fn flags() -> c_uint {
+    ffi::Py_TPFLAGS_DEFAULT as c_uint
+}
+
+/// Fills a view of the counter.
+///
+/// # Safety
+///
+/// Only the interpreter calls it, for an object of the type that it is a slot of, on a thread that is
+/// attached, and with a view that it may fill.
+unsafe extern "C" fn getbuffer(object: *mut ffi::PyObject, view: *mut View, flags: c_int) -> c_int {
+    if view.is_null() {
+        return -1;
+    }
+    // SAFETY: The interpreter's promises, see above; the object is borrowed from it for the call.
+    let (py, probe) = unsafe {
+        (*view).obj = ptr::null_mut();
+        let py = Python::assume_attached();
+        (py, Borrowed::from_ptr(py, object))
+    };
+    let refuse = |error: PyErr| {
+        error.restore(py);
+        -1
+    };
+    if flags & WRITABLE != 0 {
+        return refuse(PyBufferError::new_err("a generation may only be read"));
+    }
+    let probe = match probe.cast::<ProbeBase>() {
+        Ok(probe) => probe,
+        Err(error) => return refuse(error.into()),
+    };
+    let (counter, length) = adapter::counter(&probe.get().0);
+    let format = if length == 8 { c"Q" } else { c"I" };
+    let itemsize = ffi::Py_ssize_t::try_from(length).unwrap_or(0);
+    let asked = |flag: c_int| flags & flag == flag;
+    // SAFETY: The view is the caller's to be filled. The counter is mapped as long as the probe
+    // lives, which the reference in `obj` sees to until the view is released; it says that it may
+    // only be read. Shape and format are static, and nobody writes to them: a view of a read-only
+    // buffer is no way to. The stride is the view's own item size, as CPython's own views have it.
+    unsafe {
+        (*view).buf = counter.cast_mut().cast();
+        (*view).len = itemsize;
+        (*view).itemsize = itemsize;
+        (*view).readonly = 1;
+        (*view).ndim = 1;
+        (*view).format = match asked(FORMAT) {
+            true => format.as_ptr().cast_mut(),
+            false => ptr::null_mut(),
+        };
+        (*view).shape = match asked(ND) {
+            true => (&raw const SHAPE).cast_mut(),
+            false => ptr::null_mut(),
+        };
+        (*view).strides = match asked(STRIDES) {
+            true => &raw mut (*view).itemsize,
+            false => ptr::null_mut(),
+        };
+        (*view).suboffsets = ptr::null_mut();
+        (*view).internal = ptr::null_mut();
+        (*view).obj = probe.to_owned().into_ptr();
+    }
+    0
+}

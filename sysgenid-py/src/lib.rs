@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#![cfg(target_os = "linux")]
+//! The native part of the Python package `sysgenid`. It is private: the package names what is public.
+
+mod buffer;
+mod errors;
+mod handle;
+mod orchestrator;
+mod probe;
+mod process;
+mod status;
+mod timeout;
+mod uniqueness;
+mod waiting;
+mod watcher;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::orchestrator::{Orchestrator, Straggler};
+    #[pymodule_export]
+    use crate::process::{generation, refresh, uniqueness, verify};
+    #[pymodule_export]
+    use crate::status::{Status, WatcherCounts, sources, status};
+    #[pymodule_export]
+    use crate::uniqueness::Uniqueness;
+    #[pymodule_export]
+    use crate::watcher::{Changes, Watcher};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("Probe", crate::buffer::probe_type(module.py())?)
+    }
+}

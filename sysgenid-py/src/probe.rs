@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::buffer;
+use crate::waiting;
+
+/// What a `Probe` is but for its buffer, which `buffer` adds. So it is documented there.
+#[pyclass(frozen, subclass, module = "sysgenid._native")]
+pub(crate) struct ProbeBase(pub(crate) sysgenid::Probe);
+
+/// A probe on its way into an object of the type that the package shows, which only the type itself
+/// makes.
+#[pyclass(frozen, module = "sysgenid._native")]
+struct Made(Mutex<Option<sysgenid::Probe>>);
+
+/// What a probe is made of.
+#[derive(FromPyObject)]
+enum Origin<'py> {
+    Made(PyRef<'py, Made>),
+    Path(PathBuf),
+}
+
+#[pymethods]
+impl ProbeBase {
+    #[new]
+    #[pyo3(signature = (path=None))]
+    fn new(py: Python<'_>, path: Option<Origin<'_>>) -> PyResult<Self> {
+        let probe = match path {
+            Some(Origin::Made(made)) => made.0.lock().ok().and_then(|mut made| made.take()),
+            Some(Origin::Path(path)) => Some(waiting::call(py, || sysgenid::Probe::open_at(path))?),
+            None => Some(waiting::call(py, sysgenid::Probe::open)?),
+        };
+        let taken = || pyo3::exceptions::PyTypeError::new_err("a probe is made once");
+        probe.map(Self).ok_or_else(taken)
+    }
+
+    /// The current generation: one load from memory.
+    #[getter]
+    fn generation(&self) -> u64 {
+        self.0.generation().get()
+    }
+
+    /// What kind of source it is on: as in `Status`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.0.source().kind().name()
+    }
+
+    /// Where the source is.
+    #[getter]
+    fn path(&self) -> OsString {
+        self.0.source().path().into()
+    }
+
+    /// Checks that the path still names what was mapped: a few system calls, for a health check.
+    ///
+    /// Raises `BrokenError` if the file was replaced, and `AbsentError` if it was removed: changes of
+    /// a new file do not show.
+    fn verify(&self, py: Python<'_>) -> PyResult<()> {
+        waiting::call(py, || self.0.verify())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        let this = slf.get();
+        format!(
+            "<sysgenid.Probe of {}, generation {}>",
+            this.0.source().path().display(),
+            this.generation()
+        )
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(pyo3::exceptions::PyTypeError::new_err(
+            "a probe cannot be pickled: open one in the other process",
+        ))
+    }
+}
+
+/// An object of the public type for a probe that was opened elsewhere.
+pub(crate) fn object<'py>(py: Python<'py>, probe: sysgenid::Probe) -> PyResult<Bound<'py, PyAny>> {
+    let made = Bound::new(py, Made(Mutex::new(Some(probe))))?;
+    let class: Bound<'py, PyType> = buffer::probe_type(py)?;
+    class.call1((made,))
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the process as a whole sees.
+
+use pyo3::prelude::*;
+use sysgenid::{ProcessWide, Refreshed};
+
+use crate::uniqueness::Uniqueness;
+use crate::waiting;
+
+/// The current generation of this system, at the cost of one load from memory.
+///
+/// The sources are looked for at the first call. Without one it is 0, and stays 0: `verify` tells.
+///
+/// >>> import sysgenid
+/// >>> before = sysgenid.generation()
+/// >>> sysgenid.generation() == before
+/// True
+#[pyfunction]
+pub(crate) fn generation() -> u64 {
+    sysgenid::generation().get()
+}
+
+/// What this process has seen of restores and forks: equal to an earlier one if nothing happened.
+///
+/// It never waits, and makes no system call.
+#[pyfunction]
+pub(crate) fn uniqueness() -> Uniqueness {
+    Uniqueness(sysgenid::uniqueness())
+}
+
+/// Checks that the process sees what it relies on: some tens of system calls, for a health check.
+///
+/// Raises `AbsentError` if there is no source, or one that is in use was removed; `BrokenError` if
+/// it was replaced, or if there is one now and was none when the process looked: `refresh`. Else the
+/// error of opening a `Probe`.
+#[pyfunction]
+pub(crate) fn verify(py: Python<'_>) -> PyResult<()> {
+    waiting::call(py, || ProcessWide.verify())
+}
+
+/// Looks for sources again: for those that appeared, and in the place of those that were replaced.
+///
+/// Returns whether the process looks at another source now, which counts as a change. Raises as
+/// `Probe` if there is no source that works; then the process looks at what it looked at before.
+#[pyfunction]
+pub(crate) fn refresh(py: Python<'_>) -> PyResult<bool> {
+    let refreshed = waiting::call(py, || ProcessWide.refresh())?;
+    Ok(refreshed == Refreshed::Moved)
+}

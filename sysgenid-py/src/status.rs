@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use sysgenid::{Backend, Dialect, ProcessWide, Source};
+
+use crate::timeout::Timeout;
+use crate::waiting;
+
+/// How long a broker may take to answer, unless the caller says it.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// What a source tells of itself: see `status`.
+#[pyclass(frozen, module = "sysgenid", get_all)]
+pub(crate) struct Status {
+    /// What kind of source it is: "device", "broker", "page-file", "vmclock" or "vmgenid".
+    kind: &'static str,
+    /// Where it is.
+    path: OsString,
+    /// The current generation.
+    generation: u64,
+    /// How many watchers it has; `None` where it does not tell.
+    watchers: Option<Py<WatcherCounts>>,
+    /// The dialect of the kernel driver, "v5" or "v6"; `None` if it does not tell, and where there is
+    /// none.
+    dialect: Option<&'static str>,
+    /// Who tells the kernel driver of restores: "vmfork", "acpi" or "trigger"; `None` if it does not
+    /// say, and where there is none.
+    backend: Option<&'static str>,
+}
+
+/// How many watchers a source has.
+#[pyclass(frozen, module = "sysgenid", get_all)]
+pub(crate) struct WatcherCounts {
+    /// All watchers.
+    total: u32,
+    /// Those that orchestrators wait for.
+    tracked: u32,
+    /// Tracked ones that have not acknowledged the current generation.
+    outdated: u32,
+}
+
+/// The state of a source: the one at `path`, or the one that a `Probe` would find.
+///
+/// Asks once, keeps nothing open, and does not become a watcher. `timeout` is for a broker that does
+/// not answer.
+///
+/// Raises `AbsentError` if there is none, `DeniedError` if it may not be opened, `WrongKindError` or
+/// `BrokenError` if it is something else or does not work, `LostError` if the broker has ended, and
+/// `TimedOutError`.
+///
+/// >>> import sysgenid
+/// >>> status = sysgenid.status()
+/// >>> status.kind, status.generation == sysgenid.generation()
+/// ('broker', True)
+#[pyfunction]
+#[pyo3(
+    signature = (path=None, timeout=Timeout::of(ANSWER_TIME)),
+    text_signature = "(path=None, timeout=5.0)"
+)]
+pub(crate) fn status(py: Python<'_>, path: Option<PathBuf>, timeout: Timeout) -> PyResult<Status> {
+    let source = waiting::call(py, || match path {
+        Some(path) => Source::at(path),
+        None => Source::discover_for_probe(),
+    })?;
+    let status = waiting::wait(py, timeout.0, |deadline| source.status(deadline))?;
+    let counts = status.watchers.map(|counts| WatcherCounts {
+        total: counts.total,
+        tracked: counts.tracked,
+        outdated: counts.outdated,
+    });
+    Ok(Status {
+        kind: source.kind().name(),
+        path: source.path().into(),
+        generation: status.generation.get(),
+        watchers: counts.map(|counts| Py::new(py, counts)).transpose()?,
+        dialect: status.dialect.map(Dialect::name),
+        backend: status.backend.map(Backend::name),
+    })
+}
+
+/// The sources that this process looks at, at most two: each as its kind and its path, and the
+/// preferred one first. It is the one whose number `generation` is.
+///
+/// >>> import sysgenid
+/// >>> [kind for kind, path in sysgenid.sources()]
+/// ['broker']
+#[pyfunction]
+pub(crate) fn sources() -> Vec<(&'static str, OsString)> {
+    let sources = ProcessWide.sources();
+    let told = sources.map(|source| (source.kind().name(), source.path().into()));
+    told.collect()
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Timeouts as Python writes them.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use sysgenid::Deadline;
+
+/// A number of seconds, a `timedelta`, or `None` for ever. It begins when the argument is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Timeout(pub(crate) Deadline);
+
+impl Timeout {
+    pub(crate) fn of(time: Duration) -> Self {
+        Self(Deadline::after(time))
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Timeout {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if value.is_none() {
+            return Ok(Self(Deadline::NEVER));
+        }
+        let seconds = match value.extract::<f64>() {
+            Ok(seconds) => seconds,
+            // A timedelta, without importing its module for those who use none.
+            Err(_) => value
+                .call_method0("total_seconds")
+                .and_then(|seconds| seconds.extract())
+                .map_err(|_| {
+                    PyTypeError::new_err(
+                        "a timeout is a number of seconds, a datetime.timedelta, or None to wait \
+                         for ever",
+                    )
+                })?,
+        };
+        if !seconds.is_finite() {
+            return Err(PyValueError::new_err(
+                "a timeout is a finite number of seconds; None waits for ever",
+            ));
+        }
+        // What no clock counts never passes.
+        let timeout = Duration::try_from_secs_f64(seconds.max(0.0));
+        Ok(Self(timeout.map_or(Deadline::NEVER, Deadline::after)))
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use pyo3::prelude::*;
+
+/// What this process has seen of restores and forks, at one moment.
+///
+/// Two of them are equal if, and only if, nothing changed in between that can be seen: the system
+/// was not restored, and the process was not forked. It is opaque, and good for nothing but a
+/// comparison with `==` within the process.
+///
+/// >>> import sysgenid
+/// >>> before = sysgenid.uniqueness()
+/// >>> before == sysgenid.uniqueness()
+/// True
+#[pyclass(frozen, eq, module = "sysgenid")]
+#[derive(PartialEq, Eq)]
+pub(crate) struct Uniqueness(pub(crate) sysgenid::Uniqueness);
+
+#[pymethods]
+impl Uniqueness {
+    /// The generation in it.
+    #[getter]
+    fn generation(&self) -> u64 {
+        self.0.generation().get()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
