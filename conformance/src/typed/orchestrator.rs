@@ -4,8 +4,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use sysgenid::adapter;
+
 use super::Subject;
-use super::subject::{Changes, SOON, catch_up, is_outdated, number};
+use super::subject::{Changes, SOON, break_off, catch_up, go_on, is_outdated, number};
 use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
 
@@ -16,6 +18,7 @@ cases! { Subject;
     change_ends_the_wait_of_an_orchestrator,
     wait_for_watchers_fails_when_its_deadline_passes,
     signal_does_not_end_a_wait_for_watchers,
+    signal_ends_a_wait_for_watchers_that_may_be_broken_off,
     orchestrator_that_gave_up_can_wait_again,
     settle_rebuilds_acknowledges_and_waits,
     settle_without_a_change_rebuilds_nothing,
@@ -108,6 +111,27 @@ fn signal_does_not_end_a_wait_for_watchers(subject: &Subject) {
         .unwrap_err();
     assert!(error.is_timeout(), "{error}");
 
+    catch_up(&straggler);
+    wait.finish("nobody is outdated").unwrap();
+}
+
+/// Nor does what was broken off keep the orchestrator from waiting again.
+fn signal_ends_a_wait_for_watchers_that_may_be_broken_off(subject: &Subject) {
+    let straggler = subject.straggler();
+    let orchestrator = subject.orchestrator();
+    let wait = Background::start(move || {
+        let wait = || orchestrator.wait_for_watchers(PATIENCE);
+        (adapter::interruptible(break_off, wait), orchestrator)
+    });
+    let (broken_off, orchestrator) = wait.signal_until_finished(Signal::Ends, "it was broken off");
+    let error = broken_off.unwrap_err();
+    assert!(error.is_interrupted(), "{error}");
+
+    let wait = Background::start(move || {
+        adapter::interruptible(go_on, || orchestrator.wait_for_watchers(PATIENCE))
+    });
+    wait.signal(Signal::Ends);
+    wait.expect_blocked("it was not broken off");
     catch_up(&straggler);
     wait.finish("nobody is outdated").unwrap();
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,4 +183,14 @@ pub(crate) fn catch_up(watcher: &Watcher) {
 /// Whether the watcher is outdated.
 pub(crate) fn is_outdated(watcher: &Watcher) -> bool {
     watcher.try_changed().expect("it can be asked").is_some()
+}
+
+/// What a caller answers who is asked after a signal, and does not wait any longer.
+pub(crate) fn break_off() -> ControlFlow<()> {
+    ControlFlow::Break(())
+}
+
+/// And one who does.
+pub(crate) fn go_on() -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }

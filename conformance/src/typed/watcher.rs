@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sysgenid::Generation;
+use sysgenid::{Generation, adapter};
 
 use super::Subject;
-use super::subject::{Changes, SOON, catch_up, is_outdated};
+use super::subject::{Changes, SOON, break_off, catch_up, go_on, is_outdated};
 use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
 
@@ -19,6 +19,7 @@ cases! { Subject;
     wait_on_several_threads_wakes_all,
     wait_fails_when_its_deadline_passes,
     signal_does_not_end_a_wait,
+    signal_ends_a_wait_that_may_be_broken_off,
     try_changed_repeats_until_acknowledged,
     several_changes_are_seen_as_the_latest,
     acknowledgement_twice_is_accepted,
@@ -106,6 +107,29 @@ fn signal_does_not_end_a_wait(subject: &Subject) {
 
     let generation = subject.change();
     assert_eq!(wait.finish("the generation changed").unwrap(), generation);
+}
+
+/// For an interpreter, whose handler of the signal only leaves a note.
+fn signal_ends_a_wait_that_may_be_broken_off(subject: &Subject) {
+    let (watcher, patient) = (subject.watcher(), subject.watcher());
+    let wait = Background::start(move || {
+        let broken_off = adapter::interruptible(break_off, || watcher.wait(PATIENCE));
+        (broken_off, watcher)
+    });
+    let goes_on =
+        Background::start(move || adapter::interruptible(go_on, || patient.wait(PATIENCE)));
+    let (broken_off, watcher) = wait.signal_until_finished(Signal::Ends, "it was broken off");
+    let error = broken_off.unwrap_err();
+    assert!(error.is_interrupted(), "{error}");
+    goes_on.signal(Signal::Ends);
+    goes_on.expect_blocked("it was not broken off");
+
+    let generation = subject.change();
+    assert_eq!(
+        goes_on.finish("the generation changed").unwrap(),
+        generation
+    );
+    assert_eq!(watcher.wait(PATIENCE).unwrap(), generation);
 }
 
 /// Looking does not acknowledge.
