@@ -2,11 +2,11 @@
 #![cfg(target_os = "linux")]
 //! The native part of the Python package `sysgenid`. It is private: the package names what is public.
 
-mod buffer;
 mod errors;
 mod handle;
 mod orchestrator;
 mod probe;
+mod probe_type;
 mod process;
 mod status;
 mod timeout;
@@ -34,6 +34,6 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("Probe", crate::buffer::probe_type(module.py())?)
+        module.add("Probe", crate::probe_type::get(module.py())?)
     }
 }

@@ -6,10 +6,9 @@ use std::sync::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::buffer;
-use crate::waiting;
+use crate::{probe_type, waiting};
 
-/// What a `Probe` is but for its buffer, which `buffer` adds. So it is documented there.
+/// What a `Probe` is but for what `probe_type` adds, which documents it as well.
 #[pyclass(frozen, subclass, module = "sysgenid._native")]
 pub(crate) struct ProbeBase(pub(crate) sysgenid::Probe);
 
@@ -39,12 +38,6 @@ impl ProbeBase {
         probe.map(Self).ok_or_else(taken)
     }
 
-    /// The current generation: one load from memory.
-    #[getter]
-    fn generation(&self) -> u64 {
-        self.0.generation().get()
-    }
-
     /// What kind of source it is on: as in `Status`.
     #[getter]
     fn kind(&self) -> &'static str {
@@ -70,7 +63,7 @@ impl ProbeBase {
         format!(
             "<sysgenid.Probe of {}, generation {}>",
             this.0.source().path().display(),
-            this.generation()
+            this.0.generation()
         )
     }
 
@@ -84,6 +77,6 @@ impl ProbeBase {
 /// An object of the public type for a probe that was opened elsewhere.
 pub(crate) fn object<'py>(py: Python<'py>, probe: sysgenid::Probe) -> PyResult<Bound<'py, PyAny>> {
     let made = Bound::new(py, Made(Mutex::new(Some(probe))))?;
-    let class: Bound<'py, PyType> = buffer::probe_type(py)?;
+    let class: Bound<'py, PyType> = probe_type::get(py)?;
     class.call1((made,))
 }

@@ -23,6 +23,16 @@ impl Uniqueness {
         self.0.generation().get()
     }
 
+    /// Whether it is the present one still: the same as comparing it with `sysgenid.uniqueness()`, in
+    /// less time.
+    ///
+    /// >>> import sysgenid
+    /// >>> sysgenid.uniqueness().is_current()
+    /// True
+    fn is_current(&self) -> bool {
+        self.0 == sysgenid::uniqueness()
+    }
+
     fn __repr__(&self) -> String {
         format!("{:?}", self.0)
     }
