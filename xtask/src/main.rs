@@ -5,6 +5,7 @@ mod bench;
 mod command;
 mod error;
 mod fastpath;
+mod python;
 mod tally;
 mod tap;
 mod test;

@@ -53,6 +53,26 @@ impl Tally {
         }
     }
 
+    /// Adds what a line of pytest says, if it is its last one: `== 1 failed, 12 passed in 0.12s ==`.
+    pub(crate) fn add_pytest_line(&mut self, line: &str) {
+        let Some((counts, time)) = line.trim_matches(['=', ' ']).rsplit_once(" in ") else {
+            return;
+        };
+        if !time.starts_with(|first: char| first.is_ascii_digit()) {
+            return;
+        }
+        for count in counts.split(", ") {
+            match count
+                .split_once(' ')
+                .map(|(number, word)| (number.parse::<u64>(), word))
+            {
+                Some((Ok(number), "passed")) => self.passed += number,
+                Some((Ok(number), "failed" | "error" | "errors")) => self.failed += number,
+                _ => {}
+            }
+        }
+    }
+
     /// A runner that failed without naming a test (it did not compile, it crashed) counts as one.
     pub(crate) fn finish(mut self, success: bool) -> Self {
         if !success && self.failed == 0 {
@@ -98,6 +118,27 @@ mod tests {
             Tally {
                 passed: 15,
                 failed: 2
+            }
+        );
+    }
+
+    #[test]
+    fn counts_the_last_line_of_pytest() {
+        let mut tally = Tally::default();
+        for line in [
+            "==== 2 failed, 12 passed, 3 skipped, 1 warning, 1 error in 3.20s ====",
+            "1 passed in 61.02s (0:01:01)",
+            "==== no tests ran in 0.01s ====",
+            "FAILED tests/test_watcher.py::test_wakes - 3 passed in vain",
+            "tests/test_watcher.py ....",
+        ] {
+            tally.add_pytest_line(line);
+        }
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 13,
+                failed: 3
             }
         );
     }

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use crate::command;
 use crate::error::Result;
 use crate::fastpath;
+use crate::python;
 use crate::tally::Tally;
 use crate::tap::Report;
 use crate::vm::Vm;
@@ -36,6 +37,8 @@ enum Step {
     Loom,
     /// A million changes against watchers in a tokio runtime
     Bumps,
+    /// The Python package: its wheel, installed and tested in new environments; types, stubs, ruff
+    Python,
     /// The benches, run once each as tests
     Bench,
     /// The fast paths: instructions under callgrind, calls in the machine code, allocations
@@ -62,6 +65,7 @@ impl Step {
             Self::Unit => "unit, integration and documentation tests",
             Self::Loom => "models of what threads share (loom)",
             Self::Bumps => "a million changes against 64 watchers in a runtime",
+            Self::Python => "the Python package, installed in new environments",
             Self::Bench => "benches, as tests",
             Self::Fastpath => "the fast paths: instructions, calls, allocations",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
@@ -95,6 +99,7 @@ impl Step {
             (Self::Unit, _) => unit(workspace),
             (Self::Loom, _) => loom(workspace),
             (Self::Bumps, _) => bumps(workspace),
+            (Self::Python, _) => python::test(workspace),
             (Self::Bench, _) => benches(workspace),
             (Self::Fastpath, _) => fastpath::check(workspace),
             (Self::Driver, Some(vm)) => Ok(vm.driver()),

@@ -5,10 +5,28 @@ from os import PathLike
 from types import TracebackType
 from typing import NoReturn, TypeAlias, final
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Self
 
 _Path: TypeAlias = str | PathLike[str]
 _Timeout: TypeAlias = float | timedelta | None
+
+__all__ = [
+    "Changes",
+    "Orchestrator",
+    "Probe",
+    "Status",
+    "Straggler",
+    "Uniqueness",
+    "Watcher",
+    "WatcherCounts",
+    "__version__",
+    "generation",
+    "refresh",
+    "sources",
+    "status",
+    "uniqueness",
+    "verify",
+]
 
 __version__: str
 
@@ -54,7 +72,7 @@ class Probe:
     @property
     def path(self) -> str: ...
     def verify(self) -> None: ...
-    def __reduce__(self) -> NoReturn: ...  # type: ignore[override]
+    def __reduce__(self) -> NoReturn: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
@@ -92,7 +110,7 @@ class Watcher:
         /,
     ) -> None: ...
     def __iter__(self) -> Iterator[int]: ...
-    def __reduce__(self) -> NoReturn: ...  # type: ignore[override]
+    def __reduce__(self) -> NoReturn: ...
 
 @final
 class Straggler:
@@ -133,7 +151,7 @@ class Orchestrator:
         traceback: TracebackType | None,
         /,
     ) -> None: ...
-    def __reduce__(self) -> NoReturn: ...  # type: ignore[override]
+    def __reduce__(self) -> NoReturn: ...
 
 def generation() -> int: ...
 def uniqueness() -> Uniqueness: ...

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The fixtures.
+
+The tests look at a source that is the same for all of them, SYSGENID_SOURCE, because a process has
+one: a broker in a temporary folder, or what SYSGENID_TEST_SOURCE names, such as a kernel driver's
+device. A test that stops a broker, or counts its watchers, asks for one of its own. What cannot run
+somewhere is not collected there: a test that is skipped is one that somebody forgot.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import support
+import sysgenid
+
+_served: support.Broker | None = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Serves a source, before anybody looks for one."""
+    global _served
+    named = os.environ.get("SYSGENID_TEST_SOURCE")
+    if named is None:
+        if support.command() is None:
+            pytest.exit("no command to serve the tests: cargo build -p sysgenid-cli", 4)
+        _served = support.Broker(Path(tempfile.mkdtemp(prefix="sysgenid-")))
+        named = _served.source
+    os.environ["SYSGENID_SOURCE"] = named
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes what was served."""
+    if _served is not None:
+        _served.stop()
+        shutil.rmtree(_served.folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what this source does not have."""
+
+    def fits(item: pytest.Item) -> bool:
+        if support.command() is None and "broker" in getattr(item, "fixturenames", ()):
+            return False
+        if item.get_closest_marker("broker_only") is not None and _served is None:
+            return False
+        is_v5 = os.environ.get("SYSGENID_TEST_DIALECT") == "v5"
+        return item.get_closest_marker("v6_only") is None or not is_v5
+
+    fitting = [item for item in items if fits(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not fits(item)])
+    items[:] = fitting
+
+
+@pytest.fixture
+def source() -> str:
+    """The path of the source that all tests share."""
+    return os.environ["SYSGENID_SOURCE"]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[support.Broker]:
+    """A broker for this test alone, which may stop it."""
+    broker = support.Broker(tmp_path / "served")
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def orchestrator(source: str) -> Iterator[sysgenid.Orchestrator]:
+    """An orchestrator on the source that all tests share."""
+    with sysgenid.Orchestrator(source) as orchestrator:
+        yield orchestrator
+
+
+@pytest.fixture
+def trigger(orchestrator: sysgenid.Orchestrator) -> support.Trigger:
+    """Changes the generation of the source that all tests share; returns the new one."""
+    return orchestrator.trigger

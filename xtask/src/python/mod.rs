@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The Python package: built, installed where nothing else is, and tested there.
+
+mod interpreter;
+mod venv;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command;
+use crate::error::{Error, Result};
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+pub(crate) use interpreter::{Interpreter, Interpreters};
+pub(crate) use venv::Venv;
+
+/// What the tests are told: the command that serves them.
+const COMMAND: &str = "SYSGENID_COMMAND";
+
+/// What mypy and ruff look at, as seen from the package's folder.
+const SOURCES: [&str; 2] = ["python/sysgenid", "tests"];
+
+/// Everything that has to do with Python, in a folder of its own.
+pub(crate) struct Python<'a> {
+    workspace: &'a Workspace,
+    /// Of the package.
+    package: PathBuf,
+    /// Of what is built and installed.
+    folder: PathBuf,
+    pub(crate) interpreters: Interpreters,
+}
+
+/// The step of `cargo xtask test`.
+pub(crate) fn test(workspace: &Workspace) -> Result<Tally> {
+    let python = Python::open(workspace)?;
+    let mut tally = python.lints()?;
+
+    let wheel = python.wheel(&python.interpreters.main)?;
+    println!("built {}", wheel.display());
+    tally += python.types(&wheel)?;
+    for interpreter in python.interpreters.for_the_wheel() {
+        tally += python.pytest(interpreter, &wheel)?;
+    }
+    let mut free_threaded = false;
+    for interpreter in python.interpreters.free_threaded() {
+        tally += python.pytest(interpreter, &python.wheel(interpreter)?)?;
+        free_threaded = true;
+    }
+    if !free_threaded {
+        println!("left out: free-threaded builds, of which this machine has none");
+    }
+    tally += python.installs_from_sources()?;
+    Ok(tally)
+}
+
+impl<'a> Python<'a> {
+    pub(crate) fn open(workspace: &'a Workspace) -> Result<Self> {
+        Ok(Self {
+            workspace,
+            package: workspace.root.join("sysgenid-py"),
+            folder: workspace.target.join("python"),
+            interpreters: Interpreters::find()?,
+        })
+    }
+
+    /// What the tests and the checks are run with, for one interpreter.
+    pub(crate) fn tools(&self, interpreter: &Interpreter) -> Result<Venv> {
+        let folder = self.folder.join(interpreter.name()).join("tools");
+        let requirements = self.package.join("requirements-dev.txt");
+        Venv::kept(interpreter, &folder, &requirements, |venv| {
+            println!("installing tools for {}", interpreter.name());
+            command::output(venv.python().args(["-I", "-m", "ensurepip"]))?;
+            command::run(pip_install(venv).arg("--requirement").arg(&requirements))
+        })
+    }
+
+    /// Builds the wheel, and says where it is. That for an ordinary interpreter is for all of them.
+    pub(crate) fn wheel(&self, interpreter: &Interpreter) -> Result<PathBuf> {
+        let folder = self.folder.join(interpreter.name()).join("wheel");
+        command::fresh_dir(&folder)?;
+        let mut maturin = self.maturin("build")?;
+        maturin
+            .args(["--release", "--locked", "--quiet", "--out"])
+            .arg(&folder);
+        maturin.arg("--interpreter").arg(&interpreter.program);
+        if interpreter.free_threaded {
+            maturin.arg("--no-default-features");
+        }
+        command::run(&mut maturin)?;
+        only_file(&folder)
+    }
+
+    /// A new environment with the wheel, and with the tools beside it.
+    pub(crate) fn installed(&self, interpreter: &Interpreter, wheel: &Path) -> Result<Venv> {
+        let tools = self.tools(interpreter)?;
+        let folder = self.folder.join(interpreter.name()).join("venv");
+        let venv = Venv::new(interpreter, &folder)?;
+        let mut pip = tools.python();
+        pip.args(["-I", "-m", "pip", "--quiet", "--python"])
+            .arg(venv.program("python"));
+        // Nothing else is looked for: the package needs nothing.
+        pip.args(["install", "--no-index", "--no-compile"])
+            .arg(wheel);
+        command::run(&mut pip)?;
+        venv.borrow_modules(&tools)?;
+        Ok(venv)
+    }
+
+    /// The command that serves the tests.
+    pub(crate) fn command(&self) -> Result<PathBuf> {
+        let mut cargo = self.workspace.cargo();
+        command::run(cargo.args(["build", "--quiet", "--package", "sysgenid-cli"]))?;
+        Ok(self.workspace.target.join("debug/sysgenid"))
+    }
+
+    fn maturin(&self, task: &str) -> Result<Command> {
+        let tools = self.tools(&self.interpreters.main)?;
+        let mut maturin = Command::new(tools.program("maturin"));
+        maturin.arg(task).current_dir(&self.package);
+        Ok(maturin)
+    }
+
+    fn lints(&self) -> Result<Tally> {
+        let tools = self.tools(&self.interpreters.main)?;
+        let ruff = |arguments: &[&str]| {
+            let mut ruff = Command::new(tools.program("ruff"));
+            ruff.args(arguments)
+                .args(SOURCES)
+                .current_dir(&self.package);
+            ruff
+        };
+        let mut tally = check(&mut ruff(&["check", "--no-cache"]));
+        tally += check(&mut ruff(&["format", "--no-cache", "--check"]));
+        Ok(tally)
+    }
+
+    /// The stubs against the module, and the types of everything.
+    fn types(&self, wheel: &Path) -> Result<Tally> {
+        let venv = self.installed(&self.interpreters.main, wheel)?;
+        let cache = self.folder.join("mypy");
+        let mut stubtest = venv.python();
+        stubtest.args(["-m", "mypy.stubtest", "sysgenid", "--allowlist"]);
+        stubtest.arg(self.package.join("stubtest-allowlist.txt"));
+        // What is listed for some versions is not needed with others.
+        stubtest.arg("--ignore-unused-allowlist");
+        let mut mypy = venv.python();
+        mypy.current_dir(&self.package);
+        mypy.args(["-m", "mypy", "--strict", "--cache-dir"])
+            .arg(&cache)
+            .args(SOURCES);
+        let mut tally = check(&mut stubtest);
+        tally += check(&mut mypy);
+        Ok(tally)
+    }
+
+    fn pytest(&self, interpreter: &Interpreter, wheel: &Path) -> Result<Tally> {
+        let venv = self.installed(interpreter, wheel)?;
+        println!("-- pytest, {}", interpreter.name());
+        let mut pytest = venv.python();
+        pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "tests"]);
+        pytest.current_dir(&self.package);
+        pytest.env(COMMAND, self.command()?);
+        pytest.env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut tally = Tally::default();
+        let success = command::tee(&mut pytest, |line| tally.add_pytest_line(line))?;
+        let tally = tally.finish(success);
+        if tally == Tally::default() {
+            return Err(Error::new("pytest ran nothing"));
+        }
+        Ok(tally)
+    }
+
+    /// As somebody does it who has the sources: in the repository, and from the archive for PyPI,
+    /// which must hold all that it takes.
+    fn installs_from_sources(&self) -> Result<Tally> {
+        let main = &self.interpreters.main;
+        let folder = self.folder.join("sdist");
+        command::fresh_dir(&folder)?;
+        command::output(self.maturin("sdist")?.arg("--out").arg(&folder))?;
+        let archive = only_file(&folder)?;
+
+        let mut tally = Tally::default();
+        for (what, source) in [("the repository", &self.package), ("the archive", &archive)] {
+            println!("-- pip install, from {what}");
+            let venv = Venv::new(main, &self.folder.join("from-sources"))?;
+            command::output(venv.python().args(["-I", "-m", "ensurepip"]))?;
+            // What the crates of others are built to is kept.
+            let mut pip = pip_install(&venv);
+            pip.env("CARGO_TARGET_DIR", self.folder.join("from-sources-target"))
+                .arg(source);
+            tally += check(&mut pip);
+            let mut python = venv.python();
+            python.args([
+                "-I",
+                "-c",
+                "import sysgenid; print(\"version\", sysgenid.__version__)",
+            ]);
+            tally += check(&mut python);
+        }
+        Ok(tally)
+    }
+}
+
+fn pip_install(venv: &Venv) -> Command {
+    let mut pip = venv.python();
+    pip.args([
+        "-I",
+        "-m",
+        "pip",
+        "--quiet",
+        "--disable-pip-version-check",
+        "install",
+    ]);
+    pip
+}
+
+/// A check that has no count of its own. The others still have something to say.
+fn check(command: &mut Command) -> Tally {
+    match command::run(command) {
+        Ok(()) => Tally::ONE,
+        Err(error) => {
+            println!("xtask: {error}");
+            Tally {
+                passed: 0,
+                failed: 1,
+            }
+        }
+    }
+}
+
+/// What a build has left in a folder that was empty.
+fn only_file(folder: &Path) -> Result<PathBuf> {
+    let files = command::files(folder)?;
+    match files.as_slice() {
+        [file] => Ok(file.clone()),
+        _ => Err(Error::new(format!(
+            "{} files in {}, and not one",
+            files.len(),
+            folder.display()
+        ))),
+    }
+}
