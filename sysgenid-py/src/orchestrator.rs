@@ -148,12 +148,22 @@ impl Orchestrator {
         Ok(waiting::wait(py, timeout.0, wait)?.get())
     }
 
-    /// Acknowledges the current generation for the orchestrator itself, and returns it. Never waits.
+    /// Acknowledges for the orchestrator itself, and returns what it acknowledged: `generation`, or else
+    /// the current one. Never waits.
     ///
-    /// Raises `UnsettledError` if the generation changed during each of a few attempts; `LostError` if
+    /// Raises `StaleError` if `generation` is not the current one: nothing is acknowledged. Without a
+    /// number, `UnsettledError` if the generation changed during each of a few attempts. `LostError` if
     /// the broker has ended.
-    fn ack(&self, py: Python<'_>) -> PyResult<u64> {
-        let acknowledged = self.held.get()?.acknowledge();
+    #[pyo3(signature = (generation=None))]
+    fn ack(&self, py: Python<'_>, generation: Option<u64>) -> PyResult<u64> {
+        let orchestrator = self.held.get()?;
+        let acknowledged = match generation.map(Generation::new) {
+            Some(handled) => orchestrator
+                .watcher()
+                .acknowledge(handled)
+                .map(|()| handled),
+            None => orchestrator.acknowledge(),
+        };
         let acknowledged = acknowledged.map_err(|error| raise(py, &error))?;
         Ok(acknowledged.get())
     }

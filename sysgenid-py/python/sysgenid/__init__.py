@@ -45,13 +45,49 @@ from sysgenid.errors import (
     WrongKindError,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysgenid import aio as aio
+    from sysgenid import hooks as hooks
+    from sysgenid.background import Background, watch_in_background
+    from sysgenid.caching import cached
+    from sysgenid.guarded import Guarded
+    from sysgenid.hooks import (
+        HookError,
+        before_snapshot,
+        on_change,
+        register_after_restore,
+        register_before_snapshot,
+        run_before_snapshot,
+        run_on_change,
+    )
+
+# Imported when they are asked for, so that those who ask for none pay for none.
+_MODULES = ("aio", "hooks")
+_HOMES = {
+    "Background": "background",
+    "Guarded": "guarded",
+    "HookError": "hooks",
+    "before_snapshot": "hooks",
+    "cached": "caching",
+    "on_change": "hooks",
+    "register_after_restore": "hooks",
+    "register_before_snapshot": "hooks",
+    "run_before_snapshot": "hooks",
+    "run_on_change": "hooks",
+    "watch_in_background": "background",
+}
+
 __all__ = [
     "AbsentError",
+    "Background",
     "BrokenError",
     "DeniedError",
     "EntropyError",
     "Error",
     "ForkedError",
+    "Guarded",
+    "HookError",
     "LostError",
     "Orchestrator",
     "OutdatedError",
@@ -68,10 +104,36 @@ __all__ = [
     "WatcherCounts",
     "WrongKindError",
     "__version__",
+    "aio",
+    "before_snapshot",
+    "cached",
     "generation",
+    "hooks",
+    "on_change",
     "refresh",
+    "register_after_restore",
+    "register_before_snapshot",
+    "run_before_snapshot",
+    "run_on_change",
     "sources",
     "status",
     "uniqueness",
     "verify",
+    "watch_in_background",
 ]
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f"sysgenid.{name}")
+    if name in _HOMES:
+        found: object = getattr(import_module(f"sysgenid.{_HOMES[name]}"), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module 'sysgenid' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Watchers and orchestrators for asyncio, on its own event loop and on uvloop.
+
+    import asyncio
+    from sysgenid import aio
+
+    async def rebuild_forever() -> None:
+        async for generation in aio.watch():
+            await replace_keys(generation)
+
+What may have to wait for an answer, of a broker or of the kernel, does so in a thread that is there
+for it, and with a deadline; an acknowledgement is made where it is called, because it never waits.
+Nothing is lost if a task is cancelled: a change that nobody acknowledged is told again.
+
+A task that waits is not the next to run when the generation changes. The loop goes on with what it
+was at, in the old generation, until it comes to it: what must not be used in between belongs in a
+`sysgenid.Guarded`.
+
+An event loop does not survive a fork, and neither does what is opened in it: start a loop in the
+child, and open a watcher there.
+
+Other loops take the descriptor of a `sysgenid.Watcher`: `trio.lowlevel.wait_readable(watcher)`,
+`anyio.wait_readable(watcher)`, `selectors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import time
+import warnings
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from . import _native
+from ._tasks import Readiness, WatcherWait, deadline_of, in_thread
+from .errors import OutdatedError, StaleError, TimedOutError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from datetime import timedelta
+    from os import PathLike
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_S = TypeVar("_S", bound="_native.Watcher | _native.Orchestrator")
+
+__all__ = ["Orchestrator", "Watcher", "watch"]
+
+
+class _Changing(Generic[_S]):
+    """What a watcher and an orchestrator have in common in an event loop."""
+
+    __slots__ = ("__weakref__", "_readiness", "_source")
+
+    def __init__(self, source: _S) -> None:
+        self._source: _S = source
+        self._readiness = Readiness(source)
+
+    @property
+    def generation(self) -> int:
+        """The current generation, whether or not it has been acknowledged: one load from memory."""
+        return self._source.generation
+
+    @property
+    def kind(self) -> str:
+        """What kind of source it is on: "device" or "broker"."""
+        return self._source.kind
+
+    @property
+    def path(self) -> str:
+        """Where the source is."""
+        return self._source.path
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._source.closed
+
+    def fileno(self) -> int:
+        """As that of the `sysgenid` object: for waiting in something else than this loop."""
+        return self._source.fileno()
+
+    def try_changed(self) -> int | None:
+        """The current generation if the watcher is outdated, else `None`. Never waits."""
+        return self._source.try_changed()
+
+    async def changed(self) -> int:
+        """Waits until the watcher is outdated, and returns the current generation.
+
+        It tells again until the change is acknowledged; also then the loop gets a turn. Several
+        tasks may wait at once, and each is told. It has no deadline of its own: that is
+        `asyncio.wait_for(watcher.changed(), 5.0)`, or `asyncio.timeout`.
+
+        Raises `LostError` if the broker has ended, `ForkedError` in a forked child, `ValueError` if
+        it is closed, also meanwhile; and `RuntimeError` if another loop uses it that is still open.
+
+        Cancelled, it loses nothing: the next call tells.
+        """
+        readiness = self._readiness
+        future = readiness.wait(asyncio.get_running_loop())
+        try:
+            return await future
+        except BaseException:
+            readiness.forget(future)
+            raise
+
+    async def reconnect(self) -> None:
+        """Connects to the broker again after it was lost. A change that was missed is told then.
+
+        Raises as opening one, after five seconds at most; then it is as it was. `RuntimeError`
+        while another call of it is under way in another thread.
+
+        Cancelled, it may or may not be connected; doing it again is fine.
+        """
+        await in_thread(_reconnect, self._source)
+
+    def close(self) -> None:
+        """Closes it: orchestrators do not wait for it any more.
+
+        Tasks that wait for a change get a `ValueError`. To be called in the loop's thread, or after
+        the loop has ended. To do it twice is fine.
+        """
+        self._readiness.close()
+
+    async def __aenter__(self) -> Self:
+        if self.closed:
+            raise ValueError("it is closed")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        readiness = getattr(self, "_readiness", None)
+        if readiness is not None and not self._source.closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            readiness.abandon()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"generation {self.generation}"
+        return f"<sysgenid.aio.{type(self).__name__} of {self.path}, {state}>"
+
+
+class Watcher(_Changing[_native.Watcher]):
+    """A `sysgenid.Watcher` in an event loop.
+
+    >>> import asyncio, sysgenid
+    >>> from sysgenid import aio
+    >>> async def rebuild(generation: int) -> None:
+    ...     print("rebuilding")
+    >>> async def main() -> None:
+    ...     async with aio.Watcher() as watcher, aio.Orchestrator() as orchestrator:
+    ...         generation = await orchestrator.trigger()
+    ...         print(await watcher.handle(rebuild) == generation)
+    >>> asyncio.run(main())
+    rebuilding
+    True
+
+    Iteration waits for changes, and yields each. The body of the loop is the handler: to ask for
+    the next change acknowledges the one before. If the body raises or breaks out, nothing is
+    acknowledged.
+
+    To open one takes an answer of the broker's. That is some tens of microseconds, and at most five
+    seconds if it hangs: `await Watcher.open()` does not hold up the loop meanwhile.
+
+    Raises as `sysgenid.Watcher`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, path: str | PathLike[str] | None = None, *, tracked: bool = True) -> None:
+        super().__init__(_native.Watcher(path, tracked=tracked))
+
+    @classmethod
+    async def open(
+        cls, path: str | PathLike[str] | None = None, *, tracked: bool = True
+    ) -> Watcher:
+        """Opens one in a thread.
+
+        Cancelled, it opens nothing that stays open.
+        """
+        return cls.of(await in_thread(_native.Watcher, path, tracked=tracked))
+
+    @classmethod
+    def of(cls, watcher: _native.Watcher) -> Watcher:
+        """Takes a watcher that is open into an event loop. It is closed with this one."""
+        self = cls.__new__(cls)
+        _Changing.__init__(self, watcher)
+        return self
+
+    @property
+    def watcher(self) -> _native.Watcher:
+        """The watcher itself, for `probe` and `set_tracked`."""
+        return self._source
+
+    def ack(self, generation: int | None = None) -> None:
+        """Acknowledges this generation, or else the one that was told last. Never waits.
+
+        Raises as `sysgenid.Watcher.ack`: `StaleError` if it is not the current one.
+        """
+        self._source.ack(generation)
+
+    async def handle(self, callback: Callable[[int], Awaitable[object]]) -> int:
+        """Waits for a change, awaits `callback(generation)`, and acknowledges; starts over if the
+        generation moved meanwhile. Returns the generation that was acknowledged.
+
+        Raises what the callback raises: then nothing is acknowledged. Else as `changed`.
+
+        Cancelled during the callback, it cancels that and acknowledges nothing: the next call
+        starts it anew.
+        """
+        while True:
+            generation = await self.changed()
+            await callback(generation)
+            with contextlib.suppress(StaleError):
+                self._source.ack(generation)
+                return generation
+
+    async def __aiter__(self) -> AsyncGenerator[int, None]:
+        while True:
+            generation = await self.changed()
+            yield generation
+            with contextlib.suppress(StaleError):  # outdated still: the newer one is told at once
+                self._source.ack(generation)
+
+
+async def watch(
+    path: str | PathLike[str] | None = None, *, tracked: bool = True
+) -> AsyncGenerator[int, None]:
+    """Waits for changes, and yields the generation of each, with a watcher of its own.
+
+    The body of the loop is the handler: to ask for the next change acknowledges the one before. If
+    the body raises or breaks out, nothing is acknowledged; then the watcher is closed.
+
+    >>> import asyncio, sysgenid
+    >>> from sysgenid import aio
+    >>> async def main() -> None:
+    ...     async with aio.Orchestrator() as orchestrator:
+    ...         async def restore() -> None:
+    ...             await asyncio.sleep(0.1)
+    ...             await orchestrator.trigger()
+    ...         restoring = asyncio.create_task(restore())
+    ...         async for generation in aio.watch():
+    ...             print("rebuilding")
+    ...             break
+    ...         await restoring
+    >>> asyncio.run(main())
+    rebuilding
+
+    It is open, and up to date, when the first change is waited for: earlier ones are not told. To
+    be sure of the moment, open a `Watcher`.
+
+    Raises as opening a `Watcher`, and as `Watcher.changed`.
+
+    Cancelled while it waits, it loses nothing that another watcher would not be told of; a new one
+    begins up to date. `contextlib.aclosing` closes it at a moment of one's own.
+    """
+    async with await Watcher.open(path, tracked=tracked) as watcher:
+        async for generation in watcher:
+            yield generation
+
+
+class Orchestrator(_Changing[_native.Orchestrator]):
+    """A `sysgenid.Orchestrator` in an event loop.
+
+    >>> import asyncio
+    >>> from sysgenid import aio
+    >>> async def rebuild(generation: int) -> None:
+    ...     print("new keys of the agent's own")
+    >>> async def main() -> None:
+    ...     async with aio.Orchestrator() as orchestrator:
+    ...         generation = await orchestrator.trigger()
+    ...         print(await orchestrator.settle(rebuild, timeout=5.0) == generation)
+    >>> asyncio.run(main())
+    new keys of the agent's own
+    True
+
+    Raises as `sysgenid.Orchestrator`. To open one may take an answer of the broker's, see
+    `Watcher`.
+    """
+
+    __slots__ = ("_watcher_wait",)
+
+    def __init__(self, path: str | PathLike[str] | None = None) -> None:
+        self._take(_native.Orchestrator(path))
+
+    @classmethod
+    async def open(cls, path: str | PathLike[str] | None = None) -> Orchestrator:
+        """Opens one in a thread.
+
+        Cancelled, it opens nothing that stays open.
+        """
+        return cls.of(await in_thread(_native.Orchestrator, path))
+
+    @classmethod
+    def of(cls, orchestrator: _native.Orchestrator) -> Orchestrator:
+        """Takes an orchestrator that is open into an event loop. It is closed with this one."""
+        self = cls.__new__(cls)
+        self._take(orchestrator)
+        return self
+
+    def _take(self, orchestrator: _native.Orchestrator) -> None:
+        super().__init__(orchestrator)
+        self._watcher_wait = WatcherWait(orchestrator)
+
+    async def trigger(self, min: int = 0) -> int:  # noqa: A002
+        """Changes the generation to the next one, or to `min` if that is more.
+
+        Raises as `sysgenid.Orchestrator.trigger`.
+
+        Cancelled, the generation may or may not change.
+        """
+        return await in_thread(self._source.trigger, min)
+
+    async def stragglers(self) -> list[_native.Straggler]:
+        """Names the tracked watchers that have not acknowledged the current generation.
+
+        Raises as `sysgenid.Orchestrator.stragglers`. Cancelled, it changes nothing.
+        """
+        return await in_thread(self._source.stragglers)
+
+    def ack(self, generation: int | None = None) -> int:
+        """Acknowledges for the orchestrator itself: this generation, or else the current one.
+
+        Returns it, and never waits. Raises as `sysgenid.Orchestrator.ack`.
+        """
+        return self._source.ack(generation)
+
+    async def wait_for_watchers(self, timeout: float | timedelta | None) -> None:
+        """Waits until no tracked watcher is outdated. `None` waits for ever.
+
+        If several tasks wait with one orchestrator, each has its own deadline. One that is nearer
+        than those of the others may be noticed a tenth of a second late.
+
+        Raises as `sysgenid.Orchestrator.wait_for_watchers`: `TimedOutError` if the deadline passed,
+        `OutdatedError` if the orchestrator's own watcher is outdated, `LostError` if the broker has
+        ended; and `RuntimeError` if no thread can be started.
+
+        Cancelled, it stops waiting, and loses nothing. Its helper thread ends within a tenth of a
+        second.
+        """
+        await self._watcher_wait.wait(deadline_of(timeout))
+
+    async def settle(
+        self, callback: Callable[[int], Awaitable[object]], timeout: float | timedelta | None
+    ) -> int:
+        """After a change: awaits `callback(generation)` for what is the orchestrator's own,
+        acknowledges, and waits for all others; starts over if the generation moves meanwhile.
+        Returns the generation that everybody has acknowledged.
+
+        If nothing has changed, the callback is not called, and the others are waited for. `timeout`
+        limits the waiting and the starting over, not the time that the callback takes.
+
+        Raises what the callback raises: then nothing is acknowledged. Else as `wait_for_watchers`,
+        but never `OutdatedError`.
+
+        Cancelled during the callback, it cancels that and acknowledges nothing: the next call
+        starts it anew. Cancelled later, the next call waits for the others.
+        """
+        deadline = deadline_of(timeout)
+        while True:
+            settled = self._source.generation
+            generation = self._source.try_changed()
+            if generation is not None:
+                await callback(generation)
+                settled = generation
+            try:
+                if generation is not None:
+                    self._source.ack(generation)
+                await self._watcher_wait.wait(deadline)
+            except (OutdatedError, StaleError):
+                if time.monotonic() >= deadline:
+                    raise _watchers_timed_out(self.path) from None
+                # A callback that never waits would keep the loop while the generation moves.
+                await asyncio.sleep(0)
+            else:
+                return settled
+
+
+def _watchers_timed_out(path: str) -> TimedOutError:
+    return TimedOutError(
+        errno.ETIME,
+        "the deadline passed while tracked watchers had not acknowledged the current generation",
+        path,
+    )
+
+
+def _reconnect(source: _native.Watcher | _native.Orchestrator) -> None:
+    attempts = 50
+    while True:
+        try:
+            return source.reconnect()
+        except RuntimeError:  # a call that found the broker gone is about to end
+            attempts -= 1
+            if not attempts:
+                raise
+            time.sleep(0.02)

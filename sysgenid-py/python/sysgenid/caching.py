@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A cache of a function's results that a restore or a fork empties."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from ._native import uniqueness
+from ._unseen import forget_by
+from .guarded import ATTEMPTS, unsettled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Concatenate, Generic, ParamSpec
+
+    from ._native import Uniqueness
+
+    _P = ParamSpec("_P")
+    _Q = ParamSpec("_Q")
+    _Self = TypeVar("_Self")
+    _R_co = TypeVar("_R_co", covariant=True)
+
+    class _Cached(Generic[_P, _R_co]):
+        """A function with a cache, as `functools.lru_cache` makes them."""
+
+        __wrapped__: Callable[_P, _R_co]
+
+        def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+        @overload
+        def __get__(
+            self, instance: None, owner: type[object] | None = None
+        ) -> _Cached[_P, _R_co]: ...
+        @overload
+        def __get__(
+            self: _Cached[Concatenate[_Self, _Q], _R_co],
+            instance: _Self,
+            owner: type[object] | None = None,
+        ) -> Callable[_Q, _R_co]: ...
+        def __get__(self, instance: object, owner: type[object] | None = None) -> Any: ...
+        def cache_clear(self) -> None: ...
+        def cache_info(self) -> functools._CacheInfo: ...
+        def cache_parameters(self) -> dict[str, object]: ...
+
+
+__all__ = ["cached"]
+
+_R = TypeVar("_R")
+
+
+@overload
+def cached(function: Callable[_P, _R], /) -> _Cached[_P, _R]: ...
+@overload
+def cached(
+    *, maxsize: int | None = None, typed: bool = False
+) -> Callable[[Callable[_P, _R]], _Cached[_P, _R]]: ...
+def cached(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    maxsize: int | None = None,
+    typed: bool = False,
+) -> Any:
+    """Keeps the results of a function, as `functools.cache` does, until a restore or a fork.
+
+    >>> import secrets, sysgenid
+    >>> @sysgenid.cached
+    ... def token(user: str) -> str:
+    ...     return secrets.token_hex(8)
+    >>> token("ann") == token("ann"), token("ann") == token("bob")
+    (True, False)
+
+    With `maxsize` and `typed` it is as `functools.lru_cache`: `@sysgenid.cached(maxsize=128)`. So
+    are `cache_clear()`, `cache_info()`, `cache_parameters()` and `__wrapped__`; arguments must be
+    hashable, and what the function raises is not kept. A method's cache has the object in its key,
+    and so keeps it alive.
+
+    >>> token.cache_info()
+    CacheInfo(hits=2, misses=2, maxsize=None, currsize=2)
+
+    What is guaranteed: what is returned was computed since the last change that can be seen at the
+    return, and not across it. The whole cache is forgotten, and its numbers begin anew. It takes no
+    lock of its own: threads may share it, and a forked child never waits for its parent's.
+
+    What is not: that the function runs once. Threads that ask for the same result at the same time
+    may each compute it, and a computation that a change overtook is made again. A change that
+    cannot be seen yet, see `Guarded`. `async` functions: a coroutine can be awaited once.
+
+    Raises `UnsettledError` (`EAGAIN`) if something changed during each of a few calls.
+    """
+    if function is None:
+        return functools.partial(cached, maxsize=maxsize, typed=typed)
+    if not callable(function):
+        raise TypeError("@cached takes a function; its options are named: @cached(maxsize=128)")
+
+    def empty() -> tuple[Uniqueness, Any]:
+        return uniqueness(), functools.lru_cache(maxsize, typed)(function)
+
+    # One tuple, so that a thread sees a cache together with its own mark.
+    standing = empty()
+
+    def current() -> tuple[Uniqueness, Any]:
+        nonlocal standing
+        seen = standing
+        if not seen[0].is_current():
+            # Threads that come here at once may make several. One stays, and all are right.
+            seen = standing = empty()
+        return seen
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(ATTEMPTS):
+            mark, cache = current()
+            result = cache(*args, **kwargs)
+            if mark.is_current():
+                return result
+        raise unsettled()
+
+    def cache_clear() -> None:
+        nonlocal standing
+        standing = empty()
+
+    forget_by(cache_clear)
+    wrapper.cache_clear = cache_clear  # type: ignore[attr-defined]
+    wrapper.cache_info = lambda: current()[1].cache_info()  # type: ignore[attr-defined]
+    parameters = {"maxsize": maxsize, "typed": typed}
+    wrapper.cache_parameters = parameters.copy  # type: ignore[attr-defined]
+    return wrapper
