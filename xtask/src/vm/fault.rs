@@ -59,6 +59,7 @@ pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<
         backend: kernel.backend(),
         suites: &suites,
         cases,
+        devices: &[],
     };
     let findings = if suite == counter::SUITE {
         counter::suites_on(vm, kernel, &driver, run.name)?

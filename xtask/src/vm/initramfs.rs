@@ -67,6 +67,11 @@ impl Initramfs {
         Ok(())
     }
 
+    /// A folder with nothing in it.
+    pub(crate) fn make_folder(&mut self, name: &str) {
+        self.entry(name, DIRECTORY, (0, 0), &[]);
+    }
+
     pub(crate) fn add_file(&mut self, name: &str, from: &Path) -> Result<()> {
         let bytes = std::fs::read(from).context(|| format!("cannot read {}", from.display()))?;
         self.entry(name, PROGRAM, (0, 0), &bytes);

@@ -68,6 +68,7 @@ pub(crate) fn test(
                         backend,
                         suites: &SUITES,
                         cases,
+                        devices: &[],
                     },
                 );
                 tally += row.suites;

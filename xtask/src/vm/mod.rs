@@ -23,6 +23,7 @@ mod kernel;
 mod matrix;
 mod modules;
 mod package;
+mod python;
 mod qemu;
 mod qmp;
 mod ram;
@@ -86,6 +87,13 @@ pub(crate) enum Task {
         /// The dialect to load the driver with
         #[arg(long, value_enum, default_value = "v6")]
         dialect: Dialect,
+    },
+    /// Run the Python package's tests on the driver
+    Python {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        args: python::Args,
     },
     /// Hibernate a guest, and read it from its disk on another machine
     Hibernate(On),
@@ -163,6 +171,7 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
         Task::Static => debug::read::run(&vm),
         Task::Debug(part) => debug::run(&vm, part),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
+        Task::Python { on, args } => finish(python::run(&vm, &vm.kernel(on.kernel)?, args)?),
         Task::Package(on) => finish(package::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Counter(on) => finish(counter::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Vmclock => finish(vmclock::run(&vm, &vm.kernel(series::NEWEST)?)?),

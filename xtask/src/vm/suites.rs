@@ -39,6 +39,8 @@ pub(crate) struct Run<'a> {
     pub(crate) suites: &'a [&'a str],
     /// How many random sequences are compared with the model.
     pub(crate) cases: u32,
+    /// What the machine has besides, as arguments of QEMU.
+    pub(crate) devices: &'a [&'a str],
 }
 
 impl Run<'_> {
@@ -69,7 +71,7 @@ impl Run<'_> {
                 dir: &dir,
                 snapshot: None,
                 timeout: TIMEOUT,
-                devices: &[],
+                devices: self.devices,
                 parameters: "",
             },
         )?;

@@ -152,6 +152,7 @@ impl Boot<'_> {
             backend: self.backend,
             suites: self.suites,
             cases: MODEL_CASES,
+            devices: &[],
         };
         let mut image = run.image(vm)?;
         let scripts = vm.workspace.root.join("xtask/guest");
