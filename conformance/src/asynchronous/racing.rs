@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sysgenid::Generation;
 use sysgenid_tokio::Watcher;
+use tokio_stream::StreamExt;
 
 use super::runtime::{expect_pending, in_each_runtime, open, register, soon};
 use crate::cases;
@@ -15,6 +16,7 @@ cases! { Subject;
     no_change_is_lost_when_the_watcher_is_registered_again_meanwhile,
     no_change_is_lost_when_several_tasks_acknowledge,
     no_generation_is_handled_twice_when_changes_race,
+    stream_is_told_of_all_that_follows_a_first_acknowledgement_among_changes,
 }
 
 fn no_edge_is_lost_when_changes_race_with_acknowledgements(subject: &Subject) {
@@ -115,5 +117,33 @@ fn no_generation_is_handled_twice_when_changes_race(subject: &Subject) {
             }
         }
         changes.finish();
+    });
+}
+
+/// Also if nobody acknowledges that: while it is outdated, the stream looks at nothing and depends on
+/// being woken, so no step of opening or of acknowledging may leave the source's wait queue.
+fn stream_is_told_of_all_that_follows_a_first_acknowledgement_among_changes(subject: &Subject) {
+    in_each_runtime(async || {
+        for round in 0..20 {
+            let opened_before = open(subject).await;
+            let changes = Changes::start(subject, 60);
+            let mut watcher = match round % 2 {
+                0 => opened_before,
+                _ => open(subject).await,
+            };
+            let (mut told, mut is_acknowledged) = (None, false);
+            while told != Some(changes.last) {
+                // If even the last change came before it was opened, there is nothing to tell.
+                let is_late = watcher.generation() == changes.last && told.is_none();
+                if is_late && watcher.try_changed().unwrap().is_none() {
+                    break;
+                }
+                let next = soon(watcher.next(), "the last change is not told").await;
+                let next = next.unwrap().unwrap();
+                assert_ne!(told.replace(next), Some(next), "it was told before");
+                is_acknowledged = is_acknowledged || watcher.ack(next).is_ok();
+            }
+            changes.finish();
+        }
     });
 }

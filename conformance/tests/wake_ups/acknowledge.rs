@@ -26,15 +26,15 @@ pub(crate) enum Ack {
 }
 
 /// Where a call of `DeviceWatcher::hook` is, or the broker's one `epoll_ctl`. It returns whether
-/// epoll is on the wait queue for certain.
+/// epoll is on the wait queue for certain. With the number that was acknowledged just before, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Hook {
     /// `EPOLL_CTL_DEL`, then `EPOLL_CTL_ADD` as far as the two halves of `poll`.
     Take,
     /// The second half of `poll`.
     Finish,
-    /// Whether it is up to date still.
-    LookAgain,
+    /// Whether that number can be acknowledged once more.
+    Confirm,
     /// `EPOLL_CTL_MOD`, which looks.
     Report,
 }
@@ -90,7 +90,7 @@ impl World {
                 Ack::Hook(Hook::Take)
             }
             Ack::Write => return Some(self.unlock(false)),
-            Ack::Hook(at) => match self.hook(at) {
+            Ack::Hook(at) => match self.hook(at, Some(number)) {
                 Next::At(at) => Ack::Hook(at),
                 Next::Done(is_certain) => {
                     self.is_certain = is_certain;
@@ -106,34 +106,34 @@ impl World {
     }
 
     /// Puts the watcher's epoll instance on the source's wait queue.
-    pub(crate) fn hook(&mut self, at: Hook) -> Next<Hook, bool> {
+    pub(crate) fn hook(&mut self, at: Hook, acknowledged: Option<Number>) -> Next<Hook, bool> {
         let is_faulty = self.source == Source::FaultyDriver;
         Next::At(match at {
             Hook::Take => {
                 (self.inner.is_hooked, self.inner.is_listed) = (!is_faulty, false);
                 if is_faulty && self.is_readable() {
                     self.report();
-                    Hook::LookAgain
+                    Hook::Confirm
                 } else {
                     Hook::Finish
                 }
             }
             Hook::Finish if is_faulty => {
                 self.inner.is_hooked = true;
-                Hook::LookAgain
+                Hook::Confirm
             }
             Hook::Finish => {
                 if self.is_readable() {
                     self.report();
                 }
-                Hook::LookAgain
+                Hook::Confirm
             }
-            Hook::LookAgain if self.source == Source::Broker => return Next::Done(true),
-            Hook::LookAgain if !self.is_readable() => return Next::Done(true),
-            Hook::LookAgain if self.has(Flaw::HookInSilence) || self.has(Flaw::HookOnce) => {
+            Hook::Confirm if self.source == Source::Broker => return Next::Done(true),
+            Hook::Confirm if acknowledged == Some(self.page) => return Next::Done(true),
+            Hook::Confirm if self.has(Flaw::HookInSilence) || self.has(Flaw::HookOnce) => {
                 return Next::Done(self.has(Flaw::HookOnce));
             }
-            Hook::LookAgain => Hook::Report,
+            Hook::Confirm => Hook::Report,
             Hook::Report => {
                 if self.is_readable() {
                     self.report();

@@ -24,6 +24,32 @@ pub(crate) enum Source {
     FaultyDriver,
 }
 
+/// How the watcher came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    Opened,
+    /// Made of a driver's descriptor, which may be outdated already.
+    Descriptor,
+}
+
+/// What the task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Use {
+    /// `loop { ack(changed().await) }`.
+    Handles,
+    /// `while let Some(told) = stream.next().await`, and acknowledges what it is told, or not.
+    Streams,
+}
+
+/// What the world is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Scene {
+    pub(crate) source: Source,
+    pub(crate) origin: Origin,
+    pub(crate) task: Use,
+    pub(crate) left: Budget,
+}
+
 /// Something done wrong on purpose. Each must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Flaw {
@@ -35,12 +61,17 @@ pub(crate) enum Flaw {
     LookBeforeRegistering,
     /// The watcher is hooked when it is opened, and never again.
     HookOnce,
+    /// An opened watcher is handed out before it is hooked for certain.
+    HookLater,
     /// A change that comes while the watcher is hooked is not reported.
     HookInSilence,
     /// An acknowledgement is not checked against the page after the signal was emptied.
     NoSecondLook,
     /// What the client has left in its slot is not looked at.
     LateSignalIsChange,
+    /// A change that comes while a late signal is emptied is told at once, before the broker signals
+    /// it again.
+    StaleIsChange,
     /// A slot that was emptied for a change which is not in the page yet is taken for one of before
     /// the current generation.
     EmptySlotIsChange,
@@ -76,11 +107,13 @@ enum LoopAt {
     WakeTask,
 }
 
-/// The task that handles changes: `loop { ack(changed().await) }`.
+/// The task that has the watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum TaskAt {
-    /// `Watcher::open`, which hooks.
-    Opening(Hook),
+    /// `Watcher::open` on a driver, which acknowledges until it is hooked for certain.
+    Opening(Number, Ack),
+    /// On the broker, and `Watcher::from_fd`.
+    Hooking(Hook),
     /// `AsyncFd::new`, or another one. `true`: hooked, and to look.
     Registering(bool),
     Polling,
@@ -89,7 +122,7 @@ enum TaskAt {
     /// `try_changed`, with the tick of the readiness that it was begun for.
     Looking(Look, u8),
     Clearing(u8),
-    /// `changed` has returned it.
+    /// `changed` has returned it, or the stream has.
     Told(Number),
     Acknowledging(Number, Ack),
 }
@@ -128,6 +161,7 @@ pub(crate) enum Step {
     TaskSeesLateSignal,
     TaskAcknowledges,
     TaskIsStale,
+    TaskKeepsChange,
     TaskIsCancelled,
     TaskMovesToAnotherLoop,
     OtherSeesPage,
@@ -160,6 +194,7 @@ pub(crate) struct Budget {
 pub(crate) struct World {
     pub(crate) source: Source,
     pub(crate) flaw: Option<Flaw>,
+    task: Use,
     left: Budget,
 
     /// The counter, as the page shows it.
@@ -194,17 +229,29 @@ pub(crate) struct World {
     other_at: OtherAt,
     other_saw: Number,
 
-    /// What the task has acknowledged, unless that was refused, or undone by one that will be.
+    /// What the stream has yielded last and is outdated by still.
+    yielded: Option<Number>,
+    /// What the task has acknowledged, unless that was refused, or undone by one that will be. As a
+    /// stream, what it was told last.
     handled: Option<Number>,
     repeated: bool,
 }
 
 impl World {
     /// A watcher that is being opened by its task.
-    pub(crate) fn new(source: Source, flaw: Option<Flaw>, left: Budget) -> Self {
+    pub(crate) fn new(scene: Scene, flaw: Option<Flaw>) -> Self {
+        let Scene {
+            source,
+            origin,
+            task,
+            left,
+        } = scene;
+        let is_hooked_for_certain =
+            source != Source::Broker && origin == Origin::Opened && flaw != Some(Flaw::HookLater);
         Self {
             source,
             flaw,
+            task,
             left,
             page: 0,
             acknowledged: if source == Source::Broker {
@@ -225,18 +272,24 @@ impl World {
             is_woken: false,
             source_at: SourceAt::Idle,
             loop_at: LoopAt::Idle,
-            task_at: TaskAt::Opening(Hook::Take),
+            task_at: if is_hooked_for_certain {
+                TaskAt::Opening(0, Ack::of(source))
+            } else {
+                TaskAt::Hooking(Hook::Take)
+            },
             other_at: OtherAt::Idle,
             other_saw: 0,
+            yielded: None,
             handled: None,
             repeated: false,
         }
     }
 
-    /// Up to date, and its task asleep.
+    /// Up to date, or told of the last change as a stream is; and its task asleep.
     pub(crate) fn is_settled(&self) -> bool {
         let is_up_to_date = self.acknowledged == self.page || self.page == 0;
-        is_up_to_date && self.task_at == TaskAt::Asleep
+        let is_told = self.yielded == Some(self.page);
+        (is_up_to_date || is_told) && self.task_at == TaskAt::Asleep
     }
 
     pub(crate) fn fault(&self) -> Option<&'static str> {
@@ -250,6 +303,7 @@ impl World {
             Self::source_goes_on,
             Self::loop_goes_on,
             Self::task_goes_on,
+            Self::task_keeps_change,
             Self::task_is_cancelled,
             Self::task_moves,
             Self::other_goes_on,
@@ -322,8 +376,12 @@ impl World {
                 }
             }
             // A pipe that was not empty wakes nobody. (Kernels before 5.14, and some later ones;
-            // others wake more often than that.)
-            SourceAt::Signal if !std::mem::replace(&mut self.signal, true) => SourceAt::Wake,
+            // others wake more often than that.) A stream is promised nothing on those.
+            SourceAt::Signal
+                if !std::mem::replace(&mut self.signal, true) || self.task == Use::Streams =>
+            {
+                SourceAt::Wake
+            }
             SourceAt::Signal | SourceAt::Wake => {
                 if self.source_at == SourceAt::Wake && self.inner.is_hooked {
                     self.report();
@@ -377,11 +435,15 @@ impl World {
     fn task_goes_on(&mut self) -> Option<Step> {
         let mut step = Step::TaskGoesOn;
         self.task_at = match self.task_at {
-            TaskAt::Opening(at) => match self.hook(at) {
-                Next::At(at) => TaskAt::Opening(at),
+            TaskAt::Opening(number, at) => match self.acknowledge(number, at)? {
+                Next::At(at) => TaskAt::Opening(number, at),
+                Next::Done(_) if self.is_certain => TaskAt::Registering(false),
+                Next::Done(_) => TaskAt::Opening(self.page, Ack::of(self.source)),
+            },
+            TaskAt::Hooking(at) => match self.hook(at, None) {
+                Next::At(at) => TaskAt::Hooking(at),
                 Next::Done(is_certain) => {
-                    // The watcher was made of a descriptor that others may acknowledge.
-                    self.is_certain = is_certain && self.has(Flaw::HookOnce);
+                    self.is_certain = is_certain;
                     TaskAt::Registering(false)
                 }
             },
@@ -413,16 +475,24 @@ impl World {
             TaskAt::Asleep => return None,
             TaskAt::Looking(look, tick) => match self.look(look, &mut step) {
                 Next::At(look) => TaskAt::Looking(look, tick),
+                Next::Done(found) if self.task == Use::Streams && found == self.yielded => {
+                    step = Step::TaskSeesNothing;
+                    TaskAt::Clearing(tick)
+                }
                 Next::Done(Some(number)) => {
                     step = Step::TaskSeesChange;
                     self.repeated |= self.handled == Some(number);
                     if self.has(Flaw::ClearAfterChange) {
                         self.clear(tick);
                     }
+                    if self.task == Use::Streams {
+                        (self.yielded, self.handled) = (Some(number), Some(number));
+                    }
                     TaskAt::Told(number)
                 }
                 Next::Done(None) => {
                     step = Step::TaskSeesNothing;
+                    self.yielded = None;
                     TaskAt::Clearing(tick)
                 }
             },
@@ -440,7 +510,7 @@ impl World {
                     step = if is_current {
                         Step::TaskAcknowledges
                     } else {
-                        self.handled = None;
+                        self.handled = self.handled.filter(|_| self.task == Use::Streams);
                         Step::TaskIsStale
                     };
                     TaskAt::Polling
@@ -480,8 +550,10 @@ impl World {
             }
             (Look::Late(number, ack), _) => match self.acknowledge(number, ack) {
                 Some(Next::At(ack)) => Look::Late(number, ack),
-                Some(Next::Done(true)) => Look::First,
-                Some(Next::Done(false)) => return Next::Done(Some(self.page)),
+                Some(Next::Done(false)) if self.has(Flaw::StaleIsChange) => {
+                    return Next::Done(Some(self.page));
+                }
+                Some(Next::Done(_)) => Look::First,
                 None => at,
             },
         })
@@ -500,6 +572,15 @@ impl World {
         let is_for_another = left != emptied_for(number) && !self.has(Flaw::EmptySlotIsChange);
         let is_acknowledged = left == number || is_for_another && self.remembered == number;
         is_acknowledged && !self.has(Flaw::LateSignalIsChange)
+    }
+
+    /// The stream is asked for the next change before this one is acknowledged.
+    fn task_keeps_change(&mut self) -> Option<Step> {
+        if self.task != Use::Streams || !matches!(self.task_at, TaskAt::Told(_)) {
+            return None;
+        }
+        self.task_at = TaskAt::Polling;
+        Some(Step::TaskKeepsChange)
     }
 
     /// Its future is dropped, and another one polled.
@@ -526,6 +607,10 @@ impl World {
         self.loop_at = LoopAt::Idle;
         (self.is_ready, self.tick) = (false, 0);
         (self.has_waker, self.is_woken) = (false, false);
+        // As a stream it knows nothing of what it has yielded before.
+        if self.yielded.take().is_some() {
+            self.handled = None;
+        }
         self.task_at = TaskAt::Registering(false);
         Some(Step::TaskMovesToAnotherLoop)
     }

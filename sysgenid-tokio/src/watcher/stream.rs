@@ -60,6 +60,10 @@ impl Yielded {
 /// (`pipe: make pipe writes always wake up readers`), which the maintained 5.10 kernels have. On
 /// one without it, acknowledge what was yielded, and each change is told of.
 ///
+/// The same goes for a watcher that was made of a descriptor, on the shipped kernel drivers: until an
+/// acknowledgement has succeeded with no change right after it, changes that follow one which is not
+/// acknowledged may go untold. An opened watcher is told of each.
+///
 /// # Cancel safety
 ///
 /// A future that waits for the next item, as `StreamExt::next` makes them, loses nothing when it is

@@ -111,6 +111,13 @@ impl BrokerWatcher {
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
+        self.try_changed_in_steps(|_| {})
+    }
+
+    fn try_changed_in_steps(
+        &self,
+        mut meanwhile: impl FnMut(Moment),
+    ) -> Result<Option<Generation>> {
         while self.is_signalled(Some(&NOW))? {
             let current = self.page.load_low();
             // Its partner is the release store of the page, which the broker does after it has
@@ -126,9 +133,11 @@ impl BrokerWatcher {
                 continue;
             }
             // The signal comes late: the change was seen in the page, and acknowledged, before.
-            match self.acknowledge(current) {
+            match self.acknowledge_in_steps(current, &mut meanwhile) {
                 Ok(()) => {}
-                Err(error) if error.is_stale() => return Ok(Some(self.generation())),
+                // The next one's may have gone with it, and the broker is told to signal again. Who
+                // returned that change now would see nothing at the next look, then it again.
+                Err(error) if error.is_stale() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -293,6 +302,7 @@ pub(crate) fn accepted(reply: &Reply) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
     use std::time::Duration;
 
     use super::super::Backend;
@@ -406,6 +416,34 @@ mod tests {
         );
         assert_eq!(watcher.try_changed().unwrap(), None);
         assert!(!backend.is_signalled(Some(&NOW)).unwrap());
+    }
+
+    /// Else the next look would find nothing, and the one after that the same change again.
+    #[test]
+    fn a_change_whose_signal_goes_with_a_late_one_is_told_when_it_is_signalled_again() {
+        let Scene {
+            watcher,
+            orchestrator,
+            ..
+        } = &mut Scene::new();
+        let backend = backend(watcher);
+        let first = orchestrator.trigger().unwrap();
+        watcher.acknowledge(first).unwrap();
+        let stale = [number(first).wrapping_add(1), 0];
+        backend.connection.tell(Op::Acknowledge, stale).unwrap();
+        backend.sleep(PATIENCE.into()).unwrap();
+        let mut second = None;
+        let meanwhile = |moment| {
+            if moment == Moment::BeforeEmptying && second.is_none() {
+                second = orchestrator.trigger().ok();
+                // The broker has stored the page, and signals after that.
+                thread::sleep(Duration::from_millis(50));
+            }
+        };
+        let told = backend.try_changed_in_steps(meanwhile).unwrap();
+        // The broker may have signalled again already.
+        assert!(told.is_none() || backend.is_signalled(Some(&NOW)).unwrap());
+        assert_eq!(watcher.wait(PATIENCE).ok(), second);
     }
 
     /// The broker empties the slots, then stores the page. In between comes the signal of before.

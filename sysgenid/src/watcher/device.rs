@@ -45,11 +45,16 @@ pub(crate) struct DeviceWatcher {
 /// No number of the counter.
 const NONE: u64 = u64::MAX;
 
+/// How often a watcher that is being opened tries to be hooked for certain. An attempt fails if a
+/// change comes within three system calls.
+const ATTEMPTS: u32 = 1_000;
+
 impl DeviceWatcher {
     pub(super) fn open(path: &Path, tracking: Tracking, readiness: &OwnedFd) -> Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = open(path, flags, Mode::empty()).map_err(open_failed)?;
-        let watcher = Self::new(file, readiness)?;
+        let watcher = Self::new(file)?;
+        watcher.start(readiness)?;
         match (tracking, watcher.dialect) {
             (Tracking::OffIfPossible, Dialect::V5) => {}
             (tracking, _) => watcher.set_tracking(tracking == Tracking::On)?,
@@ -58,7 +63,13 @@ impl DeviceWatcher {
     }
 
     pub(super) fn from_fd(file: OwnedFd, readiness: &OwnedFd) -> Result<Self> {
-        let watcher = Self::new(file, readiness)?;
+        let watcher = Self::new(file)?;
+        // Before the look that tells whether it is outdated, so that it is never too new.
+        let number = watcher.page.load_low();
+        watcher.hook(None, readiness)?;
+        if watcher.read()?.is_none() {
+            watcher.acknowledged.store(number.into(), Ordering::Relaxed);
+        }
         // A driver that does not tell may track it. Whoever waits for one too many has a deadline;
         // nothing would tell of one too few.
         let tracked = watcher.state().is_none_or(|state| state.tracked);
@@ -66,7 +77,8 @@ impl DeviceWatcher {
         Ok(watcher)
     }
 
-    fn new(file: OwnedFd, readiness: &OwnedFd) -> Result<Self> {
+    /// One that is not hooked.
+    fn new(file: OwnedFd) -> Result<Self> {
         let flags = fcntl_getfl(&file).map_err(|errno| Error::call("fcntl", errno))?;
         if flags & OFlags::ACCMODE != OFlags::RDWR || !flags.contains(OFlags::NONBLOCK) {
             return Err(Error::new(Kind::Unsupported(
@@ -78,7 +90,7 @@ impl DeviceWatcher {
             return Err(Error::new(Kind::Unsupported(V4_REFUSED)));
         }
         let page = map_counter(&file)?;
-        let watcher = Self {
+        Ok(Self {
             file,
             dialect,
             page,
@@ -86,15 +98,28 @@ impl DeviceWatcher {
             acknowledged: AtomicU64::new(NONE),
             tracked: AtomicBool::new(true),
             debt: Debt::default(),
-        };
-        // Before the look that tells whether it is outdated, so that it is never too new.
-        let number = watcher.page.load_low();
-        // What it returns is not kept: whoever gave the descriptor may share it, and acknowledge
-        // while it is added. So the first acknowledgement adds it again in any case.
-        if watcher.hook(readiness)? {
-            watcher.acknowledged.store(number.into(), Ordering::Relaxed);
+        })
+    }
+
+    /// Hooks a watcher that nobody has seen yet. It acknowledges what comes meanwhile, as if it was
+    /// opened later, until it is hooked for certain and need never leave the wait queue again.
+    fn start(&self, readiness: &OwnedFd) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            match self.acknowledge(self.page.load_low(), readiness) {
+                Err(error) if error.is_stale() => {}
+                outcome => outcome?,
+            }
+            if self.is_hooked() {
+                return Ok(());
+            }
         }
-        Ok(watcher)
+        // Changes come without end, or the driver does not take what it shows. It will be hooked
+        // after an acknowledgement, as one that is made of a descriptor.
+        self.hook(None, readiness).map(drop)
+    }
+
+    fn is_hooked(&self) -> bool {
+        *self.hooked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A watcher of this process's own, in the place of one that a fork has copied. It owes what
@@ -169,18 +194,20 @@ impl DeviceWatcher {
         self.acknowledged.store(number.into(), Ordering::Relaxed);
         self.debt.settle(readiness)?;
         if !*hooked {
-            *hooked = self.hook(readiness)?;
+            *hooked = self.hook(Some(number), readiness)?;
         }
         Ok(())
     }
 
-    /// Puts epoll on the driver's wait queue, where it stays. Returns whether that is certain.
+    /// Puts epoll on the driver's wait queue, where it stays. Returns whether that is certain, which
+    /// it can be only if a number was acknowledged just before.
     ///
     /// The shipped drivers look at the generation before they take the caller to the wait queue,
     /// and epoll asks to be taken there only when a descriptor is added. One that is outdated at
-    /// that moment is reported once and never again. So it is added while it is up to date: when
-    /// it is opened, and after acknowledgements until that is certain.
-    fn hook(&self, readiness: &OwnedFd) -> Result<bool> {
+    /// that moment is reported once and never again: who waits for the next change although one is
+    /// not acknowledged, as a stream does, would not be woken. So it is added while it is up to date:
+    /// when it is opened, or after acknowledgements until that is certain.
+    fn hook(&self, acknowledged: Option<u32>, readiness: &OwnedFd) -> Result<bool> {
         match epoll::delete(readiness, &self.file) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Error::call("epoll_ctl", errno)),
@@ -192,11 +219,14 @@ impl DeviceWatcher {
             epoll::EventFlags::IN,
         )
         .map_err(|errno| Error::call("epoll_ctl", errno))?;
-        // Nothing acknowledges in between, so what is up to date now was so when it was added.
-        if self.read()?.is_none() {
-            return Ok(true);
+        // A number that is the current one still was so all the time: no change has come in between,
+        // so it was up to date when it was added.
+        match acknowledged.map(|number| device::acknowledge(&self.file, number)) {
+            Some(Ok(())) => return Ok(true),
+            None | Some(Err(Errno::INVAL)) => {}
+            Some(Err(errno)) => return Err(Error::call("write", errno)),
         }
-        // The change may have come just between their look and the wait queue, unreported.
+        // A change may have come just between their look and the wait queue, unreported.
         epoll::modify(
             readiness,
             &self.file,
