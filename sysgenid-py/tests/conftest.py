@@ -9,6 +9,7 @@ somewhere is not collected there: a test that is skipped is one that somebody fo
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -48,6 +49,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if support.command() is None and "broker" in getattr(item, "fixturenames", ()):
             return False
         if item.get_closest_marker("broker_only") is not None and _served is None:
+            return False
+        needed = item.get_closest_marker("needs")
+        if needed is not None and importlib.util.find_spec(needed.args[0]) is None:
             return False
         is_v5 = os.environ.get("SYSGENID_TEST_DIALECT") == "v5"
         return item.get_closest_marker("v6_only") is None or not is_v5

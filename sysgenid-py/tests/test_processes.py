@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Forks, and the processes of multiprocessing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import multiprocessing.context
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+import pytest
+import support
+import sysgenid
+
+# The tests have threads of pytest's and their own; the children use none of what those may hold.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Does something in a forked child, which must succeed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(int(support.patient(20)))
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+USES: dict[str, Callable[[sysgenid.Watcher], object]] = {
+    "wait": lambda watcher: watcher.wait(5),
+    "try_changed": lambda watcher: watcher.try_changed(),
+    "ack": lambda watcher: watcher.ack(),
+    "handle": lambda watcher: watcher.handle(print, 5),
+    "iter": lambda watcher: next(iter(watcher)),
+    "set_tracked": lambda watcher: watcher.set_tracked(True),
+}
+
+
+def test_a_watcher_is_its_parents(source: str, trigger: support.Trigger) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        generation = trigger()
+
+        def child() -> None:
+            for name, use in USES.items():
+                with pytest.raises(sysgenid.ForkedError, match="reopen") as caught:
+                    use(watcher)
+                assert caught.value.errno == errno.EBADF, name
+            # These only look.
+            assert watcher.generation == generation
+            assert not watcher.closed
+
+        in_child(child)
+        # The child has acknowledged nothing.
+        assert watcher.wait(0) == generation
+
+
+def test_an_orchestrator_is_its_parents(orchestrator: sysgenid.Orchestrator) -> None:
+    uses: list[Callable[[], object]] = [
+        orchestrator.trigger,
+        orchestrator.ack,
+        orchestrator.try_changed,
+        lambda: orchestrator.wait(5),
+        lambda: orchestrator.wait_for_watchers(5),
+        lambda: orchestrator.settle(print, 5),
+        orchestrator.stragglers,
+    ]
+    before = orchestrator.generation
+
+    def child() -> None:
+        for use in uses:
+            with pytest.raises(sysgenid.ForkedError):
+                use()
+        orchestrator.reopen()
+        orchestrator.trigger()
+        orchestrator.ack()
+
+    in_child(child)
+    assert orchestrator.generation != before
+    assert orchestrator.try_changed() is not None
+
+
+def test_a_child_reopens(source: str, orchestrator: sysgenid.Orchestrator) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        # In its own process there is nothing to do.
+        descriptor = watcher.fileno()
+        watcher.reopen()
+        assert watcher.fileno() == descriptor
+        outdated = orchestrator.trigger()
+
+        def child() -> None:
+            watcher.reopen()
+            # It takes over what its parent had not handled.
+            assert watcher.wait(0) == outdated
+            watcher.ack()
+            orchestrator.reopen()
+            generation = orchestrator.trigger()
+            assert watcher.wait(support.patient(5)) == generation
+            watcher.ack()
+
+        in_child(child)
+        # The parent's is another one, and has missed nothing.
+        changed = watcher.wait(0)
+        assert changed != outdated
+        watcher.ack()
+
+
+def test_a_child_that_ends_takes_nothing_away(
+    source: str, orchestrator: sysgenid.Orchestrator
+) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        in_child(lambda: None)
+        in_child(watcher.close)
+        generation = orchestrator.trigger()
+        orchestrator.ack()
+        with pytest.raises(sysgenid.TimedOutError):
+            orchestrator.wait_for_watchers(0.01)
+        assert watcher.wait(0) == generation
+        watcher.ack()
+        orchestrator.wait_for_watchers(support.patient(5))
+
+
+def test_a_probe_works_in_a_child(source: str, trigger: support.Trigger) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        probe = watcher.probe()
+        view = memoryview(probe)
+        (reader, writer), (ready, go) = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(ready, 1)
+            os.write(writer, f"{probe.generation} {view[0]}".encode())
+            os._exit(0)
+        generation = trigger()
+        watcher.ack(generation)
+        os.write(go, b".")
+        assert os.read(reader, 100).decode() == f"{generation} {generation}"
+        os.waitpid(child, 0)
+        for descriptor in (reader, writer, ready, go):
+            os.close(descriptor)
+
+
+def test_a_fork_is_seen_by_uniqueness() -> None:
+    before = sysgenid.uniqueness()
+    generation = sysgenid.generation()
+
+    def child() -> None:
+        assert sysgenid.uniqueness() != before
+        assert sysgenid.uniqueness() == sysgenid.uniqueness()
+        assert sysgenid.generation() == generation
+
+    in_child(child)
+    assert sysgenid.uniqueness() == before
+
+
+def test_a_fork_during_calls_of_other_threads(source: str) -> None:
+    stopped = threading.Event()
+    watcher = sysgenid.Watcher(source)
+
+    def work() -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(sysgenid.TimedOutError, sysgenid.StaleError):
+                watcher.handle(lambda generation: None, 0.001)
+            sysgenid.status(source)
+            sysgenid.Watcher(source).close()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def child() -> None:
+        # No lock that one of those threads held is locked for ever.
+        watcher.reopen()
+        with pytest.raises(sysgenid.TimedOutError):
+            watcher.wait(0)
+        sysgenid.status(source, support.patient(10))
+        sysgenid.uniqueness()
+        watcher.close()
+
+    try:
+        for _ in range(30):
+            in_child(child)
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+        watcher.close()
+
+
+def forked_worker(watcher: sysgenid.Watcher) -> str:
+    try:
+        watcher.try_changed()
+    except sysgenid.ForkedError:
+        watcher.reopen()
+    return str(watcher.try_changed())
+
+
+def own_worker(source: str) -> int:
+    with sysgenid.Watcher(source) as watcher:
+        return watcher.generation
+
+
+_inherited: sysgenid.Watcher | None = None
+
+
+def inheriting_worker(_: int) -> str:
+    assert _inherited is not None
+    return forked_worker(_inherited)
+
+
+def test_a_pool_that_forks(source: str) -> None:
+    global _inherited
+    _inherited = sysgenid.Watcher(source)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        told = pool.map_async(inheriting_worker, range(4)).get(support.patient(30))
+        assert told == ["None"] * 4
+        pool.close()
+        pool.join()
+    assert _inherited.try_changed() is None
+    _inherited.close()
+    _inherited = None
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_pool_of_new_processes(source: str, method: str) -> None:
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        generation = pool.apply_async(own_worker, (source,)).get(support.patient(60))
+        assert generation == sysgenid.generation()
+        pool.close()
+        pool.join()
+
+
+def test_a_watcher_is_not_sent_to_a_new_process(source: str) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        process = multiprocessing.get_context("spawn").Process(
+            target=forked_worker, args=(watcher,)
+        )
+        with pytest.raises(TypeError, match="open one in the other process"):
+            process.start()
+
+
+def test_a_program_that_is_started_inherits_nothing(source: str) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        program = f"import os; os.fstat({watcher.fileno()})"
+        told = subprocess.run(
+            [sys.executable, "-c", program],
+            close_fds=False,
+            capture_output=True,
+            text=True,
+            timeout=support.patient(30),
+        )
+        assert "Bad file descriptor" in told.stderr
+
+
+SUBINTERPRETER = """\
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+import sysgenid
+program = '''
+try:
+    import sysgenid
+except ImportError as error:
+    assert "subinterpreter" in str(error), error
+else:
+    assert sysgenid.generation() == %d
+''' % sysgenid.generation()
+told = interpreters.run_string(interpreters.create(), program)
+sys.exit(0 if told is None else str(told))
+"""
+
+
+def test_a_subinterpreter_gets_it_or_is_told_why_not() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", SUBINTERPRETER],
+        capture_output=True,
+        text=True,
+        timeout=support.patient(30),
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_a_process_ends_in_the_middle_of_waits(source: str) -> None:
+    program = (
+        "import sys, threading, sysgenid\n"
+        "watcher = sysgenid.Watcher(sys.argv[1])\n"
+        "for _ in range(4):\n"
+        "    threading.Thread(target=watcher.wait, args=(None,), daemon=True).start()\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, source],
+        capture_output=True,
+        text=True,
+        timeout=support.patient(30),
+    )
+    assert (told.returncode, told.stderr) == (0, "")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Every kind of timeout, in every call that takes one."""
+
+from __future__ import annotations
+
+import errno
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+import support
+import sysgenid
+
+#: Calls that wait for what does not happen.
+Waiting = Callable[[object], object]
+
+
+@pytest.fixture(
+    params=["Watcher.wait", "Watcher.handle", "Orchestrator.wait", "wait_for_watchers", "settle"]
+)
+def waiting(request: pytest.FixtureRequest, source: str) -> Iterator[Waiting]:
+    with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
+        calls: dict[str, Waiting] = {
+            "Watcher.wait": lambda timeout: watcher.wait(timeout),  # type: ignore[arg-type]
+            "Watcher.handle": lambda timeout: watcher.handle(print, timeout),  # type: ignore[arg-type]
+            "Orchestrator.wait": lambda timeout: orchestrator.wait(timeout),  # type: ignore[arg-type]
+            "wait_for_watchers": lambda timeout: orchestrator.wait_for_watchers(timeout),  # type: ignore[arg-type]
+            "settle": lambda timeout: orchestrator.settle(print, timeout),  # type: ignore[arg-type]
+        }
+        if request.param in ("wait_for_watchers", "settle"):
+            # Somebody is missing.
+            orchestrator.trigger()
+            orchestrator.ack()
+        yield calls[request.param]
+
+
+@pytest.mark.parametrize(
+    "timeout", [0, 0.0, -1, -1e300, 1e-9, 0.02, timedelta(milliseconds=20), timedelta(-1), False]
+)
+def test_it_passes(waiting: Waiting, timeout: object) -> None:
+    with pytest.raises(sysgenid.TimedOutError) as caught:
+        waiting(timeout)
+    assert caught.value.errno == errno.ETIME
+    assert isinstance(caught.value, TimeoutError)
+
+
+@pytest.mark.parametrize("timeout", [0.2, timedelta(seconds=0.2), Fraction(1, 5), Decimal("0.2")])
+def test_it_is_in_seconds(waiting: Waiting, timeout: object) -> None:
+    begun = time.monotonic()
+    with pytest.raises(sysgenid.TimedOutError):
+        waiting(timeout)
+    assert 0.19 <= time.monotonic() - begun < support.patient(5)
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, -math.inf])
+def test_it_is_finite(waiting: Waiting, timeout: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        waiting(timeout)
+
+
+@pytest.mark.parametrize("timeout", ["1", b"1", [1], object(), 1j])
+def test_it_is_a_number(waiting: Waiting, timeout: object) -> None:
+    with pytest.raises(TypeError, match="seconds"):
+        waiting(timeout)
+
+
+def test_it_must_be_said(source: str) -> None:
+    with sysgenid.Watcher(source) as watcher, pytest.raises(TypeError):
+        watcher.wait()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("timeout", [None, 1e9, 1e300, 2**64, 2**62, timedelta.max])
+def test_it_is_longer_than_the_wait(
+    source: str, trigger: support.Trigger, timeout: float | timedelta | None
+) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        changing = threading.Timer(0.05, trigger)
+        changing.start()
+        assert watcher.wait(timeout) == watcher.generation
+        changing.join()
+
+
+def test_a_number_that_no_float_holds(waiting: Waiting) -> None:
+    with pytest.raises((OverflowError, TypeError, ValueError)):
+        waiting(10**400)
+
+
+def test_status_has_one(source: str) -> None:
+    assert sysgenid.status(source, None).path == source
+    assert sysgenid.status(source, timeout=timedelta(seconds=support.patient(5))).path == source
