@@ -184,7 +184,7 @@ class Background:
         return True
 
     def _report_loss(self, error: Error) -> None:
-        is_news = str(error) != str(self._error)
+        is_news = type(error) is not type(self._error)
         self._error = error
         if is_news:
             _log.warning("restores are not seen until it is there again: %s", error)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     class _Cached(Generic[_P, _R_co]):
         """A function with a cache, as `functools.lru_cache` makes them."""
 
+        __name__: str
         __wrapped__: Callable[_P, _R_co]
 
         def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
