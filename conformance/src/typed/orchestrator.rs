@@ -20,6 +20,7 @@ cases! { Subject;
     signal_does_not_end_a_wait_for_watchers,
     signal_ends_a_wait_for_watchers_that_may_be_broken_off,
     orchestrator_that_gave_up_can_wait_again,
+    deadline_that_has_passed_leaves_time_for_one_look,
     settle_rebuilds_acknowledges_and_waits,
     settle_without_a_change_rebuilds_nothing,
     settle_starts_over_when_the_generation_moves_during_the_rebuild,
@@ -153,6 +154,22 @@ fn orchestrator_that_gave_up_can_wait_again(subject: &Subject) {
     subject.change();
     let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
     assert!(error.is_outdated(), "{error}");
+}
+
+/// As with a watcher's wait.
+fn deadline_that_has_passed_leaves_time_for_one_look(subject: &Subject) {
+    let straggler = subject.straggler();
+    let orchestrator = subject.orchestrator();
+    for _ in 0..50 {
+        let error = orchestrator.wait_for_watchers(Duration::ZERO).unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        catch_up(&straggler);
+        orchestrator.wait_for_watchers(Duration::ZERO).unwrap();
+        subject.change();
+        let error = orchestrator.wait_for_watchers(Duration::ZERO).unwrap_err();
+        assert!(error.is_outdated(), "{error}");
+        orchestrator.acknowledge().unwrap();
+    }
 }
 
 /// In this order: nobody is waited for who waits for the orchestrator.

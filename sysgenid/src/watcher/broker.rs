@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::OwnedFd;
@@ -23,6 +24,9 @@ const NOW: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
+
+/// For a broker to say how things are when a deadline has passed already.
+const STATUS_TIME: Duration = Duration::from_millis(100);
 
 pub(crate) struct BrokerWatcher {
     connection: Arc<Connection>,
@@ -260,8 +264,23 @@ impl BrokerWatcher {
             }
             Err(error) if error.is_timeout() => {
                 self.connection.tell(Op::CancelWait, [0, 0])?;
-                Err(super::watchers_timed_out())
+                // A short deadline, or one that had passed, leaves no time for an answer at all.
+                let all_have_acknowledged = self.all_have_acknowledged()?;
+                match self.try_changed()? {
+                    Some(_) => Err(Error::new(Kind::Outdated)),
+                    None if all_have_acknowledged => Ok(()),
+                    None => Err(super::watchers_timed_out()),
+                }
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether no tracked watcher is outdated at this moment, as far as the broker says so soon.
+    fn all_have_acknowledged(&self) -> Result<bool> {
+        match self.connection.call(Op::Status, [0, 0], STATUS_TIME.into()) {
+            Ok(reply) => Ok(reply.outdated == 0),
+            Err(error) if error.is_timeout() => Ok(false),
             Err(error) => Err(error),
         }
     }
