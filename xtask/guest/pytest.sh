@@ -17,7 +17,7 @@ export SYSGENID_TEST_PATIENCE=10
 
 cd /src/sysgenid-py
 insmod /sysgenid.ko abi="$(cat /abi)" &&
-	suite pytest /usr/bin/python3.11 -m pytest -p tap -p no:cacheprovider --ignore-glob="*numpy*"
+	suite pytest /usr/bin/python3.11 -m pytest -p tap -p no:cacheprovider --tb=short --ignore-glob="*numpy*"
 
 [ -z "$failed" ] && echo "# PASS" && pass
 fail

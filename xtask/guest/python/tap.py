@@ -6,6 +6,10 @@ from __future__ import annotations
 import pytest
 
 
+#: From how many seconds on it is told how long something took.
+SLOW = 3.0
+
+
 class Reporter:
     """Prints a line for each test when all of it is over: its set-up and tear-down as well."""
 
@@ -29,6 +33,8 @@ class Reporter:
             self.outcome, self.reason = "passed", ""
         if self.outcome == "passed" or report.failed:
             self.outcome, self.reason = report.outcome, reason_of(report)
+        if report.duration > SLOW:
+            comment(f"{report.nodeid}: {report.when} took {report.duration:.0f} s")
         if report.failed:
             comment(report.longreprtext)
             for title, text in report.sections:

@@ -11,11 +11,11 @@ use crate::vm::apt::{self, Apt};
 use crate::vm::debian::{Folder, Selection, invocation};
 use crate::vm::initramfs::Initramfs;
 
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// The interpreter, its library, and what both are linked with. By name: with all that they depend
-/// on, the guest's memory would hold OpenSSL, SQLite, Berkeley DB and ncurses as well.
-const PACKAGES: [&str; 9] = [
+/// on, the guest's memory would hold SQLite, Berkeley DB and ncurses as well.
+const PACKAGES: [&str; 10] = [
     "python3.11-minimal",
     "libpython3.11-minimal",
     "libpython3.11-stdlib",
@@ -23,6 +23,7 @@ const PACKAGES: [&str; 9] = [
     "libexpat1",
     "libffi8",
     "libgcc-s1",
+    "libssl3",
     "libuuid1",
     "zlib1g",
 ];
