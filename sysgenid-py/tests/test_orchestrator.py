@@ -22,7 +22,8 @@ def test_it_waits_until_all_have_acknowledged(
             with pytest.raises(sysgenid.TimedOutError):
                 orchestrator.wait_for_watchers(0.01)
             watcher.ack(generation)
-        orchestrator.wait_for_watchers(support.patient(5))
+        # Without waiting: it looks.
+        orchestrator.wait_for_watchers(0)
 
 
 def test_it_is_told_when_the_last_acknowledges(
@@ -94,6 +95,7 @@ def test_settle_raises_what_its_callback_raises(orchestrator: sysgenid.Orchestra
     assert orchestrator.try_changed() == generation
 
 
+@pytest.mark.v6_only
 def test_stragglers_are_named(orchestrator: sysgenid.Orchestrator, source: str) -> None:
     with sysgenid.Watcher(source) as watcher:
         before = watcher.generation
@@ -108,6 +110,7 @@ def test_stragglers_are_named(orchestrator: sysgenid.Orchestrator, source: str) 
         assert orchestrator.stragglers() == []
 
 
+@pytest.mark.v6_only
 def test_status_counts_watchers(source: str, orchestrator: sysgenid.Orchestrator) -> None:
     before = sysgenid.status(source)
     assert before.watchers is not None

@@ -152,6 +152,7 @@ def test_it_goes_on_without_its_broker(broker: support.Broker) -> None:
         assert orchestrator.trigger() == probe.generation == generation + 1
 
 
+@pytest.mark.v6_only
 def test_the_process_has_one(trigger: support.Trigger, source: str) -> None:
     before = sysgenid.uniqueness()
     assert before == sysgenid.uniqueness()

@@ -236,7 +236,8 @@ def test_a_pool_that_forks(source: str) -> None:
 def test_a_pool_of_new_processes(source: str, method: str) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool:
         generation = pool.apply_async(own_worker, (source,)).get(support.patient(60))
-        assert generation == sysgenid.generation()
+        with sysgenid.Watcher(source) as watcher:
+            assert generation == watcher.generation
         pool.close()
         pool.join()
 

@@ -348,14 +348,17 @@ def test_threads_may_close_it_while_others_use_it(source: str) -> None:
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
-@pytest.mark.parametrize("kind", [sysgenid.Watcher, sysgenid.Orchestrator, sysgenid.Probe])
+@pytest.mark.parametrize("kind", ["watcher", "orchestrator", "probe"])
 def test_it_is_not_copied(
-    kind: type[sysgenid.Watcher | sysgenid.Orchestrator | sysgenid.Probe],
-    copied: Callable[[object], object],
-    source: str,
+    kind: str, copied: Callable[[object], object], watcher: sysgenid.Watcher, source: str
 ) -> None:
+    opened: dict[str, Callable[[], object]] = {
+        "watcher": lambda: watcher,
+        "orchestrator": lambda: sysgenid.Orchestrator(source),
+        "probe": watcher.probe,
+    }
     with pytest.raises(TypeError, match="open one in the other process"):
-        copied(kind(source))
+        copied(opened[kind]())
 
 
 @pytest.mark.parametrize("kind", [sysgenid.Watcher, sysgenid.Orchestrator, sysgenid.Probe])
