@@ -8,6 +8,7 @@ mod orchestrator;
 mod probe;
 mod probe_type;
 mod process;
+mod random;
 mod status;
 mod timeout;
 mod uniqueness;
@@ -24,6 +25,8 @@ mod _native {
     use crate::orchestrator::{Orchestrator, Straggler};
     #[pymodule_export]
     use crate::process::{generation, refresh, uniqueness, verify};
+    #[pymodule_export]
+    use crate::random::{GuardedDraws, GuardedLock, entropy, forget};
     #[pymodule_export]
     use crate::status::{Status, WatcherCounts, sources, status};
     #[pymodule_export]

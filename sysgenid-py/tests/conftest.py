@@ -20,6 +20,9 @@ import pytest
 import support
 import sysgenid
 
+#: Not even imported where there is no numpy.
+collect_ignore = [] if importlib.util.find_spec("numpy") else ["test_random_numpy.py"]
+
 _served: support.Broker | None = None
 
 

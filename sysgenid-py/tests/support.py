@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import pickle
+import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+Result = TypeVar("Result")
 
 #: Emulated machines are slow: timeouts are multiplied by this.
 PATIENCE = float(os.environ.get("SYSGENID_TEST_PATIENCE", "1"))
@@ -95,3 +102,73 @@ def eventually(condition: Callable[[], bool], what: str, timeout: float = 10) ->
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
+
+
+def in_child(work: Callable[[], Result]) -> Result:
+    """Has a forked child do it, and returns what that returned, or raises what it raised."""
+    reader, writer = os.pipe()
+    # Not by a context manager of anything: the child has only this thread, and ends in here.
+    child = os.fork()
+    if child == 0:
+        try:
+            try:
+                told = True, work()
+            except BaseException as error:
+                told = False, error  # type: ignore[assignment]
+            with open(writer, "wb") as stream:
+                pickle.dump(told, stream)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        answer = stream.read()
+    os.waitpid(child, 0)
+    assert answer, "the child died"
+    worked, result = pickle.loads(answer)
+    if not worked:
+        raise result
+    return result  # type: ignore[no-any-return]
+
+
+def run_python(program: str) -> None:
+    """Runs it in an interpreter of its own, with warnings as errors."""
+    command = [sys.executable, "-W", "error", "-c", program]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=patient(60), check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+#: The numbers of system calls that tests forbid.
+_CALLS = {"getrandom": {"x86_64": 318, "aarch64": 278}}
+
+
+def forbid(call: str) -> None:
+    """Has a system call fail with ENOSYS in this process from now on, by seccomp."""
+
+    class Filter(ctypes.Structure):
+        _fields_ = (
+            ("code", ctypes.c_ushort),
+            ("if_equal", ctypes.c_ubyte),
+            ("else", ctypes.c_ubyte),
+            ("value", ctypes.c_uint),
+        )
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.POINTER(Filter)))
+
+    load_number, jump_if_equal, end = 0x20, 0x15, 0x06
+    filters = (Filter * 4)(
+        Filter(load_number, 0, 0, 0),
+        Filter(jump_if_equal, 0, 1, _CALLS[call][platform.machine()]),
+        Filter(end, 0, 0, 0x0005_0000 | errno.ENOSYS),
+        Filter(end, 0, 0, 0x7FFF_0000),
+    )
+    program = Program(len(filters), filters)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    no_new_privileges, set_seccomp, by_filter = 38, 22, 2
+    for arguments in (no_new_privileges, 1, 0, 0, 0), (set_seccomp, by_filter, program):
+        words = [
+            ctypes.c_ulong(it) if isinstance(it, int) else ctypes.byref(it) for it in arguments
+        ]
+        assert prctl(*words) == 0, os.strerror(ctypes.get_errno())

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The standard library's `random`, for programs that are restored, cloned and forked.
+
+A restored snapshot and a forked process have a copy of the generator's state, and draw the same
+numbers. Here every draw is checked, and after a change the generator is seeded anew by the kernel.
+
+It is used like the module that it stands in for:
+
+>>> from sysgenid import random
+>>> 0.0 <= random.random() < 1.0
+True
+>>> random.choice(["a", "b", "c"]) in "abc"
+True
+
+Or it is put behind that module, for all that the process has loaded: see `protect`.
+
+A draw costs less than twice what it costs in `random`. The numbers are no secrets, there and here:
+for keys, passwords and tokens there is `secrets`, which takes the kernel's.
+"""
+
+from __future__ import annotations
+
+import sys
+from random import SystemRandom
+
+from sysgenid._generator import Random
+from sysgenid._native import forget
+from sysgenid._protect import Coverage, coverage, protect, unprotect
+
+__all__ = [
+    "Coverage",
+    "Random",
+    "SystemRandom",
+    "betavariate",
+    "choice",
+    "choices",
+    "coverage",
+    "expovariate",
+    "forget",
+    "gammavariate",
+    "gauss",
+    "getrandbits",
+    "getstate",
+    "lognormvariate",
+    "normalvariate",
+    "paretovariate",
+    "protect",
+    "randbytes",
+    "randint",
+    "random",
+    "randrange",
+    "sample",
+    "seed",
+    "setstate",
+    "shuffle",
+    "triangular",
+    "uniform",
+    "unprotect",
+    "vonmisesvariate",
+    "weibullvariate",
+]
+
+# One hidden generator, as in the standard library.
+_inst = Random()
+seed = _inst.seed
+random = _inst.random
+uniform = _inst.uniform
+triangular = _inst.triangular
+randint = _inst.randint
+choice = _inst.choice
+randrange = _inst.randrange
+sample = _inst.sample
+shuffle = _inst.shuffle
+choices = _inst.choices
+normalvariate = _inst.normalvariate
+lognormvariate = _inst.lognormvariate
+expovariate = _inst.expovariate
+vonmisesvariate = _inst.vonmisesvariate
+gammavariate = _inst.gammavariate
+gauss = _inst.gauss
+betavariate = _inst.betavariate
+paretovariate = _inst.paretovariate
+weibullvariate = _inst.weibullvariate
+getstate = _inst.getstate
+setstate = _inst.setstate
+getrandbits = _inst.getrandbits
+randbytes = _inst.randbytes
+
+if sys.version_info >= (3, 12):
+    binomialvariate = _inst.binomialvariate
+    __all__ += ["binomialvariate"]

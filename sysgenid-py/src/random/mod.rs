@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What `sysgenid.random` needs of native code: the check of each draw, and seeds.
+
+mod draws;
+
+mod lock;
+mod seed;
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use sysgenid::Uniqueness;
+
+pub(crate) use self::draws::GuardedDraws;
+pub(crate) use self::lock::GuardedLock;
+pub(crate) use self::seed::entropy;
+
+/// How often somebody had all generators seeded anew.
+static FORGOTTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Has every generator be seeded anew before it draws again, as if the system had been restored.
+///
+/// For a restore that no source shows. What is drawn meanwhile, in another thread, may be of before.
+#[pyfunction]
+pub(crate) fn forget() {
+    // Its partner is the load in `Mark::now`.
+    FORGOTTEN.fetch_add(1, Ordering::Release);
+}
+
+/// What a state is as good as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    uniqueness: Uniqueness,
+    forgotten: u64,
+}
+
+impl Mark {
+    #[inline]
+    fn now() -> Self {
+        // What was drawn comes before the look at the counters, whose partner is the store of
+        // whoever changes them.
+        fence(Ordering::Acquire);
+        Self {
+            uniqueness: sysgenid::uniqueness(),
+            forgotten: FORGOTTEN.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// Since when the state of a generator is this process's own.
+struct Seeded {
+    /// How things were just before the state was set. No lock is held while Python runs, so none is
+    /// held across a fork, and nobody waits for longer than a copy takes.
+    mark: Mutex<Mark>,
+    /// How often it was set.
+    epoch: AtomicU64,
+}
+
+impl Seeded {
+    /// For a state that is set now, or was and may be used on.
+    fn now() -> Self {
+        Self {
+            mark: Mutex::new(Mark::now()),
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `set` set the state. If it fails, the state counts for what it was.
+    fn renew<T>(&self, set: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        // Before the state: a change in between makes the next check fail.
+        let now = Mark::now();
+        let done = set()?;
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        Ok(done)
+    }
+
+    fn is_current(&self) -> bool {
+        self.mark() == Mark::now()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+}
