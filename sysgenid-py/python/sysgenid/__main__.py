@@ -61,7 +61,7 @@ def main() -> int:
         return _closed()
     except OSError as error:
         print(f"sysgenid: standard output: {error}", file=sys.stderr)
-        return _closed() or 1
+        return 1
     return 0
 
 

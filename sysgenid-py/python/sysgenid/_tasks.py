@@ -76,8 +76,8 @@ class Readiness:
         self._waiting.discard(future)
 
     def _arm(self, loop: AbstractEventLoop) -> None:
-        if self._source.closed:
-            raise ValueError("it is closed")
+        # Raises if it is closed, its broker is gone, or this is a forked child.
+        self._source.try_changed()
         if loop is not self._loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError(

@@ -19,8 +19,8 @@ was at, in the old generation, until it comes to it: what must not be used in be
 An event loop does not survive a fork, and neither does what is opened in it: start a loop in the
 child, and open a watcher there.
 
-Other loops take the descriptor of a `sysgenid.Watcher`: `trio.lowlevel.wait_readable(watcher)`,
-`anyio.wait_readable(watcher)`, `selectors`.
+Other loops take the descriptor of a `sysgenid.Watcher`: `trio.lowlevel.wait_readable(watcher)`, or
+`selectors`. Then `watcher.try_changed()` tells what there is.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ class _Changing(Generic[_S]):
     def __del__(self) -> None:
         readiness = getattr(self, "_readiness", None)
         if readiness is not None and not self._source.closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            readiness.abandon()
+            message = f"unclosed {self!r}"
+            readiness.abandon()  # first, because a warning may be an error
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"generation {self.generation}"

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Orchestrators in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+import sysgenid
+from loops import FACTORIES, Factory, run
+from support import Broker, eventually, patient
+from sysgenid import _tasks, aio
+
+
+@pytest.fixture(params=FACTORIES)
+def loop(request: pytest.FixtureRequest) -> Factory:
+    return FACTORIES[request.param]
+
+
+def helpers() -> list[str]:
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("sysgenid-")]
+
+
+@pytest.fixture(autouse=True)
+def _no_helper_is_left() -> object:
+    yield
+    eventually(lambda: not helpers(), f"the end of {helpers()}")
+
+
+async def nothing(generation: int) -> None:
+    pass
+
+
+def test_it_triggers_waits_and_settles(loop: Factory, source: str) -> None:
+    async def main() -> None:
+        async with await aio.Orchestrator.open() as orchestrator, aio.Watcher() as service:
+            before = orchestrator.generation
+            generation = await orchestrator.trigger()
+            assert generation == before + 1 == await orchestrator.changed()
+            with pytest.raises(sysgenid.OutdatedError):
+                await orchestrator.wait_for_watchers(10.0)
+            assert orchestrator.ack() == generation
+            with pytest.raises(sysgenid.StaleError):
+                orchestrator.ack(before)
+            with pytest.raises(sysgenid.TimedOutError) as late:
+                await orchestrator.wait_for_watchers(0.05)
+            assert late.value.filename == source == orchestrator.path
+            stragglers = await orchestrator.stragglers()
+            assert len(stragglers) == 1
+            waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
+            assert await service.handle(nothing) == generation
+            await waiting
+            assert await orchestrator.trigger(generation + 10) == generation + 10
+
+    run(loop, main())
+
+
+def test_settle_rebuilds_acknowledges_and_waits(loop: Factory) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator() as orchestrator, aio.Watcher() as service:
+            seen: list[int] = []
+
+            async def rebuild(generation: int) -> None:
+                seen.append(generation)
+                if len(seen) == 1:
+                    await orchestrator.trigger()
+
+            handling = asyncio.ensure_future(serve(service))
+            first = await orchestrator.trigger()
+            assert await orchestrator.settle(rebuild, timeout=timedelta(seconds=20)) == first + 1
+            assert seen == [first, first + 1]
+            assert service.try_changed() is None
+            assert await orchestrator.settle(rebuild, 20.0) == first + 1, "there is nothing to do"
+            assert seen == [first, first + 1]
+            handling.cancel()
+
+    async def serve(service: aio.Watcher) -> None:
+        async for _ in service:
+            pass
+
+    run(loop, main())
+
+
+def test_settle_starts_over_when_the_generation_moves_while_it_waits(loop: Factory) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator() as orchestrator, aio.Watcher() as service:
+            seen: list[int] = []
+
+            async def rebuild(generation: int) -> None:
+                seen.append(generation)
+
+            first = await orchestrator.trigger()
+            settling = asyncio.ensure_future(orchestrator.settle(rebuild, 20.0))
+            while not seen:
+                await asyncio.sleep(0.01)
+            second = await orchestrator.trigger()
+            while len(seen) < 2:
+                await asyncio.sleep(0.01)
+            service.ack(second)
+            assert await settling == second
+            assert seen == [first, second]
+
+    run(loop, main())
+
+
+def test_a_settling_that_ends_early_acknowledges_nothing(loop: Factory) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator() as orchestrator:
+
+            async def fail(generation: int) -> None:
+                raise KeyError(generation)
+
+            async def hang(generation: int) -> None:
+                hanging.set()
+                await asyncio.Event().wait()
+
+            generation = await orchestrator.trigger()
+            with pytest.raises(KeyError):
+                await orchestrator.settle(fail, 20.0)
+            assert orchestrator.try_changed() == generation
+            hanging = asyncio.Event()
+            settling = asyncio.ensure_future(orchestrator.settle(hang, 20.0))
+            await hanging.wait()
+            settling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await settling
+            assert orchestrator.try_changed() == generation
+            assert await orchestrator.settle(nothing, 20.0) == generation
+
+    run(loop, main())
+
+
+def test_settle_has_a_deadline_also_if_the_generation_never_rests(loop: Factory) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator() as orchestrator:
+
+            async def move(generation: int) -> None:
+                await orchestrator.trigger()
+
+            await orchestrator.trigger()
+            with pytest.raises(sysgenid.TimedOutError):
+                await orchestrator.settle(move, 0.2)
+
+    run(loop, main())
+
+
+def test_who_is_cancelled_leaves_the_others_waiting(loop: Factory) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator() as orchestrator, aio.Watcher() as service:
+            generation = await orchestrator.trigger()
+            orchestrator.ack()
+            waits = [
+                asyncio.ensure_future(orchestrator.wait_for_watchers(timeout))
+                for timeout in (None, None, 0.1, 20.0)
+            ]
+            await asyncio.sleep(0.01)
+            waits.pop(0).cancel()
+            with pytest.raises(sysgenid.TimedOutError):
+                await waits.pop(1)
+            assert not any(wait.done() for wait in waits)
+            assert helpers() == ["sysgenid-wait"], "one for all"
+            service.ack(generation)
+            await asyncio.gather(*waits)
+
+    run(loop, main())
+
+
+def test_a_wait_that_is_cancelled_ends_its_helper_soon(loop: Factory) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator() as orchestrator, aio.Watcher():
+            await orchestrator.trigger()
+            orchestrator.ack()
+            waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
+            await asyncio.sleep(0.01)
+            assert helpers()
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            eventually(lambda: not helpers(), "the end of the helper", timeout=1)
+            with pytest.raises(sysgenid.TimedOutError):
+                await orchestrator.wait_for_watchers(0.01)
+
+    run(loop, main())
+
+
+def test_a_loop_that_ends_takes_its_helper_along(loop: Factory) -> None:
+    orchestrator = sysgenid.Orchestrator()
+    with sysgenid.Watcher():
+        orchestrator.trigger()
+        orchestrator.ack()
+        abandoned = loop()
+        waiter = aio.Orchestrator.of(orchestrator)
+        waiting = abandoned.create_task(waiter.wait_for_watchers(None))
+        abandoned.run_until_complete(asyncio.sleep(0.05))
+        waiting.cancel()
+        abandoned.run_until_complete(asyncio.wait([waiting]))
+        abandoned.close()
+        waiter.close()
+        assert orchestrator.closed
+
+
+def test_a_lost_broker_ends_the_waits(loop: Factory, broker: Broker) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator(broker.source) as orchestrator, aio.Watcher(broker.source):
+            await orchestrator.trigger()
+            orchestrator.ack()
+            waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
+            await asyncio.sleep(0.05)
+            broker.kill()
+            with pytest.raises(sysgenid.LostError):
+                await waiting
+            for call in (orchestrator.trigger(), orchestrator.stragglers(), orchestrator.changed()):
+                with pytest.raises(sysgenid.LostError):
+                    await call
+            broker.start()
+            await orchestrator.reconnect()
+            assert await orchestrator.trigger() == orchestrator.generation
+
+    run(loop, main())
+
+
+def test_timeouts_are_those_of_the_package(loop: Factory) -> None:
+    async def main() -> None:
+        async with aio.Orchestrator() as orchestrator:
+            for wrong in (math.nan, math.inf):
+                with pytest.raises(ValueError, match="finite"):
+                    await orchestrator.wait_for_watchers(wrong)
+            with pytest.raises(TypeError, match="seconds"):
+                await orchestrator.wait_for_watchers("soon")  # type: ignore[arg-type]
+            for timeout in (1, 1.0, timedelta(seconds=1), None, 0.5):
+                await orchestrator.wait_for_watchers(timeout)
+
+    run(loop, main())
+
+
+class Scripted:
+    """An orchestrator whose waits end when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+
+    def wait_for_watchers(self, timeout: float) -> None:
+        self.begun.release()
+        assert self.go_on.acquire(timeout=patient(10))
+
+
+def test_who_comes_late_is_not_told_what_was_true_before(loop: Factory) -> None:
+    async def main() -> None:
+        scripted = Scripted()
+        waits = _tasks.WatcherWait(scripted)  # type: ignore[arg-type]
+        first = asyncio.ensure_future(waits.wait(math.inf))
+        while not scripted.begun.acquire(blocking=False):
+            await asyncio.sleep(0.001)
+        late = asyncio.ensure_future(waits.wait(math.inf))
+        await asyncio.sleep(0.01)
+        scripted.go_on.release()
+        await first
+        assert scripted.begun.acquire(timeout=patient(10))
+        await asyncio.sleep(0.05)
+        assert not late.done(), "the answer of the first wait is not about its time"
+        scripted.go_on.release()
+        await late
+
+    run(loop, main())
+
+
+def test_a_call_does_not_hold_up_the_loop(loop: Factory) -> None:
+    async def main() -> None:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.001)
+
+        ticking = asyncio.ensure_future(tick())
+        await _tasks.in_thread(time.sleep, 0.2)
+        assert ticks > 10
+        with pytest.raises(KeyError):
+            await _tasks.in_thread({}.__getitem__, "mine")
+        cancelled = asyncio.ensure_future(_tasks.in_thread(time.sleep, 0.1))
+        await asyncio.sleep(0.01)
+        cancelled.cancel()
+        ticking.cancel()
+        await asyncio.wait([cancelled, ticking])
+
+    run(loop, main())
