@@ -4,7 +4,9 @@
 mod bench;
 mod command;
 mod error;
+mod failure;
 mod fastpath;
+mod libtest;
 mod python;
 mod tally;
 mod tap;

@@ -4,11 +4,15 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+use crate::failure::Failure;
+
 /// How many tests passed and failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    /// Of those that failed, the ones that said which they are.
+    pub(crate) failures: Vec<Failure>,
 }
 
 impl Tally {
@@ -16,7 +20,25 @@ impl Tally {
     pub(crate) const ONE: Self = Self {
         passed: 1,
         failed: 0,
+        failures: Vec::new(),
     };
+
+    /// One that failed.
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self {
+            passed: 0,
+            failed: 1,
+            failures: vec![failure],
+        }
+    }
+
+    /// Says of each failure where it was.
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        for failure in &mut self.failures {
+            failure.name = format!("{place}/{}", failure.name);
+        }
+        self
+    }
 
     /// Prints and counts what must hold, each with a name.
     pub(crate) fn of_checks(checks: &[(&str, bool)]) -> Self {
@@ -24,37 +46,24 @@ impl Tally {
         let mut tally = Self::default();
         for (number, &(name, holds)) in (1..).zip(checks) {
             println!("{} {number} - {name}", if holds { "ok" } else { "not ok" });
-            tally += Self {
-                passed: holds.into(),
-                failed: (!holds).into(),
+            tally += if holds {
+                Self::ONE
+            } else {
+                Self::failed(Failure::new(name))
             };
         }
         tally
     }
 
-    /// Adds what a line of `cargo test` says, if it is a summary line.
-    pub(crate) fn add_cargo_line(&mut self, line: &str) {
-        let Some((_, counts)) = line.split_once("test result: ") else {
-            return;
-        };
-        for part in counts.split([';', '.']) {
-            let mut words = part.split_whitespace();
-            let (Some(number), Some(word)) = (words.next(), words.next()) else {
-                continue;
-            };
-            let Ok(number) = number.parse::<u64>() else {
-                continue;
-            };
-            match word {
-                "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                _ => {}
-            }
-        }
-    }
-
-    /// Adds what a line of pytest says, if it is its last one: `== 1 failed, 12 passed in 0.12s ==`.
+    /// Adds what a line of pytest says, if it is its last one, `== 1 failed, 12 passed in 0.12s ==`, or
+    /// one of those before it: `FAILED test_it.py::test_it - its reason`.
     pub(crate) fn add_pytest_line(&mut self, line: &str) {
+        let failed = line.strip_prefix("FAILED ");
+        if let Some(failed) = failed.or_else(|| line.strip_prefix("ERROR ")) {
+            let (name, reason) = failed.split_once(" - ").unwrap_or((failed, ""));
+            self.failures.push(Failure::of(name, reason));
+            return;
+        }
         let Some((counts, time)) = line.trim_matches(['=', ' ']).rsplit_once(" in ") else {
             return;
         };
@@ -81,7 +90,7 @@ impl Tally {
         self
     }
 
-    pub(crate) fn is_success(self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         self.failed == 0 && self.passed > 0
     }
 }
@@ -90,6 +99,7 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -103,23 +113,12 @@ impl fmt::Display for Tally {
 mod tests {
     use super::*;
 
-    #[test]
-    fn counts_the_summary_lines_of_cargo() {
-        let mut tally = Tally::default();
-        tally.add_cargo_line(
-            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
-        );
-        tally.add_cargo_line(
-            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
-        );
-        tally.add_cargo_line("test watcher::tests::acks ... ok");
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 15,
-                failed: 2
-            }
-        );
+    fn counts(passed: u64, failed: u64) -> Tally {
+        Tally {
+            passed,
+            failed,
+            ..Tally::default()
+        }
     }
 
     #[test]
@@ -134,50 +133,16 @@ mod tests {
         ] {
             tally.add_pytest_line(line);
         }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 13,
-                failed: 3
-            }
-        );
+        assert_eq!((tally.passed, tally.failed), (13, 3));
+        let failure = Failure::of("tests/test_watcher.py::test_wakes", "3 passed in vain");
+        assert_eq!(tally.failures, [failure]);
     }
 
     #[test]
     fn a_runner_that_crashed_is_a_failure() {
-        assert_eq!(
-            Tally {
-                passed: 4,
-                failed: 0
-            }
-            .finish(false),
-            Tally {
-                passed: 4,
-                failed: 1
-            }
-        );
-        assert_eq!(
-            Tally {
-                passed: 4,
-                failed: 2
-            }
-            .finish(false),
-            Tally {
-                passed: 4,
-                failed: 2
-            }
-        );
-        assert_eq!(
-            Tally {
-                passed: 4,
-                failed: 0
-            }
-            .finish(true),
-            Tally {
-                passed: 4,
-                failed: 0
-            }
-        );
+        assert_eq!(counts(4, 0).finish(false), counts(4, 1));
+        assert_eq!(counts(4, 2).finish(false), counts(4, 2));
+        assert_eq!(counts(4, 0).finish(true), counts(4, 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Reading the Test Anything Protocol as strictly as it is written: nothing that was planned may
 //! be missing, and in this project nothing may be skipped where it is meant to run.
 
+use crate::failure::Failure;
 use crate::tally::Tally;
 
 /// The report of one suite.
@@ -10,7 +11,10 @@ pub(crate) struct Report {
     plan: Option<u64>,
     seen: u64,
     passed: u64,
-    red: Vec<String>,
+    /// The cases that failed or were skipped.
+    red: Vec<Failure>,
+    /// The comments to come are of the last of them.
+    explains: bool,
     skipped: u64,
     bailed_out: bool,
 }
@@ -28,6 +32,15 @@ impl Report {
             self.add_test(test, false);
         } else if let Some(test) = line.strip_prefix("ok") {
             self.add_test(test, true);
+        } else {
+            self.add_comment(line);
+        }
+    }
+
+    fn add_comment(&mut self, line: &str) {
+        match (line.strip_prefix('#'), self.red.last_mut()) {
+            (Some(reason), Some(failure)) if self.explains => failure.add_reason(reason),
+            _ => self.explains = false,
         }
     }
 
@@ -37,6 +50,7 @@ impl Report {
             return;
         }
         self.seen += 1;
+        self.explains = false;
         let (test, directive) = match test.split_once(" # ") {
             Some((test, directive)) => (test, directive),
             None => (test, ""),
@@ -50,20 +64,16 @@ impl Report {
         if let Some(skip) = skip.filter(|word| word.eq_ignore_ascii_case("skip")) {
             let reason = directive.trim_start_matches(skip).trim_matches([':', ' ']);
             self.skipped += 1;
-            self.red.push(match reason {
+            self.red.push(Failure::new(match reason {
                 "" => format!("{name} (skipped without a reason)"),
                 reason => format!("{name} (skipped: {reason})"),
-            });
+            }));
         } else if ok {
             self.passed += 1;
         } else {
-            self.red.push(name.to_owned());
+            self.red.push(Failure::new(name));
+            self.explains = true;
         }
-    }
-
-    /// The names of the cases that failed or were skipped.
-    pub(crate) fn red(&self) -> &[String] {
-        &self.red
     }
 
     /// How many of them were skipped.
@@ -86,10 +96,10 @@ impl Report {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        let failed = self.seen - self.passed;
         Tally {
             passed: self.passed,
-            failed,
+            failed: self.seen - self.passed,
+            failures: self.red.clone(),
         }
         .finish(self.fault().is_none())
     }
@@ -108,33 +118,36 @@ mod tests {
     #[test]
     fn all_that_was_planned_passed() {
         let report = report("TAP version 14\n1..2\nok 1 - opens\n# a comment\nok 2 - reads\n");
-        assert_eq!(
-            report.tally(),
-            Tally {
-                passed: 2,
-                failed: 0
-            }
-        );
+        let tally = report.tally();
+        assert_eq!((tally.passed, tally.failed), (2, 0));
         assert_eq!(report.fault(), None);
     }
 
     #[test]
     fn a_failed_case_is_red_by_name() {
         let report = report("1..2\nok 1 - opens\nnot ok 2 - poll_rearms\n");
-        assert_eq!(report.red(), ["poll_rearms"]);
-        assert_eq!(
-            report.tally(),
-            Tally {
-                passed: 1,
-                failed: 1
-            }
+        let tally = report.tally();
+        assert_eq!((tally.passed, tally.failed), (1, 1));
+        assert_eq!(tally.failures, [Failure::new("poll_rearms")]);
+    }
+
+    #[test]
+    fn a_failed_case_has_the_comments_that_follow_it() {
+        let report = report(
+            "1..3\n# before\nnot ok 1 - wakes\n# after 20s\n# nothing\nok 2 - opens\n# not its\nnot ok 3 - reads\nnoise\n# not its\n",
         );
+        let failures = [
+            Failure::of("wakes", "after 20s nothing"),
+            Failure::new("reads"),
+        ];
+        assert_eq!(report.tally().failures, failures);
     }
 
     #[test]
     fn a_skipped_case_is_red() {
         let report = report("1..1\nok 1 - waits # SKIP no privilege\n");
-        assert_eq!(report.red(), ["waits (skipped: no privilege)"]);
+        let skipped = Failure::new("waits (skipped: no privilege)");
+        assert_eq!(report.tally().failures, [skipped]);
         assert_eq!(report.skipped(), 1);
         assert!(!report.tally().is_success());
     }

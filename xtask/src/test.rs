@@ -8,12 +8,17 @@ use clap::ValueEnum;
 
 use crate::command;
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::fastpath;
+use crate::libtest;
 use crate::python;
 use crate::tally::Tally;
 use crate::tap::Report;
 use crate::vm::Vm;
 use crate::workspace::Workspace;
+
+/// How many failures of a step are said again at the end.
+const SHOWN: usize = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -140,23 +145,28 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         // The other steps still have something to say.
         let tally = outcome.unwrap_or_else(|error| {
             println!("xtask: {error}");
-            Tally {
-                passed: 0,
-                failed: 1,
-            }
+            Tally::failed(Failure::new(error.to_string()))
         });
         println!("-- {tally} in {:.0?}", start.elapsed());
-        if !tally.is_success() {
-            red.push(step.title());
+        let success = tally.is_success();
+        if !success {
+            red.push((step.title(), tally.failures.clone()));
         }
-        total += tally.finish(tally.is_success());
+        total += tally.finish(success);
     }
     println!();
     if args.no_vm {
         println!("left out: the VM, so nothing was tested on the kernel driver");
     }
-    for title in red {
+    // Again, and last: what showed it may be far above, or cut off where others read this.
+    for (title, failures) in &red {
         println!("failed: {title}");
+        for failure in failures.iter().take(SHOWN) {
+            println!("  {failure}");
+        }
+        if let Some(more) = failures.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+            println!("  and {more} more");
+        }
     }
     println!("{total}");
     Ok(total.is_success())
@@ -184,17 +194,17 @@ fn lints(workspace: &Workspace) -> Result<Tally> {
     command::run(doc.env("RUSTDOCFLAGS", "--deny=warnings"))?;
     Ok(Tally {
         passed: 2 + alone,
-        failed: 0,
+        ..Tally::default()
     })
 }
 
 /// Runs all tests, and adds up the summaries that cargo prints.
 fn unit(workspace: &Workspace) -> Result<Tally> {
-    let mut tally = Tally::default();
+    let mut report = libtest::Report::default();
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
-    let success = command::tee(&mut cargo, |line| tally.add_cargo_line(line))?;
-    Ok(tally.finish(success))
+    let success = command::tee(&mut cargo, |line| report.add_line(line))?;
+    Ok(report.tally().finish(success))
 }
 
 /// The models in the crates, and those of their public types. They are built for themselves.
@@ -210,10 +220,12 @@ fn loom(workspace: &Workspace) -> Result<Tally> {
             .arg(workspace.target.join("loom"))
             .args(["--package", "sysgenid"])
             .args(models);
-        let before = tally.passed;
-        let success = command::tee(&mut cargo, |line| tally.add_cargo_line(line))?;
+        let mut report = libtest::Report::default();
+        let success = command::tee(&mut cargo, |line| report.add_line(line))?;
+        let found = report.tally();
         // A filter that finds nothing is no success.
-        tally = tally.finish(success && tally.passed > before);
+        let success = success && found.passed > 0;
+        tally += found.finish(success);
     }
     Ok(tally)
 }
@@ -241,7 +253,11 @@ fn benches(workspace: &Workspace) -> Result<Tally> {
         cargo.args(["bench", "--package", package, "--benches", "--", "--test"]);
         let mut passed = 0;
         let success = command::tee(&mut cargo, |line| passed += u64::from(line == "Success"))?;
-        tally += Tally { passed, failed: 0 }.finish(success);
+        let passed = Tally {
+            passed,
+            ..Tally::default()
+        };
+        tally += passed.finish(success);
     }
     Ok(tally)
 }

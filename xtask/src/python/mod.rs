@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::command;
 use crate::error::{Error, Result};
+use crate::failure::Failure;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 pub(crate) use interpreter::{Interpreter, Interpreters};
@@ -220,10 +221,7 @@ fn check(command: &mut Command) -> Tally {
         Ok(()) => Tally::ONE,
         Err(error) => {
             println!("xtask: {error}");
-            Tally {
-                passed: 0,
-                failed: 1,
-            }
+            Tally::failed(Failure::new(error.to_string()))
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::first_load::{Counter, TURNS};
 use super::hypervisor::{GUID, Guest, RESERVED, Rig};
-use super::suites::Findings;
+use super::suites::{Findings, Listener};
 use super::{Driver, Kernel, Vm, acpi, guest};
 use crate::error::{Context, Error, Result};
 use crate::tally::Tally;
@@ -58,9 +58,10 @@ pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Runs the suites on a driver, and nothing else.
+/// Runs the suites on a driver with a planted fault, and nothing else.
 pub(crate) fn suites_on(vm: &Vm, kernel: &Kernel, driver: &Driver, name: &str) -> Result<Findings> {
-    boot(&mut rig(vm, kernel, driver)?, name)?.suites(&SUITES, answer)
+    let listener = Listener::new(Some(SUITE));
+    boot(&mut rig(vm, kernel, driver)?, name)?.suites_with(listener, &SUITES, answer)
 }
 
 fn boot(rig: &mut Rig<'_>, name: &str) -> Result<Guest> {

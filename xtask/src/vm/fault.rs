@@ -12,6 +12,8 @@ use super::subject::Dialect;
 use super::suites::Run;
 use super::{Driver, Kernel, Vm, counter};
 use crate::error::{Context, Error, Result};
+use crate::failure::Failure;
+use crate::tally::Tally;
 
 const MARK: &str = "Turns red: ";
 const SURVIVED: &str = "Survived by: ";
@@ -20,8 +22,8 @@ const V5: &str = "Dialect: v5";
 /// The fault of the shipped drivers that event loops must get along with.
 pub(crate) const LOST_WAKE_UPS: &str = "poll-wait-late";
 
-/// Whether the tests find the fault.
-pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<bool> {
+/// Whether the tests find the fault, and those that are to survive it do.
+pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<Tally> {
     let patch = vm
         .workspace
         .root
@@ -58,6 +60,7 @@ pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<
         dialect,
         backend: kernel.backend(),
         suites: &suites,
+        planted: Some(suite),
         cases,
         devices: &[],
     };
@@ -72,17 +75,29 @@ pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<
         "# fault {name}: {guard} is {}",
         if found { "red: found" } else { "green: MISSED" }
     );
-    let mut survived = true;
+    let mut failures = Vec::new();
+    if !found {
+        failures.push(Failure::of(guard, &format!("{name} is not found")));
+    }
     for survivor in survivors {
-        let of_survivor = |case: &&String| case.split('/').next() == Some(survivor);
-        let hurt: Vec<_> = findings.red.iter().filter(of_survivor).collect();
+        // Its cases, and the suite itself if it broke off or was not run.
+        let of_survivor = |failure: &&Failure| failure.name.split('/').next() == Some(survivor);
+        let hurt = findings.tally.failures.iter().filter(of_survivor);
+        let names: Vec<_> = hurt.clone().map(|failure| &failure.name).collect();
         println!(
             "# fault {name}: in {survivor}, which must survive it, red are {}",
-            list(&hurt)
+            list(&names)
         );
-        survived &= hurt.is_empty();
+        failures.extend(hurt.cloned());
     }
-    Ok(found && survived)
+    if failures.is_empty() {
+        return Ok(Tally::ONE);
+    }
+    let mut tally = Tally::default();
+    for failure in failures {
+        tally += Tally::failed(failure);
+    }
+    Ok(tally)
 }
 
 /// Whether the tests find each of the faults.
@@ -90,7 +105,7 @@ pub(crate) fn prove_all(vm: &Vm, kernel: &Kernel, cases: u32) -> Result<bool> {
     let mut missed = Vec::new();
     let names = names(vm)?;
     for name in &names {
-        if !prove(vm, kernel, name, cases)? {
+        if !prove(vm, kernel, name, cases)?.is_success() {
             missed.push(name.as_str());
         }
     }

@@ -127,16 +127,23 @@ impl Guest {
     pub(crate) fn suites(
         &mut self,
         suites: &[&str],
+        answer: impl FnMut(&mut Self, &str) -> Result<()>,
+    ) -> Result<Findings> {
+        self.suites_with(Listener::default(), suites, answer)
+    }
+
+    pub(crate) fn suites_with(
+        &mut self,
+        mut listener: Listener,
+        suites: &[&str],
         mut answer: impl FnMut(&mut Self, &str) -> Result<()>,
     ) -> Result<Findings> {
-        let mut listener = Listener::default();
         while let Some(line) = self.agent.machine.line()? {
             if let Some(request) = line.strip_prefix("ask ") {
                 answer(self, request)?;
                 self.agent.machine.send("done")?;
                 continue;
             }
-            println!("{line}");
             listener.hear(&line);
             if listener.has_passed() {
                 break;

@@ -6,6 +6,7 @@ use super::subject::{Backend, Dialect};
 use super::suites::{Findings, Run, SUITES};
 use super::{Driver, Kernel, Vm, counter, hibernate, restore, series, vmclock};
 use crate::error::{Error, Result};
+use crate::failure::Failure;
 use crate::tally::Tally;
 
 /// Builds the driver for each kernel.
@@ -21,7 +22,7 @@ pub(crate) fn build(vm: &Vm, kernels: &[&'static Series]) -> Tally {
             }
             Err(error) => {
                 println!("{}: {error}", series.name);
-                Tally::default().finish(false)
+                Tally::failed(Failure::of(series.name, &error.to_string()))
             }
         };
     }
@@ -50,7 +51,7 @@ pub(crate) fn test(
             Err(error) => {
                 println!("xtask: {error}");
                 red.push(format!("{}: no driver to run", series.name));
-                tally += Tally::default().finish(false);
+                tally += Tally::failed(Failure::of(series.name, &error.to_string()));
                 continue;
             }
         };
@@ -67,12 +68,13 @@ pub(crate) fn test(
                         dialect,
                         backend,
                         suites: &SUITES,
+                        planted: None,
                         cases,
                         devices: &[],
                     },
                 );
-                tally += row.suites;
-                tally += row.restore.unwrap_or_default();
+                tally += row.suites.clone().within(&name);
+                tally += row.restore.clone().unwrap_or_default().within(&name);
                 red.extend(row.red.iter().map(|fault| format!("{name}: {fault}")));
                 rows.push(row);
             }
@@ -102,15 +104,15 @@ pub(crate) fn others(vm: &Vm) -> Tally {
             let outcome = vm.kernel(series).and_then(|kernel| test(vm, &kernel));
             let found = outcome.unwrap_or_else(|error| {
                 println!("xtask: {error}");
-                Tally::default().finish(false)
+                Tally::failed(Failure::new(error.to_string()))
             });
-            tally += found;
-            rows.push((name, series.name, found));
+            rows.push((name, series.name, found.passed, found.failed));
+            tally += found.within(&format!("{name} on {}", series.name));
         }
     }
     println!("\n| test      | kernel    | passed | failed |");
     println!("|-----------|-----------|-------:|-------:|");
-    for (name, kernel, Tally { passed, failed }) in rows {
+    for (name, kernel, passed, failed) in rows {
         println!("| {name:9} | {kernel:9} | {passed:6} | {failed:6} |");
     }
     println!();
@@ -135,7 +137,7 @@ impl Row {
         let mut broke_off = |what: &str, error: Error| {
             println!("xtask: {error}");
             red.push(format!("{what} broke off"));
-            Tally::default().finish(false)
+            Tally::failed(Failure::of(what, &error.to_string()))
         };
         let findings = run.on(vm).unwrap_or_else(|error| Findings {
             tally: broke_off("the suites", error),
@@ -150,7 +152,7 @@ impl Row {
         if !findings.tally.is_success() && findings.red.is_empty() {
             red.push("the suites failed".into());
         }
-        if restore.is_some_and(|tally| !tally.is_success()) {
+        if restore.as_ref().is_some_and(|tally| !tally.is_success()) {
             red.push("the restore failed".into());
         }
         red.extend(findings.red);
@@ -181,7 +183,7 @@ fn print(rows: &[Row]) {
         let (passed, skipped) = (row.suites.passed, row.skipped);
         // For the tally a skipped case is a failed one.
         let failed = row.suites.failed.saturating_sub(skipped);
-        let restore = match row.restore {
+        let restore = match &row.restore {
             Some(tally) => format!("{} of {}", tally.passed, tally.passed + tally.failed),
             None => "no device".into(),
         };

@@ -156,7 +156,7 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
             fault: Some(fault),
             cases,
             ..
-        } => fault::prove(&vm, &vm.kernel(on.on.kernel)?, fault, *cases),
+        } => finish(fault::prove(&vm, &vm.kernel(on.on.kernel)?, fault, *cases)?),
         Task::Test {
             on, dialect, cases, ..
         } => {
@@ -244,12 +244,7 @@ impl Vm {
     /// do.
     pub(crate) fn lost_wake_ups(&self) -> Result<Tally> {
         let kernel = self.kernel(series::DEFAULT)?;
-        let is_survived = fault::prove(self, &kernel, fault::LOST_WAKE_UPS, suites::MODEL_CASES)?;
-        Ok(if is_survived {
-            Tally::ONE
-        } else {
-            Tally::default().finish(false)
-        })
+        fault::prove(self, &kernel, fault::LOST_WAKE_UPS, suites::MODEL_CASES)
     }
 
     pub(crate) fn counter(&self) -> Result<Tally> {

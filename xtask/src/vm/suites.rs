@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `vm test`: the conformance suites on the driver.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::initramfs::Initramfs;
@@ -8,6 +9,7 @@ use super::qemu::{Config, Machine, SUCCESS};
 use super::subject::{Backend, Dialect};
 use super::{Driver, Kernel, Vm, guest};
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::tally::Tally;
 use crate::tap::Report;
 
@@ -37,6 +39,8 @@ pub(crate) struct Run<'a> {
     pub(crate) dialect: Dialect,
     pub(crate) backend: Backend,
     pub(crate) suites: &'a [&'a str],
+    /// The one of them that a planted fault is to turn red.
+    pub(crate) planted: Option<&'a str>,
     /// How many random sequences are compared with the model.
     pub(crate) cases: u32,
     /// What the machine has besides, as arguments of QEMU.
@@ -75,11 +79,10 @@ impl Run<'_> {
                 parameters: "",
             },
         )?;
-        let mut listener = Listener::default();
+        let mut listener = Listener::new(self.planted);
         while let Some(line) = machine.line()? {
-            println!("{line}");
-            watch(&line);
             listener.hear(&line);
+            watch(&line);
         }
         let console = dir.join(format!("{name}.console"));
         let status = machine.wait()?;
@@ -114,9 +117,10 @@ impl Run<'_> {
     }
 }
 
-/// Follows the guest from suite to suite.
+/// Follows the guest from suite to suite, and passes on what it prints.
 #[derive(Default)]
 pub(crate) struct Listener {
+    planted: Option<String>,
     finished: Vec<String>,
     current: Option<(String, Report)>,
     passed: bool,
@@ -126,7 +130,31 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    /// With a suite that a planted fault is to turn red. Nobody should take that for a failure.
+    pub(crate) fn new(planted: Option<&str>) -> Self {
+        Self {
+            planted: planted.map(str::to_owned),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn hear(&mut self, line: &str) {
+        self.follow(line);
+        println!("{}", self.shown(line));
+    }
+
+    fn shown<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        let current = self.current.as_ref().map(|(name, _)| name);
+        if current.is_none() || current != self.planted.as_ref() {
+            return line.into();
+        }
+        match line.strip_prefix("not ok") {
+            Some(test) => format!("# planted: red{test}").into(),
+            None => format!("# planted: {line}").into(),
+        }
+    }
+
+    fn follow(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("# suite ") {
             self.end("");
             self.current = Some((name.to_owned(), Report::default()));
@@ -149,18 +177,19 @@ impl Listener {
         let Some((name, report)) = self.current.take() else {
             return;
         };
-        let mut tally = report.tally();
+        let mut tally = report.tally().within(&name);
         let fault = report.fault().or_else(|| {
             let ended = end == format!("{name} 0");
-            (!ended && report.red().is_empty())
+            (!ended && tally.failures.is_empty())
                 .then(|| format!("it ended with {:?}", end.trim_start_matches(&name).trim()))
         });
+        self.red
+            .extend(tally.failures.iter().map(|case| case.name.clone()));
         if let Some(fault) = fault {
             println!("# suite {name} failed: {fault}");
             tally = tally.finish(false);
+            tally.failures.push(Failure::of(&*name, &fault));
         }
-        self.red
-            .extend(report.red().iter().map(|case| format!("{name}/{case}")));
         self.skipped += report.skipped();
         self.tally += tally;
         self.finished.push(name);
@@ -171,6 +200,11 @@ impl Listener {
         if self.finished != suites {
             println!("# the guest ran {:?}, and not {suites:?}", self.finished);
             self.tally = self.tally.finish(false);
+            let missing = suites
+                .iter()
+                .filter(|&&suite| self.finished.iter().all(|finished| finished != suite));
+            let failures = missing.map(|&suite| Failure::of(suite, "it was not run"));
+            self.tally.failures.extend(failures);
         }
         self.tally = self.tally.finish(self.passed);
         Findings {
@@ -178,5 +212,62 @@ impl Listener {
             red: self.red,
             skipped: self.skipped,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finish(planted: Option<&str>, lines: &[&str], suites: &[&str]) -> Findings {
+        let mut listener = Listener::new(planted);
+        lines.iter().for_each(|line| listener.hear(line));
+        listener.finish(suites)
+    }
+
+    #[test]
+    fn a_failed_case_is_named_with_its_suite_and_its_reason() {
+        let lines = [
+            "# suite typed",
+            "1..2",
+            "ok 1 - opens",
+            "not ok 2 - wakes",
+            "# after 20s",
+            "# end typed 1",
+        ];
+        let findings = finish(None, &lines, &["typed"]);
+        assert_eq!(findings.red, ["typed/wakes"]);
+        let failures = [Failure::of("typed/wakes", "after 20s")];
+        assert_eq!(findings.tally.failures, failures);
+    }
+
+    #[test]
+    fn a_suite_that_breaks_off_or_is_not_run_is_a_failure_by_name() {
+        let lines = ["# suite typed", "1..2", "ok 1 - opens", "# end typed 137"];
+        let findings = finish(None, &lines, &["typed", "async"]);
+        assert!(!findings.tally.is_success());
+        let failures = [
+            Failure::of("typed", "it planned 2 cases and reported 1"),
+            Failure::of("async", "it was not run"),
+        ];
+        assert_eq!(findings.tally.failures, failures);
+    }
+
+    #[test]
+    fn what_a_planted_fault_turns_red_does_not_look_like_a_failure() {
+        let mut listener = Listener::new(Some("raw"));
+        for (line, shown) in [
+            ("# suite raw", "# planted: # suite raw"),
+            ("not ok 1 - wakes", "# planted: red 1 - wakes"),
+            ("ok 2 - opens", "# planted: ok 2 - opens"),
+            ("# end raw 1", "# end raw 1"),
+            ("# suite typed", "# suite typed"),
+            ("not ok 1 - waits", "not ok 1 - waits"),
+        ] {
+            listener.follow(line);
+            assert_eq!(listener.shown(line), shown);
+        }
+        let red = listener.finish(&["raw", "typed"]).red;
+        assert_eq!(red, ["raw/wakes", "typed/waits"]);
     }
 }

@@ -114,9 +114,9 @@ pub(crate) fn run(vm: &Vm, part: &Part) -> Result<bool> {
     };
     for boot in boots.iter().filter(is_wanted) {
         let seen = boot.run(vm, &kernel)?;
-        tally += seen.findings.tally;
         reports += seen.reports.len();
         summary.push(format!("{}: {}", boot.name, seen.findings.tally));
+        tally += seen.findings.tally;
         summary.extend(seen.operations);
         summary.extend(describe(&seen.reports));
     }
@@ -151,6 +151,7 @@ impl Boot<'_> {
             dialect: self.dialect,
             backend: self.backend,
             suites: self.suites,
+            planted: None,
             cases: MODEL_CASES,
             devices: &[],
         };

@@ -34,6 +34,7 @@ pub(super) fn run(system: &System<'_>, dialect: Dialect) -> Result<Tally> {
         dialect,
         backend: system.kernel.backend(),
         suites: &SUITES,
+        planted: None,
         cases: 0,
         devices: &["-m", MEMORY],
     };
