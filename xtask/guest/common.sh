@@ -16,6 +16,8 @@ mount -t tmpfs tmp /tmp
 # The second serial port is the line to the host: bytes as they are, no echo.
 stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
+# From here on, whatever ends the machine is a result.
+echo "# begun"
 
 # A warning or an oops ends the machine, so no test can pass over it.
 echo 1 >/proc/sys/kernel/panic_on_warn

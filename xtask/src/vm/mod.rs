@@ -8,6 +8,7 @@
 mod acpi;
 mod agent;
 mod apt;
+mod begin;
 mod bzimage;
 mod counter;
 mod debian;

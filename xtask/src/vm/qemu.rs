@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::qmp::Qmp;
-use super::{Kernel, Tools, Vm};
+use super::{Kernel, Tools, Vm, begin};
 use crate::command;
 use crate::error::{Context, Error, Result};
 
@@ -37,6 +37,9 @@ const PARAMETERS: &str = "console=ttyS0 loglevel=5 panic=-1 no_timer_check";
 
 const CONNECT: Duration = Duration::from_secs(30);
 
+/// How long a kernel may take to start, which it does in a few seconds.
+const BEGIN: Duration = Duration::from_secs(300);
+
 /// How to start a machine.
 pub(crate) struct Config<'a> {
     /// What messages and the log file call it.
@@ -56,6 +59,19 @@ pub(crate) struct Config<'a> {
     pub(crate) parameters: &'a str,
 }
 
+impl Config<'_> {
+    /// Whether the machine boots, and is not one that goes on from a snapshot.
+    fn boots(&self) -> bool {
+        self.snapshot.is_none() && !self.devices.contains(&"-incoming")
+    }
+}
+
+/// What became of a machine that was to boot.
+enum Begin {
+    Begun(Machine),
+    Ended(Machine),
+}
+
 pub(crate) struct Machine {
     name: String,
     child: Child,
@@ -71,8 +87,43 @@ impl Machine {
         Self::start_with(&vm.tools, config)
     }
 
-    /// With the QEMU of these tools.
+    /// With the QEMU of these tools. A machine that boots has begun when this returns.
     pub(crate) fn start_with(tools: &Tools, config: &Config<'_>) -> Result<Self> {
+        let machine = Self::launch(tools, config)?;
+        if !config.boots() {
+            return Ok(machine);
+        }
+        let machine = match machine.begin()? {
+            Begin::Begun(machine) => return Ok(machine),
+            Begin::Ended(machine) => machine,
+        };
+        let console = std::fs::read(&machine.console).unwrap_or_default();
+        if !begin::is_the_kernels_own_end(&String::from_utf8_lossy(&console)) {
+            return Err(machine.error("it ended before it began"));
+        }
+        println!(
+            "# the {} machine: its kernel panicked before anything of ours ran. A second try.\n{}",
+            machine.name,
+            tail(&machine.console)
+        );
+        drop(machine);
+        match Self::launch(tools, config)?.begin()? {
+            Begin::Begun(machine) => Ok(machine),
+            Begin::Ended(machine) => Err(machine.error("it ended before it began, twice")),
+        }
+    }
+
+    /// Waits until the first program has begun, or the machine has ended.
+    fn begin(mut self) -> Result<Begin> {
+        match self.line_until(Instant::now() + BEGIN)? {
+            Line::Said(line) if line == begin::BEGUN => Ok(Begin::Begun(self)),
+            Line::Said(line) => Err(self.error(&format!("it should begin, and says {line:?}"))),
+            Line::Ended => Ok(Begin::Ended(self)),
+            Line::Silence => Err(self.error(&format!("it did not begin within {BEGIN:?}"))),
+        }
+    }
+
+    fn launch(tools: &Tools, config: &Config<'_>) -> Result<Self> {
         let console = config.dir.join(format!("{}.console", config.name));
         // In a folder of its own because the path of a socket is short, and for nobody else.
         let private = tempfile::tempdir().context(|| "cannot make a temporary folder")?;
