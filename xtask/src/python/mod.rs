@@ -19,7 +19,12 @@ pub(crate) use venv::Venv;
 const COMMAND: &str = "SYSGENID_COMMAND";
 
 /// What mypy and ruff look at, as seen from the package's folder.
-const SOURCES: [&str; 3] = ["python/sysgenid", "tests", "../xtask/guest/python"];
+const SOURCES: [&str; 4] = [
+    "python/sysgenid",
+    "tests",
+    "../examples/python",
+    "../xtask/guest/python",
+];
 
 /// Everything that has to do with Python, in a folder of its own.
 pub(crate) struct Python<'a> {
