@@ -6,9 +6,11 @@ from __future__ import annotations
 import multiprocessing.synchronize
 import pickle
 import random as stdlib
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import choice, gauss, getrandbits, getstate, seed, setstate
 from random import random as imported_random
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ import pytest
 import support
 import sysgenid
 from sysgenid import random as safe
+from test_documentation import run
 from test_random import DRAWS, draws
 
 pytestmark = pytest.mark.v6_only
@@ -233,3 +236,9 @@ def test_without_a_source_it_refuses_unless_told_otherwise(
 ) -> None:
     monkeypatch.setenv("SYSGENID_SOURCE", "/nonexistent")
     support.run_python(NO_SOURCE)
+
+
+@pytest.mark.broker_only
+def test_the_examples_in_the_book() -> None:
+    page = Path(__file__).parents[2] / "docs/src/python-random.md"
+    run(page.name, re.sub("^```.*$", "", page.read_text(), flags=re.MULTILINE))

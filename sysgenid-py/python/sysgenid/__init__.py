@@ -49,6 +49,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysgenid import aio as aio
     from sysgenid import hooks as hooks
+    from sysgenid import random as random
     from sysgenid.background import Background, watch_in_background
     from sysgenid.caching import cached
     from sysgenid.guarded import Guarded
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     )
 
 # Imported when they are asked for, so that those who ask for none pay for none.
-_MODULES = ("aio", "hooks")
+_MODULES = ("aio", "hooks", "random")
 _HOMES = {
     "Background": "background",
     "Guarded": "guarded",
@@ -110,6 +111,7 @@ __all__ = [
     "generation",
     "hooks",
     "on_change",
+    "random",
     "refresh",
     "register_after_restore",
     "register_before_snapshot",
