@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::ptr;
+
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -65,7 +68,7 @@ impl GuardedDraws {
         k: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        match Self::draw(slf, || slf.get().getrandbits.bind(py).call1((k,)))? {
+        match Self::draw(slf, || call(slf.get().getrandbits.bind(py), k))? {
             Some(drawn) => Ok(drawn),
             None => {
                 let bits: usize = k.extract()?;
@@ -139,5 +142,21 @@ impl GuardedDraws {
         };
         with_critical_section(slf, || slf.get().seeded.renew(seed))?;
         Ok(())
+    }
+}
+
+/// `function(argument)`, without the tuple that it takes to pass on many.
+#[inline]
+fn call<'py>(
+    function: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let end = ptr::null_mut::<ffi::PyObject>();
+    // SAFETY: the interpreter is attached, as the two objects prove, which live until the call
+    // returns. The arguments are objects, and end with a null pointer. The result is a new reference,
+    // or null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), argument.as_ptr(), end);
+        Bound::from_owned_ptr_or_err(function.py(), result)
     }
 }
