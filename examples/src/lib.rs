@@ -36,6 +36,10 @@ mod pages {
     mod quickstart {}
     #[doc = include_str!("../../docs/src/recipes.md")]
     mod recipes {}
+    #[doc = include_str!("../../docs/src/python.md")]
+    mod python {}
+    #[doc = include_str!("../../docs/src/python-random.md")]
+    mod python_random {}
     #[doc = include_str!("../../docs/src/guarantees.md")]
     mod guarantees {}
     #[doc = include_str!("../../docs/src/command.md")]

@@ -166,7 +166,8 @@ fn every_page_with_code_is_a_documentation_test() {
 fn every_block_says_its_language() {
     for page in pages() {
         for (info, lines) in blocks(&read(&page)) {
-            let known = ["rust", "rust,no_run", "text", "toml"].contains(&info.as_str());
+            let languages = ["rust", "rust,no_run", "python", "pycon", "text", "toml"];
+            let known = languages.contains(&info.as_str());
             assert!(
                 known,
                 "{page}: a block says {info:?} and begins {:?}",

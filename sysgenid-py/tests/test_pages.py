@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The programs on the pages. Each is run, while the generation changes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sysgenid
+from support import Broker, patient
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "docs/src/python.md", "docs/src/python-random.md", "sysgenid-py/README.md"]
+
+#: A program that goes on for ever is ended when it has said this much.
+LINES = 3
+
+pytestmark = pytest.mark.broker_only
+
+
+def programs() -> list[tuple[str, str]]:
+    """Of all pages: a name, and the code of a fenced block in Python."""
+    found = []
+    for page in PAGES:
+        path = ROOT / page
+        blocks = path.read_text().split("```python\n")[1:] if path.is_file() else []
+        for number, block in enumerate(blocks, 1):
+            code = block.partition("\n```")[0] + "\n"
+            is_for_trio = "import trio" in code
+            if not is_for_trio or importlib.util.find_spec("trio") is not None:
+                found.append((f"{page}, {number}", code))
+    return found
+
+
+PROGRAMS = dict(programs())
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_runs(name: str, broker: Broker, tmp_path: Path) -> None:
+    script, said, complained = (tmp_path / name for name in ("program.py", "said", "complained"))
+    script.write_text(PROGRAMS[name])
+    with (
+        said.open("w") as stdout,
+        complained.open("w") as stderr,
+        sysgenid.Orchestrator(broker.source) as orchestrator,
+    ):
+        program = subprocess.Popen(
+            # That a program forks while it has threads is what a page is about.
+            [sys.executable, "-u", "-W", "ignore::DeprecationWarning", script],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, "SYSGENID_SOURCE": broker.source},
+        )
+        deadline = time.monotonic() + patient(20)
+        goes_on = False
+        while program.poll() is None and not goes_on and time.monotonic() < deadline:
+            orchestrator.trigger()
+            time.sleep(0.05)
+            goes_on = is_endless(PROGRAMS[name]) and said.read_text().count("\n") >= LINES
+        program.send_signal(signal.SIGTERM)
+        code = program.wait(patient(10))
+    assert complained.read_text() == ""
+    assert said.read_text()
+    assert code == (-signal.SIGTERM if goes_on else 0)
+
+
+def is_endless(code: str) -> bool:
+    """Whether it goes on until it is ended."""
+    return any(loop in code for loop in ("while True:", "in watcher:", "in aio.watch():"))
+
+
+def test_there_are_programs() -> None:
+    for page in ("docs/src/python.md", "sysgenid-py/README.md"):
+        assert any(name.startswith(page) for name in PROGRAMS), page
