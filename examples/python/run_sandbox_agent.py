@@ -83,10 +83,11 @@ def main(deadline: float) -> None:
         tell("started", generation=orchestrator.generation)
         while True:
             # Without a deadline: a sandbox may never be restored.
-            readable, _, _ = select.select([orchestrator, host], [], [])
-            if orchestrator in readable:
+            descriptors = [orchestrator.fileno(), host.fileno()]
+            readable, _, _ = select.select(descriptors, [], [])
+            if orchestrator.fileno() in readable:
                 resume(orchestrator, deadline)
-            if host in readable:
+            if host.fileno() in readable:
                 line = host.readline()
                 if not line:
                     return

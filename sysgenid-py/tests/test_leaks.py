@@ -26,8 +26,9 @@ OPENINGS = int(
 #: How often the other operations are done: as often as shows a leak of a few bytes each.
 REPETITIONS = 2000 if support.PATIENCE == 1 else 200
 
-#: An interpreter's own tables grow a little now and then: by so many objects in all, or KiB.
-OBJECTS, KIB = 100, 1024
+#: An interpreter's own tables grow a little now and then: by so many objects in all, or KiB. A leak
+#: is one object each time, at least.
+OBJECTS, KIB = REPETITIONS // 2, 1024
 
 
 class Possessions:

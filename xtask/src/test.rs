@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::failure::Failure;
 use crate::fastpath;
 use crate::libtest;
-use crate::python;
+use crate::python::{self, Python};
 use crate::tally::Tally;
 use crate::tap::Report;
 use crate::vm::Vm;
@@ -258,6 +258,11 @@ fn benches(workspace: &Workspace) -> Result<Tally> {
             ..Tally::default()
         };
         tally += passed.finish(success);
+    }
+    for (bench, mut command) in Python::open(workspace)?.benches()? {
+        println!("Testing {bench}.py");
+        command::run(command.arg("--test"))?;
+        tally += Tally::ONE;
     }
     Ok(tally)
 }

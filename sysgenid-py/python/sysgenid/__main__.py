@@ -179,7 +179,6 @@ def _end_as_interrupted() -> NoReturn:
 
 if __name__ == "__main__":
     try:
-        code = main()
+        sys.exit(main())
     except KeyboardInterrupt:
         _end_as_interrupted()
-    sys.exit(code)

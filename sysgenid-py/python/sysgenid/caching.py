@@ -53,7 +53,7 @@ _R = TypeVar("_R")
 def cached(function: Callable[_P, _R], /) -> _Cached[_P, _R]: ...
 @overload
 def cached(
-    *, maxsize: int | None = None, typed: bool = False
+    function: None = None, /, *, maxsize: int | None = None, typed: bool = False
 ) -> Callable[[Callable[_P, _R]], _Cached[_P, _R]]: ...
 def cached(
     function: Callable[..., Any] | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-
 #: From how many seconds on it is told how long something took.
 SLOW = 3.0
 

@@ -8,10 +8,12 @@ mod report;
 mod results;
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::command;
 use crate::error::{Error, Result};
 use crate::fastpath;
+use crate::python::Python;
 use crate::workspace::Workspace;
 use results::{Bound, Results};
 
@@ -47,23 +49,30 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 
 fn measure(workspace: &Workspace, folder: &Path) -> Result<()> {
     let mut silent = Vec::new();
-    for (package, bench) in workspace.benches() {
+    let mut measure = |bench: &str, command: &mut Command| {
         let results = folder.join(format!("{bench}.jsonl"));
+        command.env("SYSGENID_BENCH_RESULTS", &results);
+        // A broken bound ends a bench with a failure and stands in its results; so do the others
+        // that it has. One that ends without any did not get that far.
+        let succeeded = command::run(command);
+        let bounds = Results::bounds_of(&results)?;
+        if bounds.is_empty() {
+            silent.push(bench.to_owned());
+        }
+        match bounds.iter().all(|bound| bound.kept) {
+            true => succeeded,
+            false => Ok(()),
+        }
+    };
+    for (package, bench) in workspace.benches() {
         let mut cargo = workspace.cargo();
         cargo.args(["bench", "--package", package, "--bench", bench]);
         cargo.args(["--", "--noplot"]);
         cargo.env("CRITERION_HOME", folder.join("criterion"));
-        cargo.env("SYSGENID_BENCH_RESULTS", &results);
-        // A broken bound ends a bench with a failure and stands in its results; so do the others
-        // that it has. One that ends without any did not get that far.
-        let succeeded = command::run(&mut cargo);
-        let bounds = Results::bounds_of(&results)?;
-        if bounds.is_empty() {
-            silent.push(bench);
-        }
-        if bounds.iter().all(|bound| bound.kept) {
-            succeeded?;
-        }
+        measure(bench, &mut cargo)?;
+    }
+    for (bench, mut command) in Python::open(workspace)?.benches()? {
+        measure(&format!("python-{bench}"), &mut command)?;
     }
     if silent.is_empty() {
         return Ok(());

@@ -82,6 +82,24 @@ const SECTIONS: &[Section<'static>] = &[
         text: "The same, from the request on: the server, too, has to be woken, on a processor that was\n\
                asleep.",
     },
+    Section {
+        group: "read the generation in Python",
+        title: "Reading the generation in Python",
+        text: "One look, without a loop around it. The best that Python has for a counter in memory is a\n\
+               view of a mapping. The times in Python are medians of 101 rounds, in which everything\n\
+               that is compared takes turns.",
+    },
+    Section {
+        group: "draw a random number in Python",
+        title: "Drawing a random number in Python",
+        text: "",
+    },
+    Section {
+        group: "wake a task in Python",
+        title: "Waking a task in Python",
+        text: "As above, with loops that are processes of their own, and an eventfd that the loop watches\n\
+               by `add_reader`.",
+    },
 ];
 
 const MANY: &str = "\

@@ -51,7 +51,7 @@ pub(crate) struct Point {
     pub(crate) interval: Option<(f64, f64)>,
 }
 
-/// How long something took, as criterion estimates it, in nanoseconds.
+/// How long something took, as criterion or a bench in Python estimates it, in nanoseconds.
 pub(crate) struct Time {
     pub(crate) group: String,
     pub(crate) name: String,
@@ -86,6 +86,7 @@ impl Results {
                 results.bounds.extend(Self::bounds_of(&file)?);
                 let lines = lines(&file)?;
                 results.facts.extend(facts(&lines)?);
+                results.times.extend(times(&lines)?);
                 results.curves.extend(curves(&lines)?);
             } else if file.ends_with("new/benchmark.json") {
                 results.times.push(Time::read(&file)?);
@@ -194,6 +195,22 @@ fn facts(lines: &[Value]) -> Result<Vec<(String, String)>> {
             let fact = || Some((text(line, "fact")?, text(line, "value")?));
             fact().context(|| format!("not a fact: {line}"))
         })
+        .collect()
+}
+
+/// Those of benches that criterion knows nothing of.
+fn times(lines: &[Value]) -> Result<Vec<Time>> {
+    let read = |line| {
+        Some(Time {
+            group: text(line, "group")?,
+            name: text(line, "time")?,
+            median: line_number(line, "median")?,
+            interval: interval(line)??,
+        })
+    };
+    let times = lines.iter().filter(|line| line.get("time").is_some());
+    times
+        .map(|line| read(line).context(|| format!("not a time: {line}")))
         .collect()
 }
 
@@ -330,6 +347,20 @@ mod tests {
             .collect();
         assert_eq!(points, [(100.0, Some((2.0, 3.0))), (1_000.0, None)]);
         assert!(super::curves(&[line(r#"{"curve":"a"}"#)]).is_err());
+    }
+
+    #[test]
+    fn times_of_other_benches_are_read() {
+        let line = |text: &str| serde_json::from_str(text).unwrap();
+        let whole = line(r#"{"time":"ours","group":"load","median":14.9,"interval":[14.5,15.25]}"#);
+        let times = super::times(&[line(r#"{"fact":"f","value":"v"}"#), whole]).unwrap();
+        assert_eq!(
+            (times[0].group.as_str(), times[0].name.as_str()),
+            ("load", "ours")
+        );
+        assert_eq!((times[0].median, times[0].interval), (14.9, (14.5, 15.25)));
+        let half = line(r#"{"time":"ours","group":"load","median":null,"interval":[1,2]}"#);
+        assert!(super::times(&[half]).is_err());
     }
 
     #[test]

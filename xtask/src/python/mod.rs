@@ -19,12 +19,19 @@ pub(crate) use venv::Venv;
 const COMMAND: &str = "SYSGENID_COMMAND";
 
 /// What mypy and ruff look at, as seen from the package's folder.
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     "python/sysgenid",
     "tests",
+    "benches",
     "../examples/python",
     "../xtask/guest/python",
 ];
+
+/// How often the tests open and close a watcher, to see what is left.
+const OPENINGS: (&str, &str) = ("SYSGENID_TEST_OPENINGS", "1000000");
+
+/// The module in the benches' folder that is none.
+const BENCHES_SHARE: &str = "bounds";
 
 /// Everything that has to do with Python, in a folder of its own.
 pub(crate) struct Python<'a> {
@@ -115,8 +122,30 @@ impl<'a> Python<'a> {
     /// The command that serves the tests.
     pub(crate) fn command(&self) -> Result<PathBuf> {
         let mut cargo = self.workspace.cargo();
-        command::run(cargo.args(["build", "--quiet", "--package", "sysgenid-cli"]))?;
-        Ok(self.workspace.target.join("debug/sysgenid"))
+        // Optimised, because it is what others are measured beside, and serves a million watchers.
+        cargo.args(["build", "--quiet", "--release", "--package", "sysgenid-cli"]);
+        command::run(&mut cargo)?;
+        Ok(self.workspace.target.join("release/sysgenid"))
+    }
+
+    /// The benches, each with its name and as the command that runs it.
+    pub(crate) fn benches(&self) -> Result<Vec<(String, Command)>> {
+        let wheel = self.wheel(&self.interpreters.main)?;
+        let venv = self.installed(&self.interpreters.main, &wheel)?;
+        let served = self.command()?;
+        let mut benches = Vec::new();
+        for path in command::files(&self.package.join("benches"))? {
+            let is_python = path.extension().is_some_and(|extension| extension == "py");
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            if is_python && name != BENCHES_SHARE {
+                let mut python = venv.python();
+                python.arg(&path).env(COMMAND, &served);
+                // Where the broker's process is described.
+                python.env("PYTHONPATH", self.package.join("tests"));
+                benches.push((name.into_owned(), python));
+            }
+        }
+        Ok(benches)
     }
 
     fn maturin(&self, task: &str) -> Result<Command> {
@@ -166,6 +195,9 @@ impl<'a> Python<'a> {
         pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "tests"]);
         pytest.current_dir(&self.package);
         pytest.env(COMMAND, self.command()?);
+        if interpreter.program == self.interpreters.main.program {
+            pytest.env(OPENINGS.0, OPENINGS.1);
+        }
         pytest.env("PYTHONDONTWRITEBYTECODE", "1");
         let mut tally = Tally::default();
         let success = command::tee(&mut pytest, |line| tally.add_pytest_line(line))?;
