@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -421,6 +422,25 @@ def test_a_lost_broker_is_an_error_and_may_come_back(loop: Factory, broker: Brok
             await watcher.reconnect()
             assert await watcher.changed() == generation, "it was missed, and is told"
             watcher.ack()
+
+    run(loop, main())
+
+
+def test_an_opening_that_is_cancelled_leaves_nothing_open(loop: Factory, broker: Broker) -> None:
+    async def main() -> None:
+        for delay in (0, 0, 0.0005, 0.002):
+            opening = asyncio.ensure_future(aio.Watcher.open(broker.source))
+            await asyncio.sleep(delay)
+            opening.cancel()
+            opened = (await asyncio.gather(opening, return_exceptions=True))[0]
+            if isinstance(opened, aio.Watcher):
+                opened.close()
+        while any(thread.name == "sysgenid-call" for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
+        await turns()
+        counts = sysgenid.status(broker.source).watchers
+        assert counts is not None
+        assert counts.total == 0
 
     run(loop, main())
 

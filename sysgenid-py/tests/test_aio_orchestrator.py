@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from datetime import timedelta
@@ -187,7 +190,8 @@ def test_a_wait_that_is_cancelled_ends_its_helper_soon(loop: Factory) -> None:
     run(loop, main())
 
 
-def test_a_loop_that_ends_takes_its_helper_along(loop: Factory) -> None:
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_loop_that_ends_takes_its_helper_along(loop: Factory, is_cancelled: bool) -> None:
     orchestrator = sysgenid.Orchestrator()
     with sysgenid.Watcher():
         orchestrator.trigger()
@@ -196,11 +200,32 @@ def test_a_loop_that_ends_takes_its_helper_along(loop: Factory) -> None:
         waiter = aio.Orchestrator.of(orchestrator)
         waiting = abandoned.create_task(waiter.wait_for_watchers(None))
         abandoned.run_until_complete(asyncio.sleep(0.05))
-        waiting.cancel()
-        abandoned.run_until_complete(asyncio.wait([waiting]))
+        assert helpers()
+        if is_cancelled:
+            waiting.cancel()
+            abandoned.run_until_complete(asyncio.wait([waiting]))
         abandoned.close()
+        eventually(lambda: not helpers(), "the end of the helper")
         waiter.close()
         assert orchestrator.closed
+
+
+@pytest.mark.parametrize("end", ["", "loop.close()"])
+def test_a_wait_that_is_left_behind_does_not_keep_the_interpreter(end: str) -> None:
+    script = f"""
+        import asyncio, sysgenid
+        from sysgenid import aio
+        loop = asyncio.new_event_loop()
+        service, orchestrator = sysgenid.Watcher(), aio.Orchestrator()
+        loop.run_until_complete(orchestrator.trigger())
+        orchestrator.ack()
+        waiting = loop.create_task(orchestrator.wait_for_watchers(None))
+        loop.run_until_complete(asyncio.sleep(0.1))
+        assert not waiting.done()
+        {end}
+    """
+    program = [sys.executable, "-c", textwrap.dedent(script)]
+    assert subprocess.run(program, stderr=subprocess.DEVNULL, timeout=patient(20)).returncode == 0
 
 
 def test_a_lost_broker_ends_the_waits(loop: Factory, broker: Broker) -> None:

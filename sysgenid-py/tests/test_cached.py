@@ -78,6 +78,14 @@ def test_what_is_raised_is_not_kept() -> None:
     assert sometimes() == sometimes() == "second"
 
 
+def test_coroutines_are_refused() -> None:
+    async def slow() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="awaited once"):
+        sysgenid.cached(slow)
+
+
 def test_methods_and_recursion() -> None:
     class Thing:
         def __init__(self, factor: int) -> None:

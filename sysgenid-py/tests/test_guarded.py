@@ -157,6 +157,12 @@ def test_a_guard_is_not_pickled_or_made_of_nothing(build: Counted) -> None:
     with pytest.raises(TypeError, match="build"):
         sysgenid.Guarded("not a function")  # type: ignore[arg-type]
 
+    async def slow() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="build"):
+        sysgenid.Guarded(slow)
+
 
 def test_forget(build: Counted) -> None:
     guard = sysgenid.Guarded(build)

@@ -173,6 +173,11 @@ def answer(
         loop.call_soon_threadsafe(give)
 
 
+def is_abandoned(loop: AbstractEventLoop) -> bool:
+    """Whether its tasks never get on: waiting for them would keep the interpreter from its end."""
+    return loop.is_closed() or not (loop.is_running() or threading.main_thread().is_alive())
+
+
 class WatcherWait:
     """Has one helper thread wait for the watchers, in slices, as long as a task wants to know.
 
@@ -214,8 +219,11 @@ class WatcherWait:
         while True:
             with self._lock:
                 # Those who come later are not told what was true before they came.
-                asked = dict(self._waiting)
+                asked = {
+                    future: who for future, who in self._waiting.items() if not is_abandoned(who[0])
+                }
                 if not asked:
+                    self._waiting.clear()
                     self._is_running = False
                     return
             nearest = min(deadline for _, deadline in asked.values())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ._functions import is_async
 from ._native import uniqueness
 from ._unseen import forget_by
 from .guarded import ATTEMPTS, unsettled
@@ -85,14 +86,17 @@ def cached(
 
     What is not: that the function runs once. Threads that ask for the same result at the same time
     may each compute it, and a computation that a change overtook is made again. A change that
-    cannot be seen yet, see `Guarded`. `async` functions: a coroutine can be awaited once.
+    cannot be seen yet, see `Guarded`.
 
-    Raises `UnsettledError` (`EAGAIN`) if something changed during each of a few calls.
+    Raises `UnsettledError` (`EAGAIN`) if something changed during each of a few calls, and
+    `TypeError` for a coroutine function.
     """
     if function is None:
         return functools.partial(cached, maxsize=maxsize, typed=typed)
     if not callable(function):
         raise TypeError("@cached takes a function; its options are named: @cached(maxsize=128)")
+    if is_async(function):
+        raise TypeError("a coroutine cannot be kept: it is awaited once")
 
     def empty() -> tuple[Uniqueness, Any]:
         return uniqueness(), functools.lru_cache(maxsize, typed)(function)

@@ -7,6 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._forks import ForkLock
+from ._functions import is_async
 from ._native import uniqueness
 from ._unseen import forget_by
 from .errors import ReentrantError, UnsettledError
@@ -117,8 +118,8 @@ class Guarded(Generic[_T]):
     def __init__(
         self, build: Callable[[], _T], *, wipe: Callable[[_T], object] | None = None
     ) -> None:
-        if not callable(build):
-            raise TypeError("build is a function that takes no argument and returns the value")
+        if not callable(build) or is_async(build):
+            raise TypeError("build is an ordinary function, without arguments, of a value")
         self._build = build
         self._wipe = wipe
         self._built: _Built[_T] | None = None

@@ -27,6 +27,7 @@ import contextlib
 import types
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._functions import is_async
 from ._native import generation as current_generation
 from ._unseen import tell
 
@@ -45,8 +46,6 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound="Callable[..., object]")
-
-_COROUTINE_FLAGS = 0x80 | 0x200  # of a coroutine's code, and of an asynchronous generator's
 
 
 class HookError(RuntimeError):
@@ -202,8 +201,7 @@ def _run(hooks: list[_Hook], registered: list[_Hook], generation: int | None) ->
 def _ordinary(function: _F) -> _F:
     if not callable(function):
         raise TypeError("a hook is a function")
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_flags & _COROUTINE_FLAGS:
+    if is_async(function):
         raise TypeError(_NOT_ASYNC)
     return function
 
