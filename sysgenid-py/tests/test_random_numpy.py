@@ -84,8 +84,6 @@ def _protected() -> Iterator[None]:
     yield
     safe.unprotect()
     assert type(np.random.default_rng().bit_generator) is PCG64
-    assert type(np.random.get_state(legacy=False)) is dict
-    assert type(np.random.mtrand._rand._bit_generator) is np.random.MT19937
 
 
 @old
@@ -207,6 +205,18 @@ def test_unprotecting_leaves_the_states(trigger: support.Trigger) -> None:
         assert np.random.randn() == control.randn()
 
 
+def test_an_unprotected_module_draws_what_clones_draw(trigger: support.Trigger) -> None:
+    np.random.seed(42)
+    control = RandomState(42)
+    safe.unprotect()
+    trigger()
+    assert np.random.rand() == control.rand()
+    safe.protect()
+    assert np.random.rand() == control.rand()
+    trigger()
+    assert np.random.rand() != control.rand()
+
+
 def test_a_bit_generator_ends_without_the_garbage_collector() -> None:
     gc.disable()
     try:
@@ -257,6 +267,71 @@ def test_threads_draw_while_everything_changes(trigger: support.Trigger) -> None
         thread.join(support.patient(10))
         assert not thread.is_alive()
     assert not failures
+
+
+def test_threads_draw_while_protection_comes_and_goes() -> None:
+    done = threading.Event()
+    failures: list[object] = []
+    safe.unprotect()
+    rngs = [default_rng() for _ in range(20)]
+
+    def draw_on() -> None:
+        try:
+            while not done.is_set():
+                for rng in rngs:
+                    drawn = rng.random(2000), np.random.random(2000)
+                    if not all(0.4 < numbers.mean() < 0.6 for numbers in drawn):
+                        failures.append(drawn)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=draw_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        safe.protect()
+        safe.unprotect()
+    rngs[:] = [default_rng() for _ in range(20)]
+    for _ in range(20):
+        safe.protect()
+        safe.unprotect()
+    done.set()
+    for thread in threads:
+        thread.join(support.patient(10))
+        assert not thread.is_alive()
+    assert not failures
+
+
+#: numpy keeps no bit generator for who draws from it, and two who draw at once break its state.
+REPLACED_UNDER_ITS_LOCK = """
+import threading
+import numpy as np
+from sysgenid import random as safe
+
+def is_held_up(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(0.2)
+    threads.append(thread)
+    return thread.is_alive()
+
+threads = []
+for make in (lambda: np.random.mtrand._rand), np.random.default_rng:
+    rng = make()
+    bit_generator, draw = rng._bit_generator, rng.standard_normal
+    with bit_generator.lock:
+        assert is_held_up(lambda: safe.protect(require_source=False)), "nothing is replaced"
+        assert rng._bit_generator is bit_generator, "it is replaced"
+    threads.pop().join()
+    with bit_generator.lock:
+        assert is_held_up(draw), "it is another lock"
+    threads.pop().join()
+    safe.unprotect()
+"""
+
+
+def test_a_bit_generator_is_replaced_while_nobody_draws() -> None:
+    support.run_python(REPLACED_UNDER_ITS_LOCK)
 
 
 @pytest.mark.broker_only

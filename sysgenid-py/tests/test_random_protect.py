@@ -173,7 +173,7 @@ def test_threads_draw_while_protection_comes_and_goes() -> None:
     threads = [threading.Thread(target=draw_on) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(200):
+    for _ in range(40):
         safe.unprotect()
         safe.protect()
     done.set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import warnings
 import weakref
 from importlib.abc import Loader, MetaPathFinder
@@ -46,20 +47,25 @@ def cover() -> None:
     """
     numpy: Any = sys.modules[MODULE]
     legacy = numpy.mtrand._rand
+    kind = _guarded(numpy.MT19937)
     if type(legacy._bit_generator) is numpy.MT19937:
-        _replace_legacy(_guarded(numpy.MT19937))
+        _replace_legacy(legacy, kind)
+    if type(legacy._bit_generator) is kind:
+        legacy._bit_generator.lock.look(True)
     kind = _guarded(numpy.PCG64)
     _generators().PCG64 = kind
     _replace_in_generators(numpy.Generator, numpy.PCG64, kind)
 
 
 def uncover() -> None:
-    """Takes it back. Generators that are guarded stay so: nothing else tells them from others."""
+    """Takes it back, but for the generators that are guarded: nothing tells them from others."""
     if not is_covered():
         return
     numpy: Any = sys.modules[MODULE]
-    if type(numpy.mtrand._rand._bit_generator) is _guarded(numpy.MT19937):
-        _replace_legacy(numpy.MT19937)
+    legacy = numpy.mtrand._rand._bit_generator
+    if type(legacy) is _guarded(numpy.MT19937):
+        # Who waits for this lock would not know of another.
+        legacy.lock.look(False)
     _generators().PCG64 = numpy.PCG64
 
 
@@ -68,11 +74,16 @@ def _generators() -> Any:
     return sys.modules[f"{MODULE}._generator"]
 
 
-def _replace_legacy(kind: Any) -> None:
-    numpy: Any = sys.modules[MODULE]
-    state = numpy.get_state(legacy=False)
-    numpy.set_bit_generator(kind())
-    numpy.mtrand._rand.set_state(state)
+# Other threads draw meanwhile. So a bit generator is replaced with its lock held, because numpy
+# keeps none for who draws; and its lock is used on, because others wait for it.
+
+
+def _replace_legacy(legacy: Any, kind: Any) -> None:
+    lock = legacy._bit_generator.lock
+    with lock:
+        state = legacy.get_state(legacy=False)
+        sys.modules[MODULE].set_bit_generator(kind(lock=lock))
+        legacy.set_state(state)
 
 
 def _replace_in_generators(generator_type: type, old_kind: type, kind: Any) -> None:
@@ -80,15 +91,19 @@ def _replace_in_generators(generator_type: type, old_kind: type, kind: Any) -> N
     replaced: dict[int, Any] = {}
     for found in gc.get_objects():
         # An object may lie about its `__class__`, and run code to do so.
-        if not issubclass(type(found), generator_type) or type(found.bit_generator) is not old_kind:
+        if not issubclass(type(found), generator_type):
             continue
-        old = found.bit_generator
-        if id(old) not in replaced:
-            new = kind()
-            new.__setstate__(old.__getstate__())
-            # With the old one, so that it keeps its id meanwhile.
-            replaced[id(old)] = new, old
-        found.__init__(replaced[id(old)][0])
+        old: Any = found.bit_generator
+        kind_of_old = type(old)
+        if kind_of_old is not old_kind:
+            continue
+        with old.lock:
+            if id(old) not in replaced:
+                new = kind(lock=old.lock)
+                new.__setstate__(old.__getstate__())
+                # With the old one, so that it keeps its id meanwhile.
+                replaced[id(old)] = new, old
+            found.__init__(replaced[id(old)][0])
 
 
 def _guarded(base: Any) -> Any:
@@ -98,9 +113,10 @@ def _guarded(base: Any) -> Any:
     numpy: Any = sys.modules[MODULE]
 
     class Guarded(base):  # type: ignore[misc]
-        def __init__(self, seed: Any = None) -> None:
+        def __init__(self, seed: Any = None, *, lock: Any = None) -> None:
             super().__init__(seed)
-            self._guard = GuardedLock(super().lock, _weakly(self._reseed))
+            # Not the lock of `base`, which the methods of `base` take when they have this one.
+            self._guard = GuardedLock(lock or threading.RLock(), _weakly(self._reseed))
 
         def _reseed(self) -> None:
             sequence = numpy.SeedSequence(int.from_bytes(entropy(32), "little"))
@@ -134,8 +150,8 @@ def _guarded(base: Any) -> Any:
             return super().spawn(n_children)
 
         def random_raw(self, size: Any = None, output: bool = True) -> Any:
-            self._guard.refresh()
-            return super().random_raw(size, output)
+            with self._guard:
+                return super().random_raw(size, output)
 
         def __deepcopy__(self, memo: object) -> Any:
             copied = type(self)()
@@ -150,7 +166,8 @@ def _guarded(base: Any) -> Any:
         if hasattr(base, "_legacy_seeding"):
 
             def _legacy_seeding(self, seed: Any) -> None:
-                self._guard.renew(super()._legacy_seeding, seed)
+                with self._guard:
+                    self._guard.renew(super()._legacy_seeding, seed)
 
     # A state names the class that it belongs to.
     Guarded.__name__ = Guarded.__qualname__ = base.__name__

@@ -99,8 +99,8 @@ def protect(*, require_source: bool = True) -> Coverage:
 def unprotect() -> None:
     """Takes back what `protect` did. The states stay as they are.
 
-    What was imported by name from `random` while it was protected stays protected, and so does a
-    generator of numpy's that exists.
+    What was imported by name from `random` while it was protected stays protected, and so do the
+    generators that `numpy.random.default_rng` has made.
     """
     with _lock:
         _uncover_random()

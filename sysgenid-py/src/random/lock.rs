@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -16,6 +18,7 @@ pub(crate) struct GuardedLock {
     release: Py<PyAny>,
     reseed: Py<PyAny>,
     seeded: Seeded,
+    looks: AtomicBool,
 }
 
 #[pymethods]
@@ -28,6 +31,7 @@ impl GuardedLock {
             release: lock.getattr("release")?.unbind(),
             reseed,
             seeded: Seeded::now(),
+            looks: AtomicBool::new(true),
         })
     }
 
@@ -55,11 +59,20 @@ impl GuardedLock {
 
     /// Seeds the generator anew if something has changed. Who draws holds the lock, and need not ask.
     fn refresh(&self, py: Python<'_>) -> PyResult<()> {
-        if self.seeded.is_current() {
+        if !self.looks.load(Ordering::Relaxed) || self.seeded.is_current() {
             return Ok(());
         }
         self.renew(self.reseed.bind(py), &PyTuple::empty(py))
             .map(drop)
+    }
+
+    /// Whether it looks; if not, it is a lock and no more. The state of this moment is used on.
+    fn look(&self, whether: bool) -> PyResult<()> {
+        if !self.looks.load(Ordering::Relaxed) {
+            self.seeded.renew(|| Ok(()))?;
+        }
+        self.looks.store(whether, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Calls `function`, which sets the generator's state, and takes it for this process's own.
