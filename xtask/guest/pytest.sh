@@ -15,9 +15,12 @@ export SYSGENID_TEST_DIALECT="v$(cat /abi)"
 # How many times longer than elsewhere a test may wait. The processor is emulated.
 export SYSGENID_TEST_PATIENCE=10
 
+# A test that hangs is shown, and ends all of it.
+options="-p tap -p no:cacheprovider --tb=short --ignore-glob=*numpy*
+	-o faulthandler_timeout=100 -o faulthandler_exit_on_timeout=true"
+
 cd /src/sysgenid-py
-insmod /sysgenid.ko abi="$(cat /abi)" &&
-	suite pytest /usr/bin/python3.11 -m pytest -p tap -p no:cacheprovider --tb=short --ignore-glob="*numpy*"
+insmod /sysgenid.ko abi="$(cat /abi)" && suite pytest /usr/bin/python3.11 -m pytest $options
 
 [ -z "$failed" ] && echo "# PASS" && pass
 fail

@@ -54,6 +54,8 @@ enum Step {
     Vm,
     /// The SDK's suites on a driver that loses wake-ups, as the shipped ones do
     LostWakeUps,
+    /// Warm Python interpreters in two clones, and the package's tests, on the driver in a VM
+    PythonVm,
     /// A hibernation, and a control
     Hibernate,
     /// The hypervisor's own counter, on a machine whose host keeps one
@@ -76,6 +78,7 @@ impl Step {
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
             Self::Vm => "conformance and restore of the kernel driver, in a VM",
             Self::LostWakeUps => "the SDK on a driver that loses wake-ups, in a VM",
+            Self::PythonVm => "a warm Python in a VM, cloned, and the package's tests",
             Self::Hibernate => "a VM that is read from its disk",
             Self::Counter => "the hypervisor's own counter, in a VM",
             Self::Package => "the driver's packaging, on a Debian in a VM",
@@ -88,6 +91,7 @@ impl Step {
             Self::Driver
                 | Self::Vm
                 | Self::LostWakeUps
+                | Self::PythonVm
                 | Self::Hibernate
                 | Self::Counter
                 | Self::Package
@@ -110,6 +114,7 @@ impl Step {
             (Self::Driver, Some(vm)) => Ok(vm.driver()),
             (Self::Vm, Some(vm)) => Ok(vm.suites()),
             (Self::LostWakeUps, Some(vm)) => vm.lost_wake_ups(),
+            (Self::PythonVm, Some(vm)) => vm.python(),
             (Self::Hibernate, Some(vm)) => vm.hibernate(),
             (Self::Counter, Some(vm)) => vm.counter(),
             (Self::Package, Some(vm)) => vm.package(),

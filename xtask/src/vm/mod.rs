@@ -89,7 +89,7 @@ pub(crate) enum Task {
         #[arg(long, value_enum, default_value = "v6")]
         dialect: Dialect,
     },
-    /// Run the Python package's tests on the driver
+    /// Restore warm Python interpreters as two clones, side by side, and run the package's tests
     Python {
         #[command(flatten)]
         on: On,
@@ -254,6 +254,14 @@ impl Vm {
 
     pub(crate) fn hibernate(&self) -> Result<Tally> {
         hibernate::run(self, &self.kernel(series::DEFAULT)?)
+    }
+
+    pub(crate) fn python(&self) -> Result<Tally> {
+        python::run(
+            self,
+            &self.kernel(series::DEFAULT)?,
+            &python::Args::default(),
+        )
     }
 
     pub(crate) fn package(&self) -> Result<Tally> {
