@@ -58,9 +58,11 @@ def main() -> int:
     try:
         print(show(status, beside), flush=True)
     except BrokenPipeError:
-        return _closed()
+        # Nobody reads any more.
+        _let_go_of_stdout()
     except OSError as error:
         print(f"sysgenid: standard output: {error}", file=sys.stderr)
+        _let_go_of_stdout()
         return 1
     return 0
 
@@ -164,10 +166,9 @@ def _code(error: sysgenid.Error) -> int:
     return 1
 
 
-def _closed() -> int:
-    """Nobody reads any more: the interpreter must not try to print again when it exits."""
+def _let_go_of_stdout() -> None:
+    """What could not be printed is still buffered: the interpreter must not try it again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def _end_as_interrupted() -> NoReturn:
