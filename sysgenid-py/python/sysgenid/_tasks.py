@@ -54,10 +54,11 @@ class Readiness:
     That is one look too many at times, and saves two system calls for each change.
     """
 
-    __slots__ = ("_fd", "_loop", "_source", "_waiting", "armed_in")
+    __slots__ = ("_fd", "_look", "_loop", "_source", "_waiting", "armed_in")
 
     def __init__(self, source: Watcher | Orchestrator) -> None:
         self._source = source
+        self._look = source.try_changed
         self._fd = source.fileno()
         self._loop: AbstractEventLoop | None = None
         self.armed_in: AbstractEventLoop | None = None
@@ -93,20 +94,21 @@ class Readiness:
             loop.remove_reader(self._fd)
 
     def _on_readable(self) -> None:
-        if not self._waiting:
+        waiting = self._waiting
+        if not waiting:
             self._disarm()
             return
         try:
-            generation = self._source.try_changed()
+            generation = self._look()
         except Exception as error:
             self._fail(error)
             return
         if generation is None:
             return  # it was acknowledged between the loop's look and this one
-        for future in self._waiting:
+        while waiting:
+            future = waiting.pop()
             if not future.done():
                 future.set_result(generation)
-        self._waiting.clear()
 
     def _fail(self, error: Exception) -> None:
         for future in self._waiting:
