@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import threading
 import time
@@ -141,17 +142,24 @@ async def in_thread(function: Callable[..., _T], *args: Any, **kwargs: Any) -> _
     """
     loop = asyncio.get_running_loop()
     future: Future[_T] = loop.create_future()
+    call = functools.partial(function, *args, **kwargs)
+    arguments = (loop, future, call)
+    threading.Thread(target=_call, args=arguments, name="sysgenid-call", daemon=False).start()
+    del arguments
+    try:
+        return await future
+    finally:
+        # It may have a result that nobody takes, and the traceback would keep that.
+        del future
 
-    def run() -> None:
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            answer(loop, future, error=error)
-        else:
-            answer(loop, future, result)
 
-    threading.Thread(target=run, name="sysgenid-call", daemon=False).start()
-    return await future
+def _call(loop: AbstractEventLoop, future: Future[_T], call: Callable[[], _T]) -> None:
+    try:
+        result = call()
+    except BaseException as error:
+        answer(loop, future, error=error)
+    else:
+        answer(loop, future, result)
 
 
 def answer(
