@@ -145,7 +145,7 @@ fn check_tools() -> Result<()> {
             "the VM is unpacked from Debian packages, and this machine has no {}. Run it on \
              Debian 12 (a container will do; KVM and root are not needed), or leave the VM out \
              with `cargo xtask test --no-vm`. What it would unpack: QEMU, busybox, patchelf, \
-             sparse, xz, zstd and lz4, and the image, headers and kbuild of each kernel",
+             sparse, xz, zstd, lz4, Python, and the image, headers and kbuild of each kernel",
             missing.join(", ")
         )));
     }
