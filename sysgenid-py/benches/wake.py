@@ -13,6 +13,7 @@ Who looks has a processor to itself. The servers and the loops share another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import mmap
 import os
@@ -33,6 +34,8 @@ from support import Broker
 CHANGES = 51
 #: Nanoseconds before each, so that the server and the loop have nothing to do and sleep.
 PAUSE = 50_000
+#: Nanoseconds after which a task is not waited for any more.
+LOST = 10_000_000_000
 
 #: A request for a change, in the userspace driver's protocol: version, operation, sequence, two
 #: arguments.
@@ -101,8 +104,10 @@ class Subject:
         while page[0] == before:
             pass
         changed = time.monotonic_ns()
+        lost = changed + LOST
         while resumed.times == times:
-            pass
+            if time.monotonic_ns() > lost:
+                raise RuntimeError("the task was not resumed")
         self._socket.recv(256)
         # Not at all, if our processor was taken from us meanwhile: a quotient needs something.
         return float(max(resumed.at - changed, 1))
@@ -112,6 +117,7 @@ class Subject:
 
 
 def on_broker(loop: str, folder: Path) -> Subject:
+    """One watcher on a broker of its own: a change wakes nobody else."""
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control.connect(os.fspath(folder / "control.sock"))
     return Subject(folder, loop, control, None)
@@ -142,14 +148,16 @@ def serve(folder: Path, server: socket.socket, event: int) -> None:
 
 
 async def await_broker(folder: Path, resumed: Resumed) -> None:
-    from sysgenid import aio
+    from sysgenid import StaleError, aio
 
     watcher = aio.Watcher(folder)
     print("waiting", flush=True)
     while True:
         generation = await watcher.changed()
         resumed.now()
-        watcher.ack(generation)
+        # Stale, if the processor was taken from us meanwhile.
+        with contextlib.suppress(StaleError):
+            watcher.ack(generation)
 
 
 async def await_eventfd(event: int, resumed: Resumed) -> None:
@@ -203,10 +211,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.sched_setaffinity(0, {theirs})
-        broker = Broker(folder / "served")
+        brokers = {loop: Broker(folder / f"served-{loop}") for loop in ("asyncio", "uvloop")}
         scenes = {
             loop: (on_broker(loop, broker.folder), on_eventfd(loop, folder / loop))
-            for loop in ("asyncio", "uvloop")
+            for loop, broker in brokers.items()
         }
         os.sched_setaffinity(0, {ours})
         for loop, (watcher, eventfd) in scenes.items():
@@ -224,7 +232,8 @@ def main() -> int:
         for pair in scenes.values():
             for subject in pair:
                 subject.end()
-        broker.stop()
+        for broker in brokers.values():
+            broker.stop()
     return bounds.verdict()
 
 
