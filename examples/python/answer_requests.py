@@ -12,6 +12,7 @@ Terminal 3: SYSGENID_SOURCE=/tmp/sysgenid sysgenid trigger, three times
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import sys
 import tempfile
@@ -26,9 +27,10 @@ token = secrets.token_hex(8)
 
 async def answer(requests: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
     """One connection."""
-    while await requests.readline():
-        answers.write(f"{token}\n".encode())
-        await answers.drain()
+    with contextlib.suppress(asyncio.CancelledError):  # the service ends
+        while await requests.readline():
+            answers.write(f"{token}\n".encode())
+            await answers.drain()
     answers.close()
 
 
