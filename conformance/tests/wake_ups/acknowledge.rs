@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `Watcher::acknowledge`, in its steps.
 
-use crate::world::{Flaw, Number, Source, World};
+use crate::scene::{Flaw, Source};
+use crate::world::{Number, World};
 
 /// What a step of a call leads to: the next one, or what the call returns.
 pub(crate) enum Next<At, Result> {

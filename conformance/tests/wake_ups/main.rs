@@ -27,10 +27,12 @@
 
 mod acknowledge;
 mod explore;
+mod scene;
 mod world;
 
 use crate::explore::explore;
-use crate::world::{Budget, Flaw, Origin, Scene, Source, Step, Use, World};
+use crate::scene::{Budget, Flaw, Origin, Scene, Source, Use};
+use crate::world::{Step, World};
 
 const SOURCES: [Source; 3] = [Source::Broker, Source::Driver, Source::FaultyDriver];
 

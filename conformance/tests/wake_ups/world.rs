@@ -5,6 +5,7 @@
 //! the kernel does under one lock. Between two steps anybody may take theirs.
 
 use crate::acknowledge::{Ack, Hook, Next};
+use crate::scene::{Budget, Flaw, Origin, Scene, Source, Use};
 
 /// A generation. The first is 0.
 pub(crate) type Number = u8;
@@ -12,73 +13,6 @@ pub(crate) type Number = u8;
 /// What the broker leaves in the slot when this generation comes.
 pub(crate) fn emptied_for(number: Number) -> Number {
     !number
-}
-
-/// What the watcher is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Source {
-    Broker,
-    /// A kernel driver whose `poll` takes the caller to the wait queue, then looks.
-    Driver,
-    /// One that looks, and takes the caller to the wait queue only if there is nothing to see.
-    FaultyDriver,
-}
-
-/// How the watcher came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Origin {
-    Opened,
-    /// Made of a driver's descriptor, which may be outdated already.
-    Descriptor,
-}
-
-/// What the task does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Use {
-    /// `loop { ack(changed().await) }`.
-    Handles,
-    /// `while let Some(told) = stream.next().await`, and acknowledges what it is told, or not.
-    Streams,
-}
-
-/// What the world is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Scene {
-    pub(crate) source: Source,
-    pub(crate) origin: Origin,
-    pub(crate) task: Use,
-    pub(crate) left: Budget,
-}
-
-/// Something done wrong on purpose. Each must be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Flaw {
-    /// Readiness is cleared although it has been set again since it was looked at.
-    ClearWithoutTick,
-    /// Readiness is cleared although there was something to see.
-    ClearAfterChange,
-    /// A descriptor is looked at before it is registered, and not after.
-    LookBeforeRegistering,
-    /// The watcher is hooked when it is opened, and never again.
-    HookOnce,
-    /// An opened watcher is handed out before it is hooked for certain.
-    HookLater,
-    /// A change that comes while the watcher is hooked is not reported.
-    HookInSilence,
-    /// An acknowledgement is not checked against the page after the signal was emptied.
-    NoSecondLook,
-    /// What the client has left in its slot is not looked at.
-    LateSignalIsChange,
-    /// A change that comes while a late signal is emptied is told at once, before the broker signals
-    /// it again.
-    StaleIsChange,
-    /// A slot that was emptied for a change which is not in the page yet is taken for one of before
-    /// the current generation.
-    EmptySlotIsChange,
-    /// The page is not looked at again after the slot.
-    PageNotLookedAtAgain,
-    /// The broker signals before it stores the page.
-    SignalBeforePage,
 }
 
 /// A place on somebody's wait queue and in an epoll instance's list of what is ready.
@@ -179,15 +113,6 @@ impl Step {
                 | Self::OtherSeesPage
         )
     }
-}
-
-/// How often what may happen happens at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Budget {
-    pub(crate) changes: u8,
-    pub(crate) cancellations: u8,
-    pub(crate) moves: u8,
-    pub(crate) looks_of_another: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
