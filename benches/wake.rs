@@ -26,15 +26,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode};
-use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, epoll, eventfd};
-use rustix::io::{read, write};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::read;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
     send, socket_with, socketpair,
 };
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use sysgenid_benches::{Bound, Bounds};
+use sysgenid_benches::{Bound, Bounds, stand_in};
 use sysgenid_sys::page::{CounterPage, CounterPageMut};
 use sysgenid_sys::wire::{CONTROL_SOCKET, Op, PAGE_FILE, Reply, Request};
 use sysgenid_tokio::Watcher;
@@ -262,26 +261,6 @@ impl Subject {
         resumed
             .saturating_duration_since(since)
             .max(Duration::from_nanos(1))
-    }
-}
-
-/// What the broker does for one client and one watcher, with an eventfd.
-fn stand_in(counter: &CounterPageMut, event: &OwnedFd, socket: &OwnedFd) {
-    let poller = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll instance");
-    let data = epoll::EventData::new_u64(0);
-    epoll::add(&poller, socket, data, epoll::EventFlags::IN).expect("a socket to wait for");
-    let mut events = Vec::with_capacity(1);
-    let mut request = [0; Request::LEN + 1];
-    loop {
-        events.clear();
-        epoll::wait(&poller, spare_capacity(&mut events), None).expect("an event");
-        match recv(socket, &mut request, RecvFlags::DONTWAIT) {
-            Ok((Request::LEN, _)) => {}
-            _ => return,
-        }
-        counter.store(counter.load().wrapping_add(1));
-        write(event, &1_u64.to_ne_bytes()).expect("an eventfd that is not full");
-        send(socket, &[0; Reply::LEN], SendFlags::DONTWAIT).expect("a client that reads");
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod aws_lc;
 pub mod process;
 mod results;
+mod stand_in;
 mod subject;
 
 use std::hint::black_box;
@@ -19,6 +20,7 @@ use criterion::Criterion;
 
 use crate::results::Results;
 pub use crate::results::{Bound, RESULTS};
+pub use crate::stand_in::stand_in;
 pub use crate::subject::{Page, Subject};
 
 /// Rounds in which the two sides take turns.

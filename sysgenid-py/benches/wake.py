@@ -17,7 +17,6 @@ import contextlib
 import functools
 import mmap
 import os
-import select
 import socket
 import struct
 import subprocess
@@ -123,28 +122,23 @@ def on_broker(loop: str, folder: Path) -> Subject:
     return Subject(folder, loop, control, None)
 
 
+def stand_in() -> Path:
+    """The server that the Rust bench has: one in Python would be slower than the broker."""
+    built = Path(__file__).parents[2] / "target/release/sysgenid-bench-stand-in"
+    program = Path(os.environ.get("SYSGENID_BENCH_STAND_IN", built))
+    if not program.exists():
+        sys.exit("no stand-in: cargo build --release -p sysgenid-benches --bins")
+    return program
+
+
 def on_eventfd(loop: str, folder: Path) -> Subject:
     folder.mkdir()
     (folder / "page").write_bytes(bytes(4096))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    subprocess.Popen(
-        [sys.executable, __file__, "serve", str(folder), str(theirs.fileno()), str(event)],
-        pass_fds=(theirs.fileno(), event),
-    )
+    subprocess.Popen([stand_in(), folder / "page"], stdin=theirs, stdout=event)
     theirs.close()
     return Subject(folder, loop, ours, event)
-
-
-def serve(folder: Path, server: socket.socket, event: int) -> None:
-    """What the broker does for one client and one watcher, until the client ends."""
-    page = map_numbers(folder / "page", write=True)
-    poller = select.epoll()
-    poller.register(server, select.EPOLLIN)
-    while poller.poll() and server.recv(256):
-        page[0] += 1
-        os.eventfd_write(event, 1)
-        server.send(REQUEST)
 
 
 async def await_broker(folder: Path, resumed: Resumed) -> None:
@@ -241,7 +235,5 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["loop", name, folder, event]:
             run_loop(name, Path(folder), None if event == "None" else int(event))
-        case ["serve", folder, server, event]:
-            serve(Path(folder), socket.socket(fileno=int(server)), int(event))
         case _:
             sys.exit(main())

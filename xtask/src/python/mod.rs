@@ -18,6 +18,9 @@ pub(crate) use venv::Venv;
 /// What the tests are told: the command that serves them.
 const COMMAND: &str = "SYSGENID_COMMAND";
 
+/// What the bench of a wake-up compares with.
+const STAND_IN: &str = "sysgenid-bench-stand-in";
+
 /// What mypy and ruff look at, as seen from the package's folder.
 const SOURCES: [&str; 5] = [
     "python/sysgenid",
@@ -121,11 +124,16 @@ impl<'a> Python<'a> {
 
     /// The command that serves the tests.
     pub(crate) fn command(&self) -> Result<PathBuf> {
+        self.release("sysgenid-cli", "sysgenid")
+    }
+
+    /// A program of the workspace. Optimised, because it is what others are measured beside, and
+    /// serves a million watchers.
+    fn release(&self, package: &str, program: &str) -> Result<PathBuf> {
         let mut cargo = self.workspace.cargo();
-        // Optimised, because it is what others are measured beside, and serves a million watchers.
-        cargo.args(["build", "--quiet", "--release", "--package", "sysgenid-cli"]);
-        command::run(&mut cargo)?;
-        Ok(self.workspace.target.join("release/sysgenid"))
+        cargo.args(["build", "--quiet", "--release", "--package", package]);
+        command::run(cargo.args(["--bin", program]))?;
+        Ok(self.workspace.target.join("release").join(program))
     }
 
     /// The benches, each with its name and as the command that runs it.
@@ -133,6 +141,7 @@ impl<'a> Python<'a> {
         let wheel = self.wheel(&self.interpreters.main)?;
         let venv = self.installed(&self.interpreters.main, &wheel)?;
         let served = self.command()?;
+        let stand_in = self.release("sysgenid-benches", STAND_IN)?;
         let mut benches = Vec::new();
         for path in command::files(&self.package.join("benches"))? {
             let is_python = path.extension().is_some_and(|extension| extension == "py");
@@ -140,6 +149,7 @@ impl<'a> Python<'a> {
             if is_python && name != BENCHES_SHARE {
                 let mut python = venv.python();
                 python.arg(&path).env(COMMAND, &served);
+                python.env("SYSGENID_BENCH_STAND_IN", &stand_in);
                 // Where the broker's process is described.
                 python.env("PYTHONPATH", self.package.join("tests"));
                 benches.push((name.into_owned(), python));
