@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ _served: support.Broker | None = None
 def pytest_configure(config: pytest.Config) -> None:
     """Serves a source, before anybody looks for one."""
     global _served
+    # Who runs the tests in the background of a script ignores Ctrl-C, and so would all children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     named = os.environ.get("SYSGENID_TEST_SOURCE")
     if named is None:
         if support.command() is None:
