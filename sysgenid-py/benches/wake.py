@@ -136,7 +136,7 @@ def on_eventfd(loop: str, folder: Path) -> Subject:
     (folder / "page").write_bytes(bytes(4096))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    subprocess.Popen([stand_in(), folder / "page"], stdin=theirs, stdout=event)
+    subprocess.Popen([stand_in(), folder / "page"], stdin=theirs.fileno(), stdout=event)
     theirs.close()
     return Subject(folder, loop, ours, event)
 
