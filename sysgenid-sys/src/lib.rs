@@ -17,6 +17,7 @@
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
 //! - [`process`]: the counters that a whole process looks at (feature `std`).
 //! - [`slot`]: memory in which a client acknowledges to the userspace driver (feature `std`).
+//! - [`socket`]: what the userspace driver's sockets need beyond what rustix has.
 //! - [`vmclock`]: where the fields of mainline's `/dev/vmclockN` lie that tell of restores, and its
 //!   mapped page (feature `std`).
 //! - [`wire`]: the messages between a client and the userspace driver.
@@ -47,6 +48,7 @@ pub mod page;
 pub mod process;
 #[cfg(feature = "std")]
 pub mod slot;
+pub mod socket;
 #[cfg(feature = "std")]
 mod sync;
 pub mod vmclock;

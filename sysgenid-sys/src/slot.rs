@@ -12,7 +12,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{
@@ -22,10 +22,9 @@ use rustix::io::Errno;
 
 /// What `/proc/PID/maps` shows.
 const NAME: &str = "sysgenid-slot";
-/// Bytes of a slot: two words.
-const LEN: usize = 8;
-const ACKNOWLEDGED: usize = 0;
-const AWAITED: usize = 1;
+/// Bytes of a slot: what was left, whether somebody waits, and four that are not used.
+const LEN: usize = 16;
+const AWAITED_OFFSET: usize = 8;
 
 /// The length can change no more, or the other side could make a load raise `SIGBUS`.
 const SEALS: SealFlags = SealFlags::SHRINK
@@ -87,49 +86,84 @@ impl Slot {
         fence(Ordering::Acquire);
         // Acquires what it overwrites, and releases for who overwrites it: the loser of a race
         // sees the page that the winner has seen.
-        self.word(ACKNOWLEDGED).swap(generation, Ordering::AcqRel);
-        // Its partner is the fence in `set_awaited`.
+        self.left().swap(Left::of(generation).0, Ordering::AcqRel);
+        // Its partners are the fence in `set_awaited`, and the broker's after a store of the page.
         fence(Ordering::SeqCst);
-        self.word(AWAITED).load(Ordering::Relaxed) != 0
+        self.awaited().load(Ordering::Relaxed) != 0
     }
 
-    /// What the client left last, or [`emptied_for`] a generation.
+    /// What the client left last, or that the slot was emptied since.
     #[must_use]
-    pub fn acknowledged(&self) -> u32 {
-        self.word(ACKNOWLEDGED).load(Ordering::Relaxed)
+    pub fn acknowledged(&self) -> Left {
+        Left(self.left().load(Ordering::Relaxed))
     }
 
     /// Says whether somebody waits. Look at [`acknowledged`](Self::acknowledged) *after* it. The
     /// broker's part.
     pub fn set_awaited(&self, awaited: bool) {
-        self.word(AWAITED)
-            .store(u32::from(awaited), Ordering::Relaxed);
+        self.awaited().store(u32::from(awaited), Ordering::Relaxed);
         // Its partner is the fence in `acknowledge`.
         fence(Ordering::SeqCst);
     }
 
-    /// Forgets what was left: the slot is not to hold `generation`, which comes next and may have
-    /// been acknowledged long ago. Before the page shows it. The broker's part.
-    pub fn reset(&self, generation: u32) {
-        // The store of the page is a release, so a client that finds the generation there stores
-        // after this.
-        self.word(ACKNOWLEDGED)
-            .store(emptied_for(generation), Ordering::Relaxed);
+    /// Forgets what was left, and returns it: the slot is not to hold `generation`, which comes next
+    /// and may have been acknowledged long ago. Before the page shows it. The broker's part.
+    ///
+    /// After the store of the page, the broker fences sequentially consistent and looks at
+    /// [`acknowledged`](Self::acknowledged) once more: a client that acknowledges the generation of
+    /// before at that moment finds the new one in the page, or is found.
+    pub fn reset(&self, generation: u32) -> Left {
+        // One step, so that no acknowledgement is lost between a look and a store. The store of the
+        // page is a release, so a client that finds the generation there stores after this.
+        Left(self.left().swap(generation.into(), Ordering::AcqRel))
     }
 
-    fn word(&self, index: usize) -> &AtomicU32 {
-        let word = self.map.as_mut_ptr().cast::<u32>().wrapping_add(index);
-        // SAFETY: The mapping lives as long as `self`, starts on a page boundary and holds two
-        // words, of which `index` is one: both constants are below 2. Its length is sealed. It is
-        // only ever accessed atomically, by both sides.
-        unsafe { AtomicU32::from_ptr(word) }
+    fn left(&self) -> &AtomicU64 {
+        let word = self.map.as_mut_ptr().cast::<u64>();
+        // SAFETY: The mapping lives as long as `self`, starts on a page boundary and is longer than
+        // this. Its length is sealed. It is only ever accessed atomically, by both sides.
+        unsafe { AtomicU64::from_ptr(word) }
+    }
+
+    fn awaited(&self) -> &AtomicU32 {
+        let word = self.map.as_mut_ptr().wrapping_add(AWAITED_OFFSET);
+        // SAFETY: As above. The offset is that of a whole aligned word within the length.
+        unsafe { AtomicU32::from_ptr(word.cast::<u32>()) }
     }
 }
 
-/// What a slot holds in which nothing was left since the generation came, or was about to.
-#[must_use]
-pub const fn emptied_for(generation: u32) -> u32 {
-    !generation
+/// What a slot holds: an acknowledgement, or that it was emptied for a generation. One is never equal
+/// to the other, whatever the numbers are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Left(u64);
+
+impl Left {
+    /// Set with an acknowledgement, above the generation's 32 bits.
+    const ACKNOWLEDGED: u64 = 1 << 32;
+
+    /// An acknowledgement of this generation.
+    #[must_use]
+    pub const fn of(generation: u32) -> Self {
+        Self(Self::ACKNOWLEDGED | generation as u64)
+    }
+
+    /// Nothing: the slot was emptied for this generation, and nothing was left since.
+    #[must_use]
+    pub const fn emptied_for(generation: u32) -> Self {
+        Self(generation as u64)
+    }
+}
+
+impl fmt::Debug for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.0 & Self::ACKNOWLEDGED {
+            0 => "EmptiedFor",
+            _ => "Acknowledged",
+        };
+        f.debug_tuple(name)
+            .field(&(self.0 & !Self::ACKNOWLEDGED))
+            .finish()
+    }
 }
 
 impl fmt::Debug for Slot {
@@ -149,11 +183,21 @@ mod tests {
         let (broker, file) = Slot::create().unwrap();
         let client = Slot::map(&file).unwrap();
         assert!(!client.acknowledge(7));
-        assert_eq!(broker.acknowledged(), 7);
+        assert_eq!(broker.acknowledged(), Left::of(7));
         broker.set_awaited(true);
         assert!(client.acknowledge(8));
-        broker.reset(8);
-        assert_ne!(broker.acknowledged(), 8);
+        assert_eq!(broker.reset(8), Left::of(8));
+        assert_eq!(client.acknowledged(), Left::emptied_for(8));
+    }
+
+    /// Or a slot that was emptied would pass for an acknowledgement at some step of the counter.
+    #[test]
+    fn an_acknowledgement_is_never_what_a_slot_is_emptied_for() {
+        for left in [0, 1, 7, !7, u32::MAX - 1, u32::MAX] {
+            for emptied in [0, 1, 7, !7, u32::MAX - 1, u32::MAX] {
+                assert_ne!(Left::of(left), Left::emptied_for(emptied));
+            }
+        }
     }
 
     #[test]
@@ -202,10 +246,10 @@ mod tests {
         };
         let found = |round| {
             broker.set_awaited(false);
-            broker.reset(round);
+            let _ = broker.reset(round);
             meet(2 * round - 1);
             broker.set_awaited(true);
-            let found = broker.acknowledged() == round;
+            let found = broker.acknowledged() == Left::of(round);
             meet(2 * round);
             found
         };
