@@ -4,16 +4,16 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod directory;
 mod error;
-mod folder;
 pub mod model;
 mod process;
-mod reserve;
+mod retire;
 mod server;
-mod signal;
 mod socket;
 mod state;
 
 pub use background::{Background, spawn};
+pub use directory::Incident;
 pub use error::Error;
 pub use server::{Server, Stopper};

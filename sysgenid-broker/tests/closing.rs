@@ -21,8 +21,8 @@ use client::{Client, Watcher};
 
 #[test]
 fn a_status_counts_every_close_that_came_before_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     for _ in 0..50 {
         let watchers: Vec<_> = (0..10).map(|_| Watcher::tracked(broker.dir())).collect();

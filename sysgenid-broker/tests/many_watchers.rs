@@ -17,34 +17,32 @@ mod child;
 mod client;
 
 use child::{Process, raise_files_to};
-use client::{Client, Watcher};
+use client::{Client, Packet, Watcher};
 
 #[test]
 fn ten_thousand_watchers() {
-    let files = raise_files_to(21_000);
-    let folder = tempfile::tempdir().unwrap();
-    let broker = Process::serve(folder.path());
+    let files = raise_files_to(11_000);
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Process::serve(directory.path());
     let room = broker.capacity().min(files.saturating_sub(50) / 2);
     let count = room.min(10_000);
     if count < 10_000 {
         eprintln!("only {count} watchers: the limit of open files is {files}");
     }
-    let mut control = Client::control(folder.path());
+    let mut control = Client::control(directory.path());
     let mut watchers = Vec::new();
     for _ in 0..count {
-        let watcher = Watcher::tracked(folder.path());
-        watchers.push((watcher.client, watcher.signal, watcher.map, watcher.slot));
+        let watcher = Watcher::tracked(directory.path());
+        watchers.push((watcher.client, watcher.map, watcher.slot));
     }
     let reply = control.trigger(0);
     assert_eq!(u64::from(reply.outdated), count);
-    for (_, signal, page, slot) in &watchers {
+    for (client, page, slot) in &watchers {
         assert_eq!(page.load(), 1);
-        let mut signalled = [0; 8];
-        assert_eq!(
-            rustix::io::read(signal, &mut signalled),
-            Ok(1),
-            "each is woken"
-        );
+        let Packet::Notice(notice) = client.receive().0 else {
+            panic!("each is woken");
+        };
+        assert_eq!(notice.generation, 1);
         assert!(!slot.acknowledge(1), "nobody waits");
     }
     let status = control.status();

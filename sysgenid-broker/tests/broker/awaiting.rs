@@ -4,20 +4,18 @@
 use std::sync::mpsc;
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Op, Status};
+use sysgenid_sys::wire::{Awaited, Op, Status};
 
 use crate::client::{Client, Watcher};
 
 /// A waiter who waits at generation 1 for so many.
-fn waited_for(dir: &std::path::Path, count: usize) -> (Client, Watcher, Vec<Watcher>) {
+fn waited_for(dir: &std::path::Path, count: usize) -> (Client, Client, Vec<Watcher>) {
     let mut control = Client::control(dir);
     let slow = (0..count).map(|_| Watcher::tracked(dir)).collect();
-    let mut waiter = Watcher::untracked(dir);
+    let mut waiter = Client::watch(dir);
     control.trigger(0);
-    waiter.acknowledge(1).unwrap();
-    waiter.client.send(Op::Wait, [0, 0]);
-    // Answered after the wait has begun.
-    control.status();
+    let wait = waiter.wait(0, Awaited::Generation);
+    assert_eq!(wait.status, Status::Pending);
     (control, waiter, slow)
 }
 
@@ -32,27 +30,28 @@ fn tell(watcher: &mut Watcher) {
 
 #[test]
 fn of_many_one_is_asked_to_tell_and_that_ends_the_wait() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let (_control, waiter, mut slow) = waited_for(broker.dir(), 100);
     let asked: Vec<_> = (0..slow.len()).filter(|&i| is_asked(&slow[i])).collect();
     assert_eq!(asked, [99]);
-    assert!(waiter.client.is_quiet());
+    assert!(waiter.is_quiet());
     tell(&mut slow[99]);
-    assert_eq!(waiter.client.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().status, Status::Ok);
 }
 
 #[test]
 fn when_the_one_that_was_asked_is_no_straggler_any_more_another_is_asked() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let (mut control, waiter, mut slow) = waited_for(broker.dir(), 4);
 
     assert!(is_asked(&slow[3]), "it acknowledges");
     tell(&mut slow[3]);
     control.status();
 
-    slow[2].client.call(Op::SetTracking, [0, 0]);
+    slow[2].client.send(Op::SetTracking, [0, 0]);
+    control.status();
 
     // It is closed.
     slow.truncate(2);
@@ -61,30 +60,30 @@ fn when_the_one_that_was_asked_is_no_straggler_any_more_another_is_asked() {
 
     assert!(is_asked(&slow[0]));
     tell(&mut slow[0]);
-    assert_eq!(waiter.client.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().status, Status::Ok);
 }
 
 #[test]
 fn one_that_becomes_a_straggler_meanwhile_is_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let (_control, waiter, mut slow) = waited_for(broker.dir(), 1);
     let mut late = Watcher::resumed(broker.dir(), 0);
     if is_asked(&slow[0]) {
         tell(&mut slow[0]);
     }
-    assert!(waiter.client.is_quiet());
+    assert!(waiter.is_quiet());
     late.acknowledge(1).unwrap();
-    assert_eq!(waiter.client.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().status, Status::Ok);
 }
 
 #[test]
-fn whoever_was_asked_is_left_alone_when_nobody_waits_any_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let (mut control, mut waiter, mut slow) = waited_for(broker.dir(), 2);
-    waiter.client.send(Op::CancelWait, [0, 0]);
-    waiter.client.status();
+fn a_straggler_that_was_asked_is_left_alone_when_no_client_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
+    let (mut control, waiter, mut slow) = waited_for(broker.dir(), 2);
+    drop(waiter);
+    control.status();
     assert!(is_asked(&slow[1]), "it may have been asked before");
     tell(&mut slow[1]);
     control.status();
@@ -97,11 +96,12 @@ fn every_wait_ends_whatever_the_order() {
     const WATCHERS: usize = 24;
     const THREADS: usize = 4;
     const ROUNDS: u32 = 5_000;
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let dir = broker.dir();
     let mut control = Client::control(dir);
-    let mut waiter = Watcher::untracked(dir);
+    let mut own = Watcher::untracked(dir);
+    let mut waiter = Client::watch(dir);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
@@ -134,8 +134,12 @@ fn every_wait_ends_whatever_the_order() {
             for thread in &threads {
                 thread.send(generation).unwrap();
             }
-            waiter.acknowledge(generation).unwrap();
-            assert_eq!(waiter.client.call(Op::Wait, [0, 0]).status, Status::Ok);
+            own.acknowledge(generation).unwrap();
+            let mut status = waiter.wait(own.number(), Awaited::Generation).status;
+            if status == Status::Pending {
+                status = waiter.reply().status;
+            }
+            assert_eq!(status, Status::Ok);
         }
     });
 }

@@ -3,11 +3,15 @@
 //! binary again, with a role in its environment.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, Uid, getrlimit, kill_process, setrlimit, umask,
+};
 use sysgenid_broker::Server;
 
 use crate::client::Watcher;
@@ -15,7 +19,10 @@ use crate::client::Watcher;
 const ROLE: &str = "SYSGENID_TEST_ROLE";
 const DIR: &str = "SYSGENID_TEST_DIR";
 const FILES: &str = "SYSGENID_TEST_FILES";
+const UMASK: &str = "SYSGENID_TEST_UMASK";
 const FILE_SIZE: &str = "SYSGENID_TEST_FILE_SIZE";
+const MEMORY: &str = "SYSGENID_TEST_MEMORY";
+const PACKETS: &str = "SYSGENID_TEST_PACKETS";
 const MARK: &str = "child says: ";
 
 /// Not a test: what a child does.
@@ -26,6 +33,9 @@ fn child() {
     let dir = Path::new(&dir);
     limit(FILES, Resource::Nofile);
     limit(FILE_SIZE, Resource::Fsize);
+    if let Ok(mask) = env::var(UMASK) {
+        umask(Mode::from_raw_mode(mask.parse().expect("a umask")));
+    }
     match role.as_str() {
         "serve" => serve(dir),
         "watch" => {
@@ -34,24 +44,74 @@ fn child() {
             wait_for_end();
             drop(watcher);
         }
+        "relay" => {
+            relay();
+            println!("\n{MARK}ready");
+            wait_for_end();
+        }
+        "leave" => {
+            // To a child of its own, which ends with the test, as its input does.
+            let watcher = Watcher::tracked(dir);
+            let mut heir = command("hold", dir);
+            // Nobody reads its output any more when it starts.
+            heir.stdout(Stdio::null()).stderr(watcher.client.socket);
+            let heir = heir.spawn().expect("start a child");
+            // This process ends first, and its parent's parent takes care of the heir.
+            std::mem::forget(heir);
+            println!("\n{MARK}ready");
+        }
+        "hold" => wait_for_end(),
         role => panic!("no such role: {role}"),
     }
 }
 
 fn serve(dir: &Path) {
-    let server = match Server::bind(dir) {
+    let mut server = match Server::bind(dir) {
         Ok(server) => server,
         Err(error) => {
             return println!("\n{MARK}full={} {error}", error.is_disk_full());
         }
     };
-    println!("\n{MARK}ready {}", server.capacity());
+    server.on_incident(|incident| {
+        // The parent may have read enough.
+        let _ = writeln!(std::io::stderr(), "\n{MARK}{incident}");
+    });
     let stopper = server.stopper();
     std::thread::spawn(move || {
         wait_for_end();
         stopper.stop();
     });
+    if let Ok(bytes) = env::var(MEMORY) {
+        let bytes: u64 = bytes.parse().expect("a number");
+        let limit = Some(status_kib("self", "VmSize:") * 1024 + bytes);
+        let limit = Rlimit {
+            current: limit,
+            maximum: limit,
+        };
+        setrlimit(Resource::As, limit).expect("set the limit");
+    }
+    println!("\n{MARK}ready {}", server.capacity());
     server.run().expect("run");
+}
+
+/// Sends packets over the connection that this process has in place of its standard error.
+fn relay() {
+    let packets = env::var(PACKETS).expect("packets");
+    for packet in packets.split_whitespace() {
+        let packet: Vec<_> = packet
+            .split(',')
+            .map(|byte| byte.parse().expect("a byte"))
+            .collect();
+        let flags = rustix::net::SendFlags::NOSIGNAL;
+        rustix::net::send(std::io::stderr(), &packet, flags).expect("send");
+    }
+}
+
+fn status_kib(process: &str, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let value = line.expect(field).trim().trim_end_matches(" kB");
+    value.parse().expect("a number")
 }
 
 fn wait_for_end() {
@@ -83,8 +143,18 @@ impl Process {
     }
 
     pub(crate) fn serve_with_files(dir: &Path, files: u64) -> Self {
+        Self::try_serve_with_files(dir, files).ready()
+    }
+
+    pub(crate) fn try_serve_with_files(dir: &Path, files: u64) -> Self {
         let mut command = command("serve", dir);
         command.env(FILES, files.to_string());
+        Self::start(command)
+    }
+
+    pub(crate) fn serve_with_umask(dir: &Path, umask: u32) -> Self {
+        let mut command = command("serve", dir);
+        command.env(UMASK, umask.to_string());
         Self::start(command).ready()
     }
 
@@ -94,19 +164,62 @@ impl Process {
         Self::start(command)
     }
 
+    /// Serves with so many bytes of memory beyond what it takes at the start.
+    pub(crate) fn serve_with_memory(dir: &Path, bytes: u64) -> Self {
+        let mut command = command("serve", dir);
+        command.env(MEMORY, bytes.to_string());
+        // Another arena of the allocator has address space that is counted already.
+        command.env("MALLOC_ARENA_MAX", "1");
+        Self::start(command).ready()
+    }
+
     pub(crate) fn watch(dir: &Path) -> Self {
         Self::start(command("watch", dir)).ready()
     }
 
+    /// A child that has inherited this connection and has sent these packets over it.
+    pub(crate) fn relay(dir: &Path, connection: &OwnedFd, packets: &[Vec<u8>]) -> Self {
+        let mut command = command("relay", dir);
+        let packets: Vec<_> = packets
+            .iter()
+            .map(|packet| {
+                packet
+                    .iter()
+                    .map(u8::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            })
+            .collect();
+        command.env(PACKETS, packets.join(" "));
+        let connection = connection.try_clone().expect("another descriptor");
+        let stderr = Stdio::from(connection);
+        Self::start_with(command, stderr)
+            .expect("start a child")
+            .ready()
+    }
+
+    /// A child that has opened a watcher, left its connection to a child of its own and ended.
+    pub(crate) fn leave(dir: &Path) -> Self {
+        let mut process = Self::start(command("leave", dir)).ready();
+        process.child.wait().expect("wait for the child");
+        process
+    }
+
     /// Serves in a mount namespace of its own after this shell script; `Err` says why not.
     pub(crate) fn serve_after(dir: &Path, script: &str) -> Result<Self, String> {
+        let flags: &[&str] = match rustix::process::geteuid().is_root() {
+            true => &["--mount"],
+            false => &["--user", "--map-root-user", "--mount"],
+        };
+        Self::serve_unshared(dir, flags, script)
+    }
+
+    /// The same in other namespaces, which are what these flags of `unshare` say.
+    pub(crate) fn serve_unshared(dir: &Path, flags: &[&str], script: &str) -> Result<Self, String> {
         let inner = command("serve", dir);
         let mut outer = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            outer.args(["--user", "--map-root-user"]);
-        }
         let script = format!("{script} && exec \"$@\"");
-        outer.args(["--mount", "sh", "-c", &script, "sh"]);
+        outer.args(flags).args(["sh", "-c", &script, "sh"]);
         outer.arg(inner.get_program()).args(inner.get_args());
         for (name, value) in inner.get_envs() {
             outer.env(name, value.expect("a value"));
@@ -128,12 +241,18 @@ impl Process {
         Self::start_any(command).expect("start a child")
     }
 
-    fn start_any(mut command: Command) -> std::io::Result<Self> {
+    fn start_any(command: Command) -> std::io::Result<Self> {
+        Self::start_with(command, Stdio::piped())
+    }
+
+    fn start_with(mut command: Command, stderr: Stdio) -> std::io::Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()?;
+        // It holds what the child was given.
+        drop(command);
         let stdin = child.stdin.take().expect("stdin");
         let stdout = BufReader::new(child.stdout.take().expect("stdout"));
         let said = stdout
@@ -152,9 +271,27 @@ impl Process {
         self
     }
 
+    /// The next incident that the broker tells.
+    pub(crate) fn told(&mut self) -> String {
+        let stderr = self
+            .child
+            .stderr
+            .take()
+            .expect("stderr, which is read once");
+        BufReader::new(stderr)
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix(MARK).map(str::to_owned))
+            .expect("nothing is told")
+    }
+
     /// Lets it neither run nor end.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        // The signal takes effect later than it is sent.
+        while !self.stat().starts_with('T') {
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn thaw(&self) {
@@ -186,10 +323,16 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// What the kernel says of it, from its state on.
+    fn stat(&self) -> String {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("stat");
+        let (_, fields) = stat.rsplit_once(") ").expect("a command");
+        fields.to_owned()
+    }
+
     /// Processor time it has used, in the kernel's ticks.
     pub(crate) fn ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("stat");
-        let (_, fields) = stat.rsplit_once(')').expect("a command");
+        let fields = self.stat();
         let mut fields = fields.split_whitespace().skip(11);
         let mut next = || -> u64 { fields.next().expect("a field").parse().expect("a number") };
         next() + next()
@@ -197,11 +340,7 @@ impl Process {
 
     /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let value = line.expect("VmRSS").trim().trim_end_matches(" kB");
-        value.parse().expect("a number")
+        status_kib(&self.id().to_string(), "VmRSS:")
     }
 }
 
@@ -233,4 +372,33 @@ pub(crate) fn raise_files_to(wanted: u64) -> u64 {
         }
     }
     limit.current.unwrap_or(u64::MAX)
+}
+
+/// Does something as a user who is neither the broker's owner nor root, on a thread of its own. `None`
+/// where only root could.
+pub(crate) fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> Option<T> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can act as another user");
+        return None;
+    }
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // The thread's alone, and it ends with it.
+            rustix::thread::set_thread_uid(Uid::from_raw(uid)).expect("become another user");
+            act()
+        });
+        Some(
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
+    })
+}
+
+/// A directory that other users can enter.
+pub(crate) fn open_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), mode).expect("open it to others");
+    directory
 }

@@ -4,93 +4,41 @@
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Op, Request, Status};
+use sysgenid_sys::wire::{Awaited, Op, Reason, Request, Status};
 
 use crate::child::Process;
-use crate::client::{Client, Watcher};
+use crate::client::{Client, PATIENCE, Packet, Watcher};
 
 #[test]
 fn a_killed_client_is_no_watcher_any_more_and_releases_those_who_wait() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let victim = Process::watch(broker.dir());
-    let mut waiter = Watcher::untracked(broker.dir());
+    let mut waiter = Client::watch(broker.dir());
     control.trigger(0);
-    waiter.acknowledge(1).unwrap();
-    let wait = waiter.client.send(Op::Wait, [0, 0]);
-    assert!(waiter.client.is_quiet());
+    let wait = waiter.wait(0, Awaited::Generation);
+    assert_eq!(wait.status, Status::Pending);
+    assert!(waiter.is_quiet());
     assert_eq!(control.stragglers(0).filled()[0].pid, victim.id());
 
     victim.kill();
-    let reply = waiter.client.reply();
-    assert_eq!((reply.status, reply.sequence), (Status::Ok, wait));
+    let reply = waiter.reply();
+    assert_eq!((reply.status, reply.sequence), (Status::Ok, wait.sequence));
     let status = control.status();
-    assert_eq!((status.watchers, status.tracked), (1, 0));
-}
-
-#[test]
-fn a_client_that_stops_reading_is_closed_and_nobody_waits_for_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut deaf = Watcher::tracked(broker.dir());
-    let mut control = Client::control(broker.dir());
-    control.trigger(0);
-    assert_eq!(control.status().outdated, 1);
-    let mut sent = 0_u32;
-    let error = loop {
-        match deaf.client.try_send(Op::Status, [0, 0]) {
-            Ok(_) => sent += 1,
-            Err(Errno::AGAIN) => std::thread::yield_now(),
-            Err(error) => break error,
-        }
-        assert!(sent < 1_000_000, "the broker keeps what nobody reads");
-    };
-    assert!(matches!(error, Errno::PIPE | Errno::CONNRESET), "{error}");
-    let status = control.status();
-    assert_eq!((status.watchers, status.outdated), (0, 0));
-}
-
-#[test]
-fn a_client_that_lets_its_signal_fill_up_and_block_stops_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut control = Client::control(broker.dir());
-    let mut watcher = Watcher::tracked(broker.dir());
-    let flags = fcntl_getfl(&watcher.signal).unwrap();
-    fcntl_setfl(&watcher.signal, flags - OFlags::NONBLOCK).unwrap();
-    // More than fits into the pipe.
-    for _ in 0..5_000 {
-        control.trigger(0);
-    }
-    fcntl_setfl(&watcher.signal, flags).unwrap();
-    watcher.acknowledge(5_000).unwrap();
-    assert_eq!(control.status().outdated, 0);
-    assert!(!watcher.is_readable());
-}
-
-#[test]
-fn a_client_that_closes_its_signal_harms_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut control = Client::control(broker.dir());
-    let Watcher { client, signal, .. } = Watcher::tracked(broker.dir());
-    drop(signal);
-    assert_eq!(control.trigger(0).outdated, 1);
-    drop(client);
-    assert_eq!(control.status().watchers, 0);
+    assert_eq!((status.watchers, status.tracked), (0, 0));
 }
 
 #[test]
 fn what_a_client_scribbles_into_its_slot_is_no_acknowledgement() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let watcher = Watcher::tracked(broker.dir());
     control.trigger(0);
@@ -108,79 +56,140 @@ fn what_a_client_scribbles_into_its_slot_is_no_acknowledgement() {
 }
 
 #[test]
-fn descriptors_that_a_client_sends_are_not_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = Process::serve(folder.path());
+fn descriptors_that_a_client_sends_are_refused_or_close_the_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Process::serve(directory.path());
     let open = || {
         std::fs::read_dir(format!("/proc/{}/fd", broker.id()))
             .unwrap()
             .count()
     };
-    let client = Client::watch(folder.path());
-    let mut other = Client::watch(folder.path());
+    let mut other = Client::watch(directory.path());
     other.status();
     let before = open();
-    let packet = Request {
-        op: Op::Status,
-        sequence: 1,
-        arguments: [0, 0],
-    }
-    .encode();
     for _ in 0..20 {
+        let mut client = Client::watch(directory.path());
+        let packet = Request::new(Op::Status, 1).encode();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let descriptors = [client.socket.as_fd(), client.socket.as_fd()];
-        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let message = [IoSlice::new(&packet)];
-        sendmsg(
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let sent = sendmsg(
             &client.socket,
-            &message,
+            &[IoSlice::new(&packet)],
             &mut ancillary,
             SendFlags::NOSIGNAL,
-        )
-        .unwrap();
-        client.reply();
+        );
+        match sent {
+            // Linux before 6.16.
+            Ok(_) => assert_eq!(client.reason(), Reason::Descriptors),
+            Err(error) => {
+                assert_eq!(error, Errno::PERM);
+                assert_eq!(client.status().status, Status::Ok, "without them");
+            }
+        }
     }
-    assert_eq!(open(), before);
+    let end = Instant::now() + PATIENCE;
+    while open() > before {
+        assert!(Instant::now() < end, "they are kept");
+        other.status();
+    }
+    other.status();
+}
+
+/// The client sends as fast as the broker reads and breaks no rule.
+#[test]
+fn the_owners_trigger_is_answered_while_others_flood_the_broker() {
+    const PACKETS: u32 = 80_000;
+    let directory = crate::child::open_directory();
+    let dir = directory.path();
+    let broker = Process::serve(dir);
+    let mut control = Client::control(dir);
+    let flood = || {
+        let mut watcher = Watcher::untracked(dir);
+        let mut client = Client::watch(dir);
+        for number in 0..PACKETS / 2 {
+            // Each asks for a notice at once, of which most do not fit into the queue.
+            while watcher.client.try_send(Op::Notify, [u32::MAX, 0]) == Err(Errno::AGAIN) {
+                std::thread::yield_now();
+            }
+            // The reply without a wait: the watch socket lists no stragglers.
+            client.send(Op::Stragglers, [0, 0]);
+            let Packet::Stragglers(page) = client.receive().0 else {
+                panic!("not a page of stragglers");
+            };
+            assert_eq!(page.status, Status::Denied, "{number}");
+        }
+    };
+    let start = (Instant::now(), broker.ticks());
+    std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| {
+            if crate::child::as_user(65_530, flood).is_none() {
+                flood();
+            }
+        });
+        let mut longest = Duration::ZERO;
+        let mut answered = 0_u32;
+        while !flooding.is_finished() {
+            let asked = Instant::now();
+            answered += 1;
+            assert_eq!(control.trigger(0).generation, answered);
+            longest = longest.max(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        flooding.join().expect("the flood");
+        let ticks = broker.ticks() - start.1;
+        let took = start.0.elapsed();
+        eprintln!(
+            "{answered} triggers during {PACKETS} packets, the longest took {longest:?}; \
+             the broker used {ticks} ticks in {took:?}"
+        );
+        assert!(answered > 10);
+    });
 }
 
 /// Bytes of any length, requests with any numbers, and whole sequences of valid ones.
 fn packets() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let bytes = prop::collection::vec(any::<u8>(), 0..64);
-    let request = (0_u16..3, 0_u16..11, any::<u32>(), 0_u32..5, any::<u32>()).prop_map(
-        |(version, op, sequence, first, second)| {
+    let request = (1_u16..4, 0_u16..13, any::<u64>(), 0_u32..5, any::<u32>()).prop_map(
+        |(version, op, watcher, first, second)| {
             let mut packet = Vec::new();
             packet.extend(version.to_le_bytes());
             packet.extend(op.to_le_bytes());
-            for word in [sequence, first, second] {
+            packet.extend(0_u32.to_le_bytes());
+            packet.extend((watcher % 5).to_le_bytes());
+            for word in [first, second] {
                 packet.extend(word.to_le_bytes());
             }
             packet
         },
     );
-    let valid = (1_u16..9, 0_u32..5).prop_map(|(op, argument)| {
+    let valid = (1_u16..11, 0_u32..8).prop_map(|(op, argument)| {
         let op = Op::from_number(op).expect("an operation");
-        Request {
-            op,
-            sequence: 0,
-            arguments: [argument, 0],
-        }
-        .encode()
-        .to_vec()
+        let arguments = [argument, 0];
+        let request = Request {
+            arguments,
+            ..Request::new(op, 0)
+        };
+        request.encode().to_vec()
     });
-    prop::collection::vec(prop_oneof![1 => bytes, 2 => request, 8 => valid], 1..40)
+    // Most of what a watcher may ask for ends a connection that is not one, and the other way round.
+    let first = prop_oneof![Just(Op::Open), Just(Op::Status)]
+        .prop_map(|op| vec![Request::new(op, 0).encode().to_vec()]);
+    let rest = prop::collection::vec(prop_oneof![1 => bytes, 2 => request, 8 => valid], 1..40);
+    (first, rest).prop_map(|(first, rest)| [first, rest].concat())
 }
 
 #[test]
 fn garbage_closes_only_the_connection_it_came_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut witness = Watcher::tracked(broker.dir());
     let run = |packets: Vec<Vec<u8>>, on_control: bool| {
         let bad = match on_control {
-            true => Client::control(folder.path()),
-            false => Client::watch(folder.path()),
+            true => Client::control(directory.path()),
+            false => Client::watch(directory.path()),
         };
         for packet in packets {
             if bad.send_bytes(&packet).is_err() {

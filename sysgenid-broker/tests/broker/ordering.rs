@@ -3,7 +3,7 @@
 //! connections.
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Op, Status};
+use sysgenid_sys::wire::{Awaited, OPEN_RESUME, Op, Status};
 
 use crate::child::Process;
 use crate::client::{Client, Watcher};
@@ -13,9 +13,9 @@ const MANY: usize = 600;
 
 #[test]
 fn a_status_counts_every_acknowledgement_that_was_sent_before_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     crate::child::raise_files_to(0);
-    let broker = spawn(folder.path()).unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut watchers: Vec<_> = (0..MANY).map(|_| Watcher::tracked(broker.dir())).collect();
     for _ in 0..20 {
@@ -31,53 +31,89 @@ fn a_status_counts_every_acknowledgement_that_was_sent_before_it() {
 /// The question is in the broker's first batch of events, most acknowledgements are not.
 #[test]
 fn a_status_that_is_read_first_is_answered_after_what_was_sent_before_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     crate::child::raise_files_to(0);
-    let broker = Process::serve(folder.path());
-    let mut control = Client::control(folder.path());
-    let mut first = Watcher::untracked(folder.path());
-    let mut watchers: Vec<_> = (0..MANY).map(|_| Watcher::tracked(folder.path())).collect();
+    let broker = Process::serve(directory.path());
+    let mut control = Client::control(directory.path());
+    let mut first = Client::watch(directory.path());
+    let mut watchers: Vec<_> = (0..MANY)
+        .map(|_| Watcher::tracked(directory.path()))
+        .collect();
     let generation = control.trigger(0).generation;
+    first.status();
 
     broker.freeze();
-    first.client.send(Op::CancelWait, [0, 0]);
+    first.send(Op::Stragglers, [0, 0]);
     for watcher in &mut watchers {
-        watcher.acknowledge(generation).unwrap();
+        // Told, so that the broker has something to read.
+        watcher.client.send(Op::Acknowledge, [generation, 0]);
     }
-    first.client.send(Op::Status, [0, 0]);
+    first.send(Op::Status, [0, 0]);
     broker.thaw();
-    assert_eq!(first.client.reply().outdated, 0);
+    first.receive();
+    assert_eq!(first.reply().outdated, 0);
+}
+
+/// The same of a wait, which would otherwise be over at once.
+#[test]
+fn a_wait_that_is_read_first_counts_the_tracking_that_was_set_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    crate::child::raise_files_to(0);
+    let broker = Process::serve(directory.path());
+    let mut first = Client::watch(directory.path());
+    let mut watchers: Vec<_> = (0..MANY)
+        .map(|_| Watcher::open(directory.path(), OPEN_RESUME, 9))
+        .collect();
+    first.status();
+
+    broker.freeze();
+    first.send(Op::Stragglers, [0, 0]);
+    for watcher in &mut watchers {
+        watcher.client.send(Op::SetTracking, [1, 0]);
+    }
+    first.send(Op::Wait, [Awaited::Generation as u32, 0]);
+    broker.thaw();
+    first.receive();
+    let reply = first.reply();
+    assert_eq!(reply.status, Status::Pending);
+    assert_eq!(reply.outdated as usize, MANY);
 }
 
 #[test]
 fn a_trigger_comes_after_the_acknowledgement_that_ends_a_wait() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut slow = Watcher::tracked(broker.dir());
-    let mut waiter = Watcher::untracked(broker.dir());
+    let mut own = Watcher::untracked(broker.dir());
+    let mut waiter = Client::watch(broker.dir());
     for _ in 0..200 {
         let generation = control.trigger(0).generation;
-        waiter.acknowledge(generation).unwrap();
-        waiter.client.send(Op::Wait, [0, 0]);
+        own.acknowledge(generation).unwrap();
+        let wait = waiter.wait(own.number(), Awaited::Generation);
+        assert_eq!(wait.status, Status::Pending);
         slow.acknowledge(generation).unwrap();
         control.trigger(0);
-        assert_eq!(waiter.client.reply().status, Status::Ok);
+        assert_eq!(waiter.reply().status, Status::Ok);
     }
 }
 
 #[test]
 fn requests_of_one_connection_keep_their_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut orchestrator = Client::control(broker.dir())
-        .into_watcher(sysgenid_sys::wire::OPEN_TRACKED, 0)
-        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
+    let _watcher = Watcher::tracked(broker.dir());
+    let mut control = Client::control(broker.dir());
     for generation in 1..100 {
-        orchestrator.client.send(Op::Trigger, [0, 0]);
-        orchestrator.client.send(Op::Acknowledge, [generation, 0]);
-        orchestrator.client.send(Op::Status, [0, 0]);
-        assert_eq!(orchestrator.client.reply().outdated, 1);
-        assert_eq!(orchestrator.client.reply().outdated, 0);
+        control.send(Op::Status, [0, 0]);
+        control.send(Op::Trigger, [0, 0]);
+        control.send(Op::Wait, [0, 0]);
+        control.send(Op::Status, [0, 0]);
+        assert_eq!(control.reply().generation, generation - 1);
+        assert_eq!(control.reply().generation, generation);
+        // One wait at a time; the first goes on.
+        let wait = control.reply().status;
+        assert_eq!(wait == Status::Pending, generation == 1, "{wait:?}");
+        assert_eq!(control.reply().op, Op::Status);
     }
 }

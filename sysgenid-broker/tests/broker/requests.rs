@@ -2,18 +2,21 @@
 //! What each request does.
 
 use std::os::fd::AsFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{OPEN_TRACKED, Op, Request, Status};
+use sysgenid_sys::wire::{
+    Awaited, Cause, OPEN_TRACKED, Op, PAYLOAD_LEN, Payload, Phase, Reason, Request, Status,
+};
 
 use crate::client::{Client, Packet, Stale, Watcher};
 
 #[test]
 fn a_change_reaches_the_page_and_the_watcher_until_it_acknowledges() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut watcher = Watcher::tracked(broker.dir());
     assert_eq!((watcher.opened.generation, watcher.opened.tracked), (0, 1));
@@ -22,7 +25,7 @@ fn a_change_reaches_the_page_and_the_watcher_until_it_acknowledges() {
     let reply = control.trigger(0);
     assert_eq!((reply.generation, reply.outdated), (1, 1));
     assert_eq!(watcher.map.load(), 1, "the page comes before the reply");
-    assert!(watcher.is_readable(), "the signal comes before the reply");
+    assert!(watcher.is_readable(), "the notice comes before the reply");
 
     assert_eq!(watcher.acknowledge(0), Err(Stale));
     assert!(watcher.is_readable());
@@ -34,13 +37,13 @@ fn a_change_reaches_the_page_and_the_watcher_until_it_acknowledges() {
 
 #[test]
 fn a_stale_acknowledgement_that_reaches_the_broker_makes_the_watcher_readable() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut watcher = Watcher::tracked(broker.dir());
     control.trigger(0);
     // As if the change had come between the client's two looks.
-    rustix::io::read(&watcher.signal, &mut [0; 8]).unwrap();
+    assert!(watcher.read_notice().is_some());
     watcher.client.send(Op::Acknowledge, [0, 0]);
     watcher.wait_readable();
     assert_eq!(control.status().outdated, 1);
@@ -48,126 +51,78 @@ fn a_stale_acknowledgement_that_reaches_the_broker_makes_the_watcher_readable() 
 
 #[test]
 fn the_descriptors_are_what_the_protocol_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let watcher = Watcher::tracked(broker.dir());
     let mode = fcntl_getfl(&watcher.page).unwrap() & OFlags::RWMODE;
-    assert_eq!(
-        mode,
-        OFlags::RDONLY,
-        "nobody but the broker writes the page"
+    assert_eq!(mode, OFlags::RDONLY, "only the broker writes the page");
+    assert!(
+        fcntl_getfd(watcher.page.as_fd())
+            .unwrap()
+            .contains(FdFlags::CLOEXEC)
     );
-    let flags = fcntl_getfl(&watcher.signal).unwrap();
-    assert!(flags.contains(OFlags::NONBLOCK));
-    for fd in [watcher.page.as_fd(), watcher.signal.as_fd()] {
-        assert!(fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC));
-    }
-}
-
-#[test]
-fn a_wait_ends_when_the_last_tracked_watcher_has_acknowledged() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut control = Client::control(broker.dir());
-    let mut orchestrator = Watcher::untracked(broker.dir());
-    assert_eq!(
-        orchestrator.client.call(Op::Wait, [0, 0]).status,
-        Status::Ok
-    );
-
-    let mut slow = [
-        Watcher::tracked(broker.dir()),
-        Watcher::tracked(broker.dir()),
-    ];
-    control.trigger(0);
-    let outdated = orchestrator.client.call(Op::Wait, [0, 0]);
-    assert_eq!(outdated.status, Status::Outdated, "its own comes first");
-
-    orchestrator.acknowledge(1).unwrap();
-    let wait = orchestrator.client.send(Op::Wait, [0, 0]);
-    assert!(orchestrator.client.is_quiet());
-    let again = orchestrator.client.call(Op::Wait, [0, 0]);
-    assert_eq!(again.status, Status::Busy);
-
-    slow[0].acknowledge(1).unwrap();
-    assert!(orchestrator.client.is_quiet());
-    slow[1].acknowledge(1).unwrap();
-    let done = orchestrator.client.reply();
-    assert_eq!((done.op, done.sequence), (Op::Wait, wait));
-    assert_eq!((done.status, done.outdated), (Status::Ok, 0));
-}
-
-#[test]
-fn a_wait_ends_when_the_waiter_becomes_outdated() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut control = Client::control(broker.dir());
-    let _slow = Watcher::resumed(broker.dir(), 9);
-    let mut waiter = Watcher::untracked(broker.dir());
-    waiter.client.send(Op::Wait, [0, 0]);
-    assert!(waiter.client.is_quiet());
-    control.trigger(0);
-    assert_eq!(waiter.client.reply().status, Status::Outdated);
-}
-
-#[test]
-fn a_cancelled_wait_is_not_answered_and_another_may_follow() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut slow = Watcher::resumed(broker.dir(), 9);
-    let mut waiter = Watcher::untracked(broker.dir());
-    waiter.client.send(Op::Wait, [0, 0]);
-    waiter.client.send(Op::CancelWait, [0, 0]);
-    waiter.client.status();
-    slow.acknowledge(0).unwrap();
-    assert!(waiter.client.is_quiet());
-    assert_eq!(waiter.client.call(Op::Wait, [0, 0]).status, Status::Ok);
 }
 
 #[test]
 fn tracking_can_be_changed_and_ends_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut slow = Watcher::resumed(broker.dir(), 9);
-    let mut waiter = Watcher::untracked(broker.dir());
-    waiter.client.send(Op::Wait, [0, 0]);
-    assert!(waiter.client.is_quiet());
+    let mut waiter = Client::watch(broker.dir());
+    assert_eq!(waiter.wait(0, Awaited::Generation).status, Status::Pending);
 
-    let reply = slow.client.call(Op::SetTracking, [0, 0]);
-    assert_eq!((reply.status, reply.tracked), (Status::Ok, 0));
-    assert_eq!(waiter.client.reply().status, Status::Ok);
+    slow.client.send(Op::SetTracking, [0, 0]);
+    assert_eq!(waiter.reply().status, Status::Ok);
+    assert_eq!(waiter.status().tracked, 0);
 
-    let reply = slow.client.call(Op::SetTracking, [1, 0]);
-    assert_eq!((reply.tracked, reply.outdated), (1, 1), "it counts at once");
-    let reply = slow.client.call(Op::SetTracking, [2, 0]);
-    assert_eq!((reply.status, reply.tracked), (Status::Invalid, 1));
+    slow.client.send(Op::SetTracking, [1, 0]);
+    let status = waiter.status();
+    assert_eq!(
+        (status.tracked, status.outdated),
+        (1, 1),
+        "it counts at once"
+    );
+    assert!(slow.is_readable(), "its notice of before is unread");
+    slow.notices();
+    slow.client.send(Op::SetTracking, [2, 0]);
+    assert_eq!(slow.client.reason(), Reason::Malformed);
+    assert_eq!(waiter.status().watchers, 0);
 }
 
 #[test]
 fn only_the_control_socket_takes_triggers_and_lists_stragglers() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
-    let mut watcher = Watcher::tracked(broker.dir());
-    let denied = watcher.client.trigger(7);
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
+    let mut client = Client::watch(broker.dir());
+    let denied = client.trigger(7);
     assert_eq!((denied.status, denied.generation), (Status::Denied, 0));
-    let page = watcher.client.stragglers(0);
+    let page = client.stragglers(0);
     assert_eq!((page.status, page.count), (Status::Denied, 0));
+    let denied = client.set_phase(Phase::Quiesce);
+    assert_eq!(
+        (denied.status, denied.phase),
+        (Status::Denied, Phase::Running)
+    );
 
     let mut control = Client::control(broker.dir());
     assert_eq!(control.trigger(7).generation, 7);
     assert_eq!(control.trigger(7).generation, 8);
-    let mut orchestrator = control.into_watcher(OPEN_TRACKED, 0).unwrap();
-    assert_eq!(orchestrator.client.trigger(0).generation, 9);
-    assert!(
-        orchestrator.is_readable(),
-        "its own watcher is outdated too"
-    );
+    assert_eq!(control.stragglers(0).status, Status::Ok);
+}
+
+#[test]
+fn the_control_socket_has_no_watchers() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    let reply = control.call(Op::Open, [OPEN_TRACKED, 0]);
+    assert_eq!((reply.status, reply.watchers), (Status::Invalid, 0));
 }
 
 #[test]
 fn stragglers_are_named_page_by_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let mut watchers: Vec<_> = (0..70).map(|_| Watcher::tracked(broker.dir())).collect();
     let _untracked = Watcher::untracked(broker.dir());
@@ -187,6 +142,7 @@ fn stragglers_are_named_page_by_page() {
         counts.push(page.count);
         for straggler in page.filled() {
             assert_eq!(straggler.pid, std::process::id());
+            assert_eq!(straggler.uid, rustix::process::geteuid().as_raw());
             assert_eq!(straggler.acknowledged, 0);
             let command = String::from_utf8_lossy(&straggler.command);
             assert_eq!(command.trim_end_matches('\0'), comm.trim_end());
@@ -198,45 +154,87 @@ fn stragglers_are_named_page_by_page() {
         }
     }
     assert_eq!(counts, [32, 32, 4]);
-    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    let opened: Vec<_> = watchers.iter().skip(2).map(Watcher::number).collect();
+    assert_eq!(numbers, opened);
 }
 
 #[test]
-fn requests_that_make_no_sense_are_refused_or_close_the_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+fn a_status_and_a_notice_tell_the_cause_the_time_and_the_payload() {
+    let now = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        u64::try_from(since.as_nanos()).unwrap()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    let mut watcher = Watcher::untracked(broker.dir());
     let mut client = Client::watch(broker.dir());
-    assert_eq!(client.status().status, Status::Ok, "before it is a watcher");
-    assert_eq!(client.call(Op::Wait, [0, 0]).status, Status::Invalid);
-    assert_eq!(client.call(Op::SetTracking, [1, 0]).status, Status::Invalid);
-    let unknown_flag = client.call(Op::Open, [4, 0]);
+    let status = client.status();
+    assert_eq!((status.cause, status.time), (Cause::NONE, 0));
+    assert_eq!(status.payload, Payload::EMPTY);
+
+    for (cause, expected) in [(0, Cause::TRIGGER), (2, Cause::RESTORE), (77, Cause(77))] {
+        let before = now();
+        let reply = control.trigger_with(cause, b"a new name");
+        let after = now();
+        assert_eq!(reply.cause, expected);
+        assert!((before..=after).contains(&reply.time), "{}", reply.time);
+        assert_eq!(reply.payload.as_bytes(), b"a new name");
+
+        let status = client.status();
+        assert_eq!(
+            (status.cause, status.time, status.payload),
+            (reply.cause, reply.time, reply.payload)
+        );
+        let notice = watcher.read_notice().unwrap();
+        assert_eq!(
+            (notice.generation, notice.cause, notice.time),
+            (reply.generation, reply.cause, reply.time)
+        );
+        watcher.acknowledge(reply.generation).unwrap();
+    }
+    control.trigger(0);
+    assert_eq!(client.status().payload, Payload::EMPTY, "of the last only");
+}
+
+#[test]
+fn a_payload_of_128_bytes_fits_and_one_of_129_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
+    let mut control = Client::control(broker.dir());
+    let longest = [b'x'; PAYLOAD_LEN];
+    let reply = control.trigger_with(0, &longest);
+    assert_eq!(reply.payload.as_bytes(), longest);
+
+    let request = Request::new(Op::Trigger, 9).encode();
+    for length in [PAYLOAD_LEN + 1, 4096] {
+        let control = Client::control(broker.dir());
+        control
+            .send_bytes(&[&request[..], &vec![b'x'; length]].concat())
+            .unwrap();
+        assert_eq!(control.reason(), Reason::Malformed);
+    }
+    assert_eq!(control.status().generation, 1, "nothing was changed");
+}
+
+#[test]
+fn requests_that_make_no_sense_are_invalid() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
+    let mut client = Client::watch(broker.dir());
+    assert_eq!(client.status().status, Status::Ok);
+    assert_eq!(client.call(Op::Wait, [2, 0]).status, Status::Invalid);
+    let unknown_flag = client.call(Op::Open, [8, 0]);
     assert_eq!(
         (unknown_flag.status, unknown_flag.watchers),
         (Status::Invalid, 0)
     );
-
-    let mut watcher = client.into_watcher(OPEN_TRACKED, 0).unwrap();
-    let twice = watcher.client.call(Op::Open, [0, 0]);
-    assert_eq!((twice.status, twice.watchers), (Status::Invalid, 1));
-
-    for op in [Op::Acknowledge, Op::CancelWait] {
-        let mut early = Client::watch(broker.dir());
-        early.send(op, [0, 0]);
-        assert!(early.is_closed_by_broker(), "{op:?} has no reply");
-    }
-    let good = Request {
-        op: Op::Status,
-        sequence: 0,
-        arguments: [0, 0],
-    }
-    .encode();
-    let other_version = [&[2], &good[1..]].concat();
-    let no_such_op = [&good[..2], &[9], &good[3..]].concat();
-    let long = [&good[..], &[0]].concat();
-    for packet in [&good[..15], &[], &long, &other_version, &no_such_op] {
-        let client = Client::watch(broker.dir());
-        client.send_bytes(packet).unwrap();
-        assert_eq!(client.receive().0, Packet::Closed, "{packet:?}");
-    }
-    assert_eq!(watcher.client.status().watchers, 1, "the others go on");
+    let mut control = Client::control(broker.dir());
+    assert_eq!(control.call(Op::SetPhase, [2, 0]).status, Status::Invalid);
+    control.send(Op::Stragglers, [2, 0]);
+    let Packet::Stragglers(page) = control.receive().0 else {
+        panic!("not a page of stragglers");
+    };
+    assert_eq!((page.status, page.count), (Status::Invalid, 0));
+    assert_eq!(client.status().status, Status::Ok, "it goes on");
 }

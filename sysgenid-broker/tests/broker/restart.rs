@@ -14,15 +14,15 @@ use crate::client::{Client, Watcher, readable};
 
 #[test]
 fn a_restarted_broker_continues_the_same_page_and_counter() {
-    let folder = tempfile::tempdir().unwrap();
-    let page = folder.path().join(PAGE_FILE);
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join(PAGE_FILE);
+    let broker = spawn(directory.path()).unwrap();
     let inode = std::fs::metadata(&page).unwrap().ino();
     let watcher = Watcher::tracked(broker.dir());
     Client::control(broker.dir()).trigger(41);
     drop(broker);
 
-    let broker = spawn(folder.path()).unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     assert_eq!(control.status().generation, 41);
     control.trigger(0);
@@ -32,15 +32,15 @@ fn a_restarted_broker_continues_the_same_page_and_counter() {
 
 #[test]
 fn the_counter_wraps_across_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut watcher = Watcher::tracked(broker.dir());
     Client::control(broker.dir()).trigger(u32::MAX);
     assert_eq!(watcher.map.load(), u32::MAX);
     watcher.acknowledge(u32::MAX).unwrap();
     drop(broker);
 
-    let broker = spawn(folder.path()).unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let resumed = Watcher::resumed(broker.dir(), u32::MAX);
     assert!(!resumed.is_readable());
     let reply = Client::control(broker.dir()).trigger(0);
@@ -51,25 +51,25 @@ fn the_counter_wraps_across_a_restart() {
 
 #[test]
 fn a_watcher_that_resumes_with_an_older_generation_is_outdated_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     Client::control(broker.dir()).trigger(5);
     let current = Watcher::resumed(broker.dir(), 5);
     assert_eq!(current.opened.outdated, 0);
     assert!(!current.is_readable());
     let mut older = Watcher::resumed(broker.dir(), 4);
     assert_eq!(older.opened.outdated, 1);
-    assert!(older.is_readable());
+    older.wait_readable();
     older.acknowledge(5).unwrap();
-    assert_eq!(older.client.status().outdated, 0);
+    assert_eq!(Client::watch(broker.dir()).status().outdated, 0);
 }
 
 #[test]
 fn a_killed_broker_hangs_up_and_leaves_the_page_readable() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = Process::serve(folder.path());
-    let watcher = Watcher::tracked(folder.path());
-    Client::control(folder.path()).trigger(3);
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Process::serve(directory.path());
+    let watcher = Watcher::tracked(directory.path());
+    Client::control(directory.path()).trigger(3);
     broker.kill();
 
     let patience = Timespec::try_from(Duration::from_secs(10)).unwrap();
@@ -77,27 +77,27 @@ fn a_killed_broker_hangs_up_and_leaves_the_page_readable() {
     poll(&mut fds, Some(&patience)).unwrap();
     assert!(fds[0].revents().contains(PollFlags::HUP));
     assert_eq!(watcher.map.load(), 3);
-    assert!(watcher.is_readable(), "what was signalled stays so");
-    let refused = Client::connect(folder.path(), WATCH_SOCKET).err();
+    assert!(watcher.read_notice().is_some(), "what was sent stays there");
+    let refused = Client::connect(directory.path(), WATCH_SOCKET).err();
     assert_eq!(refused, Some(Errno::CONNREFUSED), "the sockets are left");
 
-    let next = spawn(folder.path()).unwrap();
-    assert!(Watcher::resumed(next.dir(), 0).is_readable());
+    let next = spawn(directory.path()).unwrap();
+    Watcher::resumed(next.dir(), 0).wait_readable();
     Client::control(next.dir()).trigger(0);
     assert_eq!(watcher.map.load(), 4);
 }
 
 #[test]
 fn a_stopped_broker_hangs_up_and_takes_its_sockets_but_not_the_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let watcher = Watcher::tracked(broker.dir());
     drop(broker);
     assert!(readable(&watcher.client.socket, Duration::from_secs(10)));
     assert!(watcher.client.is_closed_by_broker());
     for name in [WATCH_SOCKET, CONTROL_SOCKET] {
-        let gone = Client::connect(folder.path(), name).err();
+        let gone = Client::connect(directory.path(), name).err();
         assert_eq!(gone, Some(Errno::NOENT));
     }
-    assert!(folder.path().join(PAGE_FILE).exists());
+    assert!(directory.path().join(PAGE_FILE).exists());
 }

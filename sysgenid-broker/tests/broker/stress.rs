@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Acknowledgements that race with changes: no wake-up is lost.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::Op;
 
 use crate::client::{Client, Watcher};
 
@@ -16,13 +16,13 @@ const TIME: Duration = Duration::from_secs(2);
 /// its watcher would sleep on at an old generation and the last loop would give up.
 #[test]
 fn no_wake_up_is_lost_while_changes_race_with_acknowledgements() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = spawn(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let ended = AtomicBool::new(false);
     let (bumps, results) = std::thread::scope(|scope| {
         let watchers: Vec<_> = (0..WATCHERS)
-            .map(|_| scope.spawn(|| acknowledge_until(Watcher::tracked(folder.path()), &ended)))
+            .map(|_| scope.spawn(|| acknowledge_until(directory.path(), &ended)))
             .collect();
         let end = Instant::now() + TIME;
         let mut bumps = 0_u32;
@@ -46,7 +46,9 @@ fn no_wake_up_is_lost_while_changes_race_with_acknowledgements() {
     }
 }
 
-fn acknowledge_until(mut watcher: Watcher, ended: &AtomicBool) -> (u32, u32, u32) {
+fn acknowledge_until(dir: &Path, ended: &AtomicBool) -> (u32, u32, u32) {
+    let mut watcher = Watcher::tracked(dir);
+    let mut client = Client::watch(dir);
     let (mut woken, mut stale) = (0, 0);
     loop {
         watcher.wait_readable();
@@ -61,7 +63,7 @@ fn acknowledge_until(mut watcher: Watcher, ended: &AtomicBool) -> (u32, u32, u32
             continue;
         }
         // The broker's view: stale there means that it has made the watcher readable again.
-        let status = watcher.client.call(Op::Status, [0, 0]);
+        let status = client.status();
         if status.generation == generation && !watcher.is_readable() {
             return (generation, woken, stale);
         }

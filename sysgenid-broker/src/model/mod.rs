@@ -14,35 +14,49 @@
 //! 3. A watcher is *tracked* or not. Only tracked watchers hold up those who wait.
 //! 4. Only the current generation can be acknowledged; another one is stale and changes nothing.
 //! 5. A wait ends when no tracked watcher is outdated ([`Outcome::Done`]), or when the waiter's own
-//!    watcher is ([`Outcome::Outdated`]), and the second overrides the first.
+//!    watcher is ([`Outcome::Outdated`]), and the second overrides the first. A wait may do without
+//!    a watcher of the waiter's.
 //! 6. A trigger makes the generation `max(min, generation + 1)`, where `u32::MAX + 1` is 0. It
 //!    always changes it: at `u32::MAX`, a `min` of `u32::MAX` asks for what is there, and the next
-//!    generation is 0.
+//!    generation is 0. Each change has an [`Occasion`], which is kept until the next.
+//! 7. Besides, there is a *phase*, with a number that differs from one change of the phase to the
+//!    next. Watchers that *park* acknowledge that number, and can be waited for as in rule 5: the
+//!    wait is over when no tracked watcher that parks has yet to acknowledge it, and
+//!    [`Outcome::Outdated`] if the phase changes meanwhile. The phase and the generation have nothing
+//!    else to do with each other.
 //!
 //! # Example
 //!
 //! An orchestrator triggers a change and waits until a worker has handled it:
 //!
 //! ```
-//! use sysgenid_broker::model::{Model, Outcome, Wait};
+//! use sysgenid_broker::model::{Awaited, Ended, Model, Occasion, Outcome, Wait};
 //!
 //! let mut model = Model::new(0);
 //! let worker = model.open(true, None);
 //! let orchestrator = model.open(false, None);
 //!
-//! model.trigger(0);
+//! model.trigger(0, Occasion::default());
 //! model.acknowledge(orchestrator, 1)?;
-//! assert_eq!(model.wait(orchestrator)?, Wait::Pending);
+//! let Wait::Pending(wait) = model.wait(Some(orchestrator), Awaited::Generation)? else {
+//!     panic!("the worker has not acknowledged");
+//! };
 //!
 //! let ended = model.acknowledge(worker, 1)?;
-//! assert_eq!(ended.len(), 1);
-//! assert_eq!((ended[0].watcher, ended[0].outcome), (orchestrator, Outcome::Done));
+//! assert_eq!(ended, [Ended { wait, outcome: Outcome::Done }]);
 //! # Ok::<(), sysgenid_broker::model::Refusal>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+mod phase;
+mod wait;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
+
+pub use sysgenid_sys::wire::{Awaited, Cause, Payload, Phase};
+use wait::Waits;
+pub use wait::{Ended, Outcome, Wait, WaitId};
 
 /// A watcher's number. Never used twice by one [`Model`]; the first is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,35 +99,6 @@ pub enum Refusal {
     Unknown,
 }
 
-/// How a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// No tracked watcher is outdated.
-    Done,
-    /// The waiter's own watcher is outdated: `EINTR` on the device.
-    Outdated,
-}
-
-/// What [`Model::wait`] says at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wait {
-    /// It is over already.
-    Ended(Outcome),
-    /// The watcher waits already. The earlier wait goes on.
-    Busy,
-    /// The watcher waits; a later operation returns how it ended.
-    Pending,
-}
-
-/// A wait that an operation has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ended {
-    /// Who waited.
-    pub watcher: WatcherId,
-    /// How it ended.
-    pub outcome: Outcome,
-}
-
 /// A tracked watcher that is outdated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Straggler {
@@ -123,16 +108,34 @@ pub struct Straggler {
     pub acknowledged: u32,
 }
 
+/// What is known of a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Occasion {
+    /// Why it came.
+    pub cause: Cause,
+    /// When it came, in nanoseconds since the Unix epoch; 0 if that is not known.
+    pub time: u64,
+    /// What came along with it.
+    pub payload: Payload,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Watcher {
     acknowledged: u32,
     outdated: bool,
     tracked: bool,
+    parks: bool,
+    /// It has yet to acknowledge the phase.
+    unparked: bool,
 }
 
 impl Watcher {
     fn is_straggler(self) -> bool {
         self.tracked && self.outdated
+    }
+
+    fn is_unparked(self) -> bool {
+        self.tracked && self.parks && self.unparked
     }
 }
 
@@ -142,12 +145,17 @@ impl Watcher {
 #[derive(Clone)]
 pub struct Model {
     generation: u32,
+    occasion: Occasion,
+    phase: Phase,
+    phase_number: u32,
     watchers: BTreeMap<WatcherId, Watcher>,
-    waiters: BTreeSet<WatcherId>,
+    waits: Waits,
     last: u64,
+    last_wait: u64,
     // Counted as they change, so that whether a wait is over never takes a walk.
     tracked: usize,
     outdated: usize,
+    unparked: usize,
 }
 
 impl Model {
@@ -161,25 +169,44 @@ impl Model {
     pub fn new(generation: u32) -> Self {
         Self {
             generation,
+            occasion: Occasion::default(),
+            phase: Phase::Running,
+            phase_number: 0,
             watchers: BTreeMap::new(),
-            waiters: BTreeSet::new(),
+            waits: Waits::default(),
             last: 0,
+            last_wait: 0,
             tracked: 0,
             outdated: 0,
+            unparked: 0,
         }
     }
 
     /// The current generation.
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Model, Occasion};
     /// let mut model = Model::new(0);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.generation(), 1);
     /// ```
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// What is known of the last change.
+    ///
+    /// ```
+    /// # use sysgenid_broker::model::{Cause, Model, Occasion};
+    /// let mut model = Model::new(0);
+    /// assert_eq!(model.occasion().cause, Cause::NONE);
+    /// model.trigger(0, Occasion { cause: Cause::TRIGGER, ..Occasion::default() });
+    /// assert_eq!(model.occasion().cause, Cause::TRIGGER);
+    /// ```
+    #[must_use]
+    pub fn occasion(&self) -> &Occasion {
+        &self.occasion
     }
 
     /// How many watchers there are.
@@ -212,32 +239,16 @@ impl Model {
     /// How many are tracked and outdated: a wait is over when this is 0.
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Model, Occasion};
     /// let mut model = Model::new(0);
     /// model.open(false, None);
     /// model.open(true, None);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.outdated(), 1);
     /// ```
     #[must_use]
     pub fn outdated(&self) -> usize {
         self.outdated
-    }
-
-    /// How many wait.
-    ///
-    /// ```
-    /// # use sysgenid_broker::model::Model;
-    /// let mut model = Model::new(0);
-    /// let slow = model.open(true, Some(9));
-    /// let waiter = model.open(false, None);
-    /// model.wait(waiter)?;
-    /// assert_eq!(model.waiters(), 1);
-    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
-    /// ```
-    #[must_use]
-    pub fn waiters(&self) -> usize {
-        self.waiters.len()
     }
 
     /// Adds a watcher. It has acknowledged the current generation, or with `resume` the one given
@@ -261,30 +272,34 @@ impl Model {
             acknowledged: resume.unwrap_or(self.generation),
             outdated: resume.is_some_and(|acknowledged| acknowledged != self.generation),
             tracked,
+            parks: false,
+            unparked: false,
         };
         self.count(watcher);
         self.watchers.insert(id, watcher);
         id
     }
 
-    /// Removes a watcher, and its wait without an outcome. Returns the waits that ended because it
-    /// was the last one that was outdated. An unknown watcher changes nothing.
+    /// Removes a watcher. Returns the waits that ended: its own ones, of which nobody can say any more
+    /// whether the waiter is outdated, and others because it was the last that was outdated. An
+    /// unknown watcher changes nothing.
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Awaited, Model};
     /// let mut model = Model::new(0);
     /// let hung = model.open(true, Some(9));
-    /// let waiter = model.open(false, None);
-    /// model.wait(waiter)?;
+    /// model.wait(None, Awaited::Generation)?;
     /// assert_eq!(model.close(hung).len(), 1);
     /// # Ok::<(), sysgenid_broker::model::Refusal>(())
     /// ```
     pub fn close(&mut self, id: WatcherId) -> Vec<Ended> {
-        self.waiters.remove(&id);
-        if let Some(watcher) = self.watchers.remove(&id) {
-            self.uncount(watcher);
-        }
-        self.done_waits()
+        let Some(watcher) = self.watchers.remove(&id) else {
+            return Vec::new();
+        };
+        self.uncount(watcher);
+        let mut ended = self.end_waits_of(id);
+        ended.extend(self.done_waits());
+        ended
     }
 
     /// A watcher has handled `generation`. Doing it again changes nothing. Returns the waits that
@@ -295,10 +310,10 @@ impl Model {
     /// [`Refusal::Stale`] if this is not the current generation, [`Refusal::Unknown`].
     ///
     /// ```
-    /// # use sysgenid_broker::model::{Model, Refusal};
+    /// # use sysgenid_broker::model::{Model, Occasion, Refusal};
     /// let mut model = Model::new(0);
     /// let watcher = model.open(true, None);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.acknowledge(watcher, 0), Err(Refusal::Stale));
     /// assert_eq!(model.acknowledge(watcher, 1), Ok(vec![]));
     /// assert!(!model.is_outdated(watcher));
@@ -324,10 +339,10 @@ impl Model {
     /// [`Refusal::Unknown`].
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Model, Occasion};
     /// let mut model = Model::new(0);
     /// let watcher = model.open(false, None);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.outdated(), 0);
     /// model.set_tracking(watcher, true)?;
     /// assert_eq!(model.outdated(), 1);
@@ -341,20 +356,20 @@ impl Model {
     }
 
     /// Changes the generation to `max(min, generation + 1)`, where `u32::MAX + 1` is 0 and so is
-    /// the result if it would be no change. Returns the waits that ended, which are all of them:
-    /// every watcher is outdated now.
+    /// the result if it would be no change. Returns the waits that ended, which are all of those with
+    /// a watcher: every watcher is outdated now.
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Model, Occasion};
     /// let mut model = Model::new(0);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.generation(), 1);
-    /// model.trigger(u32::MAX);
+    /// model.trigger(u32::MAX, Occasion::default());
     /// assert_eq!(model.generation(), u32::MAX);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.generation(), 0);
     /// ```
-    pub fn trigger(&mut self, min: u32) -> Vec<Ended> {
+    pub fn trigger(&mut self, min: u32, occasion: Occasion) -> Vec<Ended> {
         let next = self.generation.wrapping_add(1);
         let asked = min.max(next);
         self.generation = if asked == self.generation {
@@ -362,74 +377,23 @@ impl Model {
         } else {
             asked
         };
+        self.occasion = occasion;
         for watcher in self.watchers.values_mut() {
             watcher.outdated = true;
         }
         self.outdated = self.tracked;
-        self.end_waits(Outcome::Outdated)
-    }
-
-    /// Begins to wait until no tracked watcher is outdated.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::Unknown`].
-    ///
-    /// ```
-    /// # use sysgenid_broker::model::{Model, Outcome, Wait};
-    /// let mut model = Model::new(0);
-    /// let waiter = model.open(true, None);
-    /// assert_eq!(model.wait(waiter)?, Wait::Ended(Outcome::Done));
-    ///
-    /// let slow = model.open(true, Some(9));
-    /// assert_eq!(model.wait(waiter)?, Wait::Pending);
-    /// assert_eq!(model.wait(waiter)?, Wait::Busy);
-    ///
-    /// let ended = model.trigger(0);
-    /// assert_eq!(ended[0].outcome, Outcome::Outdated);
-    /// assert_eq!(model.wait(waiter)?, Wait::Ended(Outcome::Outdated));
-    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
-    /// ```
-    pub fn wait(&mut self, id: WatcherId) -> Result<Wait, Refusal> {
-        let watcher = self.watchers.get(&id).ok_or(Refusal::Unknown)?;
-        Ok(if watcher.outdated {
-            Wait::Ended(Outcome::Outdated)
-        } else if self.waiters.contains(&id) {
-            Wait::Busy
-        } else if self.outdated == 0 {
-            Wait::Ended(Outcome::Done)
-        } else {
-            self.waiters.insert(id);
-            Wait::Pending
-        })
-    }
-
-    /// Ends a wait without an outcome, as a timeout or a signal does. Returns whether there was
-    /// one.
-    ///
-    /// ```
-    /// # use sysgenid_broker::model::Model;
-    /// let mut model = Model::new(0);
-    /// let slow = model.open(true, Some(9));
-    /// let waiter = model.open(false, None);
-    /// model.wait(waiter)?;
-    /// assert!(model.cancel_wait(waiter));
-    /// assert!(model.close(slow).is_empty());
-    /// # Ok::<(), sysgenid_broker::model::Refusal>(())
-    /// ```
-    pub fn cancel_wait(&mut self, id: WatcherId) -> bool {
-        self.waiters.remove(&id)
+        self.end_waits_of_outdated()
     }
 
     /// What `read` returns: the current generation while the watcher is outdated, else nothing
     /// (the device blocks, or fails with `EAGAIN`). Reading acknowledges nothing.
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Model, Occasion};
     /// let mut model = Model::new(0);
     /// let watcher = model.open(true, None);
     /// assert_eq!(model.read(watcher), None);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.read(watcher), Some(1));
     /// assert_eq!(model.read(watcher), Some(1));
     /// ```
@@ -441,11 +405,11 @@ impl Model {
     /// Whether the watcher is outdated: `POLLIN` on the device. An unknown one is not.
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Model, Occasion};
     /// let mut model = Model::new(0);
     /// let watcher = model.open(false, None);
     /// assert!(!model.is_outdated(watcher));
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert!(model.is_outdated(watcher));
     /// ```
     #[must_use]
@@ -458,10 +422,10 @@ impl Model {
     /// The generation that the watcher has acknowledged.
     ///
     /// ```
-    /// # use sysgenid_broker::model::Model;
+    /// # use sysgenid_broker::model::{Model, Occasion};
     /// let mut model = Model::new(3);
     /// let watcher = model.open(false, None);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     /// assert_eq!(model.acknowledged(watcher), Some(3));
     /// ```
     #[must_use]
@@ -488,11 +452,11 @@ impl Model {
     /// numbers: those who hold up a wait.
     ///
     /// ```
-    /// # use sysgenid_broker::model::{Model, WatcherId};
+    /// # use sysgenid_broker::model::{Model, Occasion, WatcherId};
     /// let mut model = Model::new(0);
     /// let first = model.open(true, None);
     /// let second = model.open(true, None);
-    /// model.trigger(0);
+    /// model.trigger(0, Occasion::default());
     ///
     /// let all = model.stragglers(WatcherId::from_number(0));
     /// assert_eq!(all.count(), 2);
@@ -527,27 +491,13 @@ impl Model {
     fn count(&mut self, watcher: Watcher) {
         self.tracked += usize::from(watcher.tracked);
         self.outdated += usize::from(watcher.is_straggler());
+        self.unparked += usize::from(watcher.is_unparked());
     }
 
     fn uncount(&mut self, watcher: Watcher) {
         self.tracked -= usize::from(watcher.tracked);
         self.outdated -= usize::from(watcher.is_straggler());
-    }
-
-    /// Every wait ends when no tracked watcher is outdated.
-    fn done_waits(&mut self) -> Vec<Ended> {
-        if self.outdated > 0 {
-            return Vec::new();
-        }
-        self.end_waits(Outcome::Done)
-    }
-
-    fn end_waits(&mut self, outcome: Outcome) -> Vec<Ended> {
-        let waiters = std::mem::take(&mut self.waiters);
-        waiters
-            .into_iter()
-            .map(|watcher| Ended { watcher, outcome })
-            .collect()
+        self.unparked -= usize::from(watcher.is_unparked());
     }
 }
 
@@ -558,7 +508,8 @@ impl fmt::Debug for Model {
             .field("watchers", &self.watchers.len())
             .field("tracked", &self.tracked)
             .field("outdated", &self.outdated)
-            .field("waiters", &self.waiters.len())
+            .field("phase", &self.phase)
+            .field("waits", &self.waits())
             .finish()
     }
 }

@@ -1,0 +1,778 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The model with its connections: what each request does, and who is told.
+
+mod awaiting;
+mod connection;
+mod connections;
+mod limits;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::io::Errno;
+use sysgenid_sys::slot::{Left, Slot};
+use sysgenid_sys::socket::Peer;
+use sysgenid_sys::wire::{
+    Awaited, Cause, IDLE_SECONDS, Notice, OPEN_PARKS, OPEN_RESUME, OPEN_TRACKED, Op, Reason,
+    Refusal, Reply, Request, Status, Straggler, StragglerPage,
+};
+
+use self::awaiting::Suspects;
+use self::connection::{Connection, Use, Watcher};
+pub(crate) use self::connection::{ConnectionId, Role};
+use self::connections::Connections;
+pub(crate) use self::limits::CONTROL_ROOM;
+use self::limits::Limits;
+use crate::directory::Page;
+use crate::model::{Ended, Model, Occasion, Outcome, Wait, WaitId, WatcherId};
+use crate::process::Process;
+use crate::retire::Retirement;
+use crate::socket;
+
+/// How long a connection that is not a watcher may do nothing.
+const IDLE: Duration = Duration::from_secs(IDLE_SECONDS as u64);
+/// Memory that must be there before a client is taken, far more than what one takes. Allocations that
+/// fail later would end the process.
+const SPARE_MEMORY: usize = 64 << 10;
+/// And so much for each that is there already: the lists that are made of all of them, such as that of
+/// the stragglers and that of the requests that are held.
+const SPARE_MEMORY_EACH: usize = 2 << 10;
+/// Rounded up to a multiple of this. The allocator writes behind what it gives, and to a page that is new
+/// each time, which then stays resident, if the size always differs.
+const SPARE_MEMORY_STEP: usize = 256 << 10;
+
+/// How a request was dealt with.
+pub(crate) enum Handled {
+    Yes,
+    /// It asks for the state of others, so it is answered once everything sent before it is read.
+    Hold,
+    /// The connection is to be closed.
+    Close,
+    /// The same, and the client is told why.
+    Refuse(Reason, u64),
+}
+
+/// What a broker keeps for itself, and what it may use.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// How many connections there may be beside those of the control socket.
+    pub(crate) capacity: u64,
+    /// The limit of open files.
+    pub(crate) descriptors: u64,
+    /// Clients cannot send descriptors.
+    pub(crate) descriptors_are_refused: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    model: Model,
+    page: Page,
+    /// Its owner, who may do everything, as root may.
+    owner: u32,
+    connections: Connections,
+    by_watcher: HashMap<WatcherId, ConnectionId>,
+    by_wait: HashMap<WaitId, ConnectionId>,
+    suspects: Suspects,
+    limits: Limits,
+    /// Connections that are not watchers, by when they are idle.
+    idle: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
+    retirement: Retirement,
+}
+
+impl State {
+    pub(crate) fn new(page: Page, owner: u32, room: &Room) -> Self {
+        Self {
+            model: Model::new(page.generation()),
+            page,
+            owner,
+            connections: Connections::default(),
+            by_watcher: HashMap::new(),
+            by_wait: HashMap::new(),
+            suspects: Suspects::default(),
+            limits: Limits::new(room.capacity, room.descriptors),
+            idle: BinaryHeap::new(),
+            retirement: Retirement::new(room.descriptors_are_refused),
+        }
+    }
+
+    pub(crate) fn page_mut(&mut self) -> &mut Page {
+        &mut self.page
+    }
+
+    /// As on a kernel that cannot refuse descriptors.
+    #[cfg(test)]
+    pub(crate) fn expect_descriptors(&mut self) {
+        self.retirement = Retirement::new(false);
+    }
+
+    /// Takes a client. One that is turned away is told why.
+    pub(crate) fn admit(
+        &mut self,
+        socket: OwnedFd,
+        peer: Peer,
+        role: Role,
+    ) -> Option<ConnectionId> {
+        let is_privileged = peer.uid == self.owner || peer.uid == 0;
+        // The socket's file mode keeps the others out, which its owner can change. Those are clients
+        // as others are, and are told that they may not.
+        let role = if is_privileged { role } else { Role::Watch };
+        let closing = self.retirement.left_of(peer.uid);
+        let taken = self.reserve_memory().and_then(|()| {
+            self.limits
+                .take(peer.uid, role, is_privileged, closing as u64)
+        });
+        if let Err((reason, limit)) = taken {
+            self.turn_away(socket, peer.uid, reason, limit);
+            return None;
+        }
+        // The owner's requests may come in a row, before any answer is read.
+        if role == Role::Watch {
+            // Else it is bounded by what the kernel allows, which is more.
+            let _ = socket::limit_unread(&socket);
+        }
+        let idle_at = Instant::now() + IDLE;
+        let connection = Connection::new(socket, role, peer, is_privileged, idle_at);
+        let id = self.connections.insert(connection);
+        match id {
+            Some(id) if role == Role::Watch => self.time(id),
+            Some(_) => {}
+            None => self.limits.give_back(peer.uid, role),
+        }
+        id
+    }
+
+    /// Closes a connection that was never taken, and tells the client why.
+    pub(crate) fn turn_away(&mut self, socket: OwnedFd, uid: u32, reason: Reason, limit: u64) {
+        let refusal = Refusal::new(reason, 0).with_limit(limit);
+        socket::send_last(&socket, &refusal, self.retirement.closes_at_once());
+        self.retirement.retire(socket, uid);
+    }
+
+    /// Closes every connection, without a refusal.
+    pub(crate) fn discard_all(&mut self) {
+        let connections = std::mem::take(&mut self.connections);
+        for connection in connections.into_all() {
+            let uid = connection.peer.uid;
+            self.retirement.retire(connection.socket, uid);
+        }
+    }
+
+    /// Makes sure that what a client takes can be had, because the allocations themselves cannot
+    /// fail without ending the process.
+    fn reserve_memory(&mut self) -> Result<(), (Reason, u64)> {
+        let mut spare = Vec::<u8>::new();
+        let bytes = SPARE_MEMORY + SPARE_MEMORY_EACH * self.connections.len();
+        let reserved = spare.try_reserve_exact(bytes.next_multiple_of(SPARE_MEMORY_STEP));
+        // A compiler may leave out memory that is not used.
+        std::hint::black_box(&spare);
+        drop(spare);
+        let tables = self
+            .by_watcher
+            .try_reserve(1)
+            .and_then(|()| self.by_wait.try_reserve(1));
+        match (reserved, tables, self.idle.try_reserve(1)) {
+            (Ok(()), Ok(()), Ok(())) => Ok(()),
+            _ => Err((Reason::Exhausted, 0)),
+        }
+    }
+
+    /// The connection's socket, if it is to be read.
+    pub(crate) fn readable(&self, id: ConnectionId) -> Option<&OwnedFd> {
+        let connection = self.connections.get(id)?;
+        (!connection.is_held).then_some(&connection.socket)
+    }
+
+    /// From now on several requests of a connection are read at once, so that what was sent before a
+    /// question is.
+    pub(crate) fn begin_sweep(&mut self) {
+        self.limits.begin_sweep();
+    }
+
+    pub(crate) fn end_sweep(&mut self) {
+        self.limits.end_sweep();
+    }
+
+    /// Whether one more request of a connection may be read before the next has its turn.
+    pub(crate) fn may_take_another(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get(id) else {
+            return false;
+        };
+        connection.is_privileged || *self.limits.others_of(connection.peer.uid) > 0
+    }
+
+    /// One more was read.
+    pub(crate) fn took_another(&mut self, id: ConnectionId) {
+        let connection = self.connections.get(id);
+        if let Some(connection) = connection.filter(|it| !it.is_privileged) {
+            let others = self.limits.others_of(connection.peer.uid);
+            *others = others.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn socket(&self, id: ConnectionId) -> Option<&OwnedFd> {
+        Some(&self.connections.get(id)?.socket)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether the connection is the owner's or root's.
+    pub(crate) fn is_privileged(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|it| it.is_privileged)
+    }
+
+    /// Closes a connection: its watcher is gone, and those who waited for it are told.
+    pub(crate) fn close(&mut self, id: ConnectionId) {
+        let ended = self.remove(id);
+        self.tell(ended);
+        self.await_straggler();
+    }
+
+    /// Closes a connection and tells the client why.
+    pub(crate) fn refuse(&mut self, id: ConnectionId, reason: Reason, sequence: u32, limit: u64) {
+        if let Some(connection) = self.connections.get(id) {
+            let refusal = Refusal::new(reason, sequence).with_limit(limit);
+            let closes_at_once = self.retirement.closes_at_once();
+            socket::send_last(&connection.socket, &refusal, closes_at_once);
+        }
+        self.close(id);
+    }
+
+    /// When the next connection may be idle.
+    pub(crate) fn next_idle(&self) -> Option<Instant> {
+        self.idle.peek().map(|&Reverse((at, _))| at)
+    }
+
+    /// Closes the connections that are not watchers and did nothing for long.
+    pub(crate) fn close_idle(&mut self, now: Instant) {
+        while let Some(&Reverse((at, id))) = self.idle.peek().filter(|it| it.0.0 <= now) {
+            self.idle.pop();
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            connection.is_timed = false;
+            match connection.use_of {
+                // Whoever waits or watches has nothing to do. After a wait it is timed again.
+                Use::Wait(..) | Use::Watcher(_) => {}
+                Use::Questions if connection.is_held => {
+                    connection.idle_at = now + IDLE;
+                    self.time(id);
+                }
+                Use::Questions if connection.idle_at > at => self.time(id),
+                Use::Questions => self.refuse(id, Reason::Idle, 0, u64::from(IDLE_SECONDS)),
+            }
+        }
+    }
+
+    /// From now on the connection is closed when it is idle. Those of the control socket are not: they
+    /// take up only their owner's room.
+    fn time(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !std::mem::replace(&mut connection.is_timed, true) {
+            self.idle.push(Reverse((connection.idle_at, id)));
+        }
+    }
+
+    /// Does what a request asks for, except for one that must be held.
+    pub(crate) fn handle(&mut self, id: ConnectionId, request: &Request, sender: u32) -> Handled {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Handled::Yes;
+        };
+        let control = connection.role == Role::Control;
+        if let Use::Watcher(watcher) = &connection.use_of {
+            // A forked child has the connection as well, and has handled nothing.
+            let is_owner = watcher.owner.pid() == sender;
+            let watcher = watcher.id;
+            return match request.op {
+                Op::Notify => self.notify_again(id, request),
+                Op::Acknowledge if is_owner => self.acknowledge(id, watcher, request),
+                Op::SetTracking if is_owner => self.set_tracking(id, watcher, request),
+                Op::AcknowledgePhase if is_owner => self.acknowledge_phase(watcher, request),
+                Op::Acknowledge | Op::SetTracking | Op::AcknowledgePhase => Handled::Yes,
+                _ => Handled::Refuse(Reason::Malformed, 0),
+            };
+        }
+        connection.idle_at = Instant::now() + IDLE;
+        match request.op {
+            Op::Open if control => self.reply(id, request, Status::Invalid),
+            Op::Open => self.open(id, request, sender),
+            Op::Status | Op::Wait => hold(connection),
+            Op::Trigger | Op::Stragglers | Op::SetPhase if control => hold(connection),
+            Op::Trigger | Op::SetPhase => self.reply(id, request, Status::Denied),
+            Op::Stragglers => self.send(id, &self.no_stragglers(request).encode()),
+            // There is no reply in which to say so.
+            Op::Acknowledge | Op::SetTracking | Op::Notify | Op::AcknowledgePhase => {
+                Handled::Refuse(Reason::Malformed, 0)
+            }
+        }
+    }
+
+    /// Answers requests that were held.
+    pub(crate) fn answer(&mut self, due: Vec<(ConnectionId, Request)>) {
+        // Once for all of them: it takes a look at each straggler. A wait looks up to the first.
+        if due.iter().any(|(_, request)| request.op != Op::Wait) {
+            self.catch_up();
+        }
+        for (id, request) in due {
+            match self.connections.get_mut(id) {
+                Some(connection) => connection.is_held = false,
+                None => continue,
+            }
+            let handled = match request.op {
+                Op::Trigger => self.trigger(id, &request),
+                Op::SetPhase => self.set_phase(id, &request),
+                Op::Wait => self.wait(id, &request),
+                Op::Stragglers => {
+                    let page = self.stragglers(&request);
+                    self.send(id, &page.encode())
+                }
+                _ => self.reply(id, &request, Status::Ok),
+            };
+            match handled {
+                Handled::Close => self.close(id),
+                Handled::Refuse(reason, limit) => self.refuse(id, reason, request.sequence, limit),
+                Handled::Yes | Handled::Hold => {}
+            }
+        }
+    }
+
+    fn open(&mut self, id: ConnectionId, request: &Request, sender: u32) -> Handled {
+        let [flags, acknowledged] = request.arguments;
+        if flags & !(OPEN_TRACKED | OPEN_RESUME | OPEN_PARKS) != 0 {
+            return self.reply(id, request, Status::Invalid);
+        }
+        let Some(connection) = self.connections.get(id) else {
+            return Handled::Close;
+        };
+        // One that waits is not to lose its wait, nor the wait its connection.
+        if matches!(connection.use_of, Use::Wait(..)) {
+            return self.reply(id, request, Status::Invalid);
+        }
+        let (uid, is_privileged) = (connection.peer.uid, connection.is_privileged);
+        if !is_privileged && !self.has_read_descriptors(uid) {
+            return Handled::Refuse(Reason::Unread, self.limits.unread as u64);
+        }
+        let (Ok(()), Ok((slot, slot_file))) = (self.reserve_memory(), Slot::create()) else {
+            return Handled::Refuse(Reason::Exhausted, 0);
+        };
+        let _ = slot.reset(self.model.generation());
+        let resume = (flags & OPEN_RESUME != 0).then_some(acknowledged);
+        let number = self.model.open(flags & OPEN_TRACKED != 0, resume);
+        if flags & OPEN_PARKS != 0 {
+            let _ = self.model.set_parking(number);
+        }
+        self.by_watcher.insert(number, id);
+
+        let mut reply = reply(&self.model, request, Status::Ok);
+        reply.watcher = number.number();
+        let must_look = self.model.is_outdated(number) || self.model.is_unparked(number);
+        let notice = self.notice();
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Handled::Close;
+        };
+        let descriptors = [self.page.reader(), slot_file.as_fd()];
+        let sent = socket::send_with(&connection.socket, &reply.encode(), &descriptors);
+        connection.use_of = Use::Watcher(Watcher {
+            id: number,
+            slot,
+            owner: Process::with_pid(sender),
+            is_told: false,
+            tell_again: false,
+            parks: flags & OPEN_PARKS != 0,
+            is_suspect: false,
+            unread_opening: None,
+        });
+        match sent {
+            Ok(()) => {}
+            // Clients have not read their descriptors yet, and these would be too many.
+            Err(Errno::TOOMANYREFS) => return Handled::Refuse(Reason::Unread, 0),
+            Err(_) => return Handled::Close,
+        }
+        let opening = connection.note_opening(0);
+        if must_look {
+            connection.notify(&notice);
+            if let Some(before) = opening {
+                connection.note_opening(before);
+            }
+        }
+        if !is_privileged {
+            self.limits.unread_of(uid).push_back(id);
+        }
+        self.suspect(id);
+        self.await_straggler();
+        Handled::Yes
+    }
+
+    /// Whether a user may have more watchers whose descriptors are unread.
+    fn has_read_descriptors(&mut self, uid: u32) -> bool {
+        let limit = self.limits.unread;
+        let opened = self.limits.unread_of(uid);
+        if opened.len() >= limit {
+            let connections = &mut self.connections;
+            opened.retain(|&id| {
+                let connection = connections.get_mut(id);
+                connection.is_some_and(Connection::has_unread_descriptors)
+            });
+        }
+        opened.len() < limit
+    }
+
+    /// An acknowledgement that a client waits for, or one that is known to be stale: its client has
+    /// read a notice, and must get it again.
+    fn acknowledge(&mut self, id: ConnectionId, watcher: WatcherId, request: &Request) -> Handled {
+        let [generation, _] = request.arguments;
+        let acknowledged = self.model.acknowledge(watcher, generation);
+        let nobody_waits = self.model.waits_for(Awaited::Generation) == 0;
+        let notice = self.notice();
+        if let Some(connection) = self.connections.get_mut(id) {
+            match &acknowledged {
+                Ok(_) => {
+                    if let Some(watcher) = connection.watcher_mut() {
+                        watcher.is_told = false;
+                    }
+                }
+                Err(_) => connection.notify(&notice),
+            }
+            if nobody_waits || acknowledged.is_ok() {
+                if let Some(watcher) = connection.watcher() {
+                    watcher.slot.set_awaited(false);
+                }
+            }
+        }
+        self.tell(acknowledged.unwrap_or_default());
+        self.await_straggler();
+        Handled::Yes
+    }
+
+    fn set_tracking(&mut self, id: ConnectionId, watcher: WatcherId, request: &Request) -> Handled {
+        let tracked = match request.arguments {
+            [0, _] => false,
+            [1, _] => true,
+            _ => return Handled::Refuse(Reason::Malformed, 0),
+        };
+        self.read_slot(id);
+        let ended = self.model.set_tracking(watcher, tracked);
+        self.tell(ended.unwrap_or_default());
+        self.suspect(id);
+        self.await_straggler();
+        Handled::Yes
+    }
+
+    fn notify_again(&mut self, id: ConnectionId, request: &Request) -> Handled {
+        let [seen, _] = request.arguments;
+        let notice = self.notice();
+        if let Some(connection) = self.connections.get_mut(id) {
+            if seen != notice.generation {
+                connection.notify(&notice);
+            } else if let Some(watcher) = connection.watcher_mut() {
+                watcher.tell_again = true;
+            }
+        }
+        Handled::Yes
+    }
+
+    fn acknowledge_phase(&mut self, watcher: WatcherId, request: &Request) -> Handled {
+        let [number, _] = request.arguments;
+        // A stale one is of a phase that was: the notice of this one is unread, or comes.
+        let ended = self.model.acknowledge_phase(watcher, number);
+        self.tell(ended.unwrap_or_default());
+        Handled::Yes
+    }
+
+    fn wait(&mut self, id: ConnectionId, request: &Request) -> Handled {
+        let (Some(awaited), Some(connection)) = (request.awaited(), self.connections.get(id))
+        else {
+            return self.reply(id, request, Status::Invalid);
+        };
+        if matches!(connection.use_of, Use::Wait(..)) {
+            return self.reply(id, request, Status::Invalid);
+        }
+        let own = match request.watcher {
+            0 => None,
+            number => {
+                let number = WatcherId::from_number(number);
+                let own = self.by_watcher.get(&number).copied();
+                // Whether a watcher is outdated is told to its own user only.
+                let is_own = own
+                    .and_then(|own| self.connections.get(own))
+                    .is_some_and(|own| own.peer.uid == connection.peer.uid);
+                let Some(own) = own.filter(|_| is_own) else {
+                    return self.reply(id, request, Status::Invalid);
+                };
+                self.read_slot(own);
+                Some(number)
+            }
+        };
+        if awaited == Awaited::Generation {
+            self.find_straggler(false);
+        }
+        if self.reserve_memory().is_err() {
+            return Handled::Refuse(Reason::Exhausted, 0);
+        }
+        let status = match self.model.wait(own, awaited) {
+            Ok(Wait::Ended(outcome)) => status(outcome),
+            Ok(Wait::Pending(wait)) => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.use_of = Use::Wait(wait, request.sequence);
+                    self.by_wait.insert(wait, id);
+                }
+                self.await_straggler();
+                // It may have ended by that, and the client has its reply.
+                if !self.by_wait.contains_key(&wait) {
+                    return Handled::Yes;
+                }
+                Status::Pending
+            }
+            Err(_) => Status::Invalid,
+        };
+        self.reply(id, request, status)
+    }
+
+    fn trigger(&mut self, id: ConnectionId, request: &Request) -> Handled {
+        let [min, cause] = request.arguments;
+        let before = Left::of(self.model.generation());
+        let occasion = Occasion {
+            cause: match Cause(cause) {
+                Cause::NONE => Cause::TRIGGER,
+                cause => cause,
+            },
+            time: now(),
+            payload: request.payload,
+        };
+        let ended = self.model.trigger(min, occasion);
+        let generation = self.model.generation();
+        // In this order: a client that finds the generation in the page finds its slot emptied,
+        // and one that is notified finds the generation in the page.
+        for (_, connection) in self.connections.iter_mut() {
+            if let Some(watcher) = connection.watcher_mut() {
+                // Who has acknowledged has read the notice.
+                watcher.is_told &= watcher.slot.reset(generation) != before;
+            }
+        }
+        let stored = self.page.store(generation);
+        // Its partner is the fence in `Slot::acknowledge`: a client that acknowledges the generation
+        // of before now sees the new one in the page, or is seen here.
+        fence(Ordering::SeqCst);
+        let notice = self.notice();
+        for (_, connection) in self.connections.iter_mut() {
+            let Some(watcher) = connection.watcher_mut() else {
+                continue;
+            };
+            let has_read = !watcher.is_told || watcher.slot.acknowledged() == before;
+            if has_read || watcher.tell_again || watcher.parks {
+                connection.notify(&notice);
+            }
+        }
+        self.suspect_all();
+        // If it is not stored the client must not take the trigger for done. `Watch::look` reports
+        // why.
+        let status = stored.map_or(Status::NotStored, |()| Status::Ok);
+        let handled = self.reply(id, request, status);
+        self.tell(ended);
+        self.await_straggler();
+        handled
+    }
+
+    fn set_phase(&mut self, id: ConnectionId, request: &Request) -> Handled {
+        let Some(phase) = request.phase() else {
+            return self.reply(id, request, Status::Invalid);
+        };
+        let number = self.model.phase_number();
+        let ended = self.model.set_phase(phase);
+        if self.model.phase_number() != number {
+            let notice = self.notice();
+            for (_, connection) in self.connections.iter_mut() {
+                let watcher = connection.watcher();
+                // Also where a notice is unread: it may be read by an acknowledgement of the
+                // generation, which says nothing of the phase.
+                if watcher.is_some_and(|watcher| self.model.is_unparked(watcher.id)) {
+                    connection.notify(&notice);
+                }
+            }
+        }
+        let handled = self.reply(id, request, Status::Ok);
+        self.tell(ended);
+        handled
+    }
+
+    fn stragglers(&self, request: &Request) -> StragglerPage {
+        let mut page = self.no_stragglers(request);
+        let Some(awaited) = request.awaited() else {
+            page.status = Status::Invalid;
+            return page;
+        };
+        page.status = Status::Ok;
+        let after = WatcherId::from_number(request.watcher);
+        match awaited {
+            Awaited::Generation => self.list(&mut page, self.model.stragglers(after)),
+            Awaited::Phase => self.list(&mut page, self.model.unparked_after(after)),
+        }
+        page
+    }
+
+    fn list(
+        &self,
+        page: &mut StragglerPage,
+        stragglers: impl Iterator<Item = crate::model::Straggler>,
+    ) {
+        for (entry, straggler) in page.entries.iter_mut().zip(stragglers) {
+            let connection = self
+                .by_watcher
+                .get(&straggler.watcher)
+                .and_then(|&id| self.connections.get(id));
+            let owner = connection.and_then(|it| it.watcher()).map(|it| it.owner);
+            let command = owner.and_then(|owner| owner.command());
+            *entry = Straggler {
+                watcher: straggler.watcher.number(),
+                // Without a name it may be another process by now.
+                pid: match (owner, command) {
+                    (Some(owner), Some(_)) => owner.pid(),
+                    _ => 0,
+                },
+                uid: connection.map_or(u32::MAX, |connection| connection.peer.uid),
+                acknowledged: straggler.acknowledged,
+                command: command.unwrap_or_default(),
+            };
+            page.count += 1;
+        }
+    }
+
+    fn no_stragglers(&self, request: &Request) -> StragglerPage {
+        StragglerPage {
+            sequence: request.sequence,
+            status: Status::Denied,
+            generation: self.model.generation(),
+            count: 0,
+            entries: [Straggler::default(); StragglerPage::CAPACITY],
+        }
+    }
+
+    fn notice(&self) -> Notice {
+        let occasion = self.model.occasion();
+        Notice {
+            generation: self.model.generation(),
+            cause: occasion.cause,
+            time: occasion.time,
+            phase: self.model.phase(),
+            phase_number: self.model.phase_number(),
+        }
+    }
+
+    fn watcher(&self, id: ConnectionId) -> Option<&Watcher> {
+        self.connections.get(id)?.watcher()
+    }
+
+    fn watcher_mut(&mut self, id: ConnectionId) -> Option<&mut Watcher> {
+        self.connections.get_mut(id)?.watcher_mut()
+    }
+
+    fn reply(&self, id: ConnectionId, request: &Request, status: Status) -> Handled {
+        self.send(id, &reply(&self.model, request, status).encode())
+    }
+
+    /// A client that has not read so much that this does not fit is closed: nobody waits for it.
+    fn send(&self, id: ConnectionId, packet: &[u8]) -> Handled {
+        match self.connections.get(id) {
+            Some(connection) => match socket::send(&connection.socket, packet) {
+                Ok(()) => Handled::Yes,
+                Err(Errno::AGAIN | Errno::NOBUFS) => Handled::Refuse(Reason::NotReading, 0),
+                Err(_) => Handled::Close,
+            },
+            None => Handled::Yes,
+        }
+    }
+
+    fn remove(&mut self, id: ConnectionId) -> Vec<Ended> {
+        let Some(connection) = self.connections.remove(id) else {
+            return Vec::new();
+        };
+        self.limits.give_back(connection.peer.uid, connection.role);
+        let ended = match &connection.use_of {
+            Use::Questions => Vec::new(),
+            Use::Wait(wait, _) => {
+                self.by_wait.remove(wait);
+                self.model.cancel_wait(*wait);
+                Vec::new()
+            }
+            Use::Watcher(watcher) => {
+                self.by_watcher.remove(&watcher.id);
+                self.model.close(watcher.id)
+            }
+        };
+        self.retirement
+            .retire(connection.socket, connection.peer.uid);
+        ended
+    }
+
+    /// Tells those whose wait has ended. One who cannot be told is closed, which may end more.
+    fn tell(&mut self, mut ended: Vec<Ended>) {
+        while let Some(Ended { wait, outcome }) = ended.pop() {
+            let Some(id) = self.by_wait.remove(&wait) else {
+                continue;
+            };
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            let Use::Wait(_, sequence) = connection.use_of else {
+                continue;
+            };
+            let role = connection.role;
+            connection.use_of = Use::Questions;
+            connection.idle_at = Instant::now() + IDLE;
+            let request = Request::new(Op::Wait, sequence);
+            match self.reply(id, &request, status(outcome)) {
+                Handled::Yes | Handled::Hold if role == Role::Watch => self.time(id),
+                Handled::Yes | Handled::Hold => {}
+                Handled::Close | Handled::Refuse(..) => ended.extend(self.remove(id)),
+            }
+        }
+    }
+}
+
+fn reply(model: &Model, request: &Request, status: Status) -> Reply {
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let occasion = model.occasion();
+    Reply {
+        op: request.op,
+        sequence: request.sequence,
+        status,
+        generation: model.generation(),
+        watcher: 0,
+        watchers: count(model.watchers()),
+        tracked: count(model.tracked()),
+        outdated: count(model.outdated()),
+        unparked: count(model.unparked()),
+        phase: model.phase(),
+        phase_number: model.phase_number(),
+        cause: occasion.cause,
+        time: occasion.time,
+        payload: occasion.payload,
+    }
+}
+
+fn status(outcome: Outcome) -> Status {
+    match outcome {
+        Outcome::Done => Status::Ok,
+        Outcome::Outdated => Status::Outdated,
+    }
+}
+
+fn hold(connection: &mut Connection) -> Handled {
+    connection.is_held = true;
+    Handled::Hold
+}
+
+/// Nanoseconds since the Unix epoch; 0 if the clock is before it or beyond what fits.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since
+        .ok()
+        .and_then(|since| u64::try_from(since.as_nanos()).ok())
+        .unwrap_or(0)
+}
