@@ -7,7 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use crate::error::{Error, Kind, Result};
-use crate::{Orchestrator, Probe, Source, Watcher, interrupt, watcher};
+use crate::{Generation, Orchestrator, Probe, Source, Watcher, interrupt, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.
@@ -50,14 +50,26 @@ pub fn watchers_timed_out(source: Option<&Source>) -> Error {
     locate(watcher::watchers_timed_out(), source)
 }
 
-/// For those who wait for the next change while one is not acknowledged: whether the broker is
-/// there still. [`Watcher::try_changed`] does not tell as long as there is a change to handle.
+/// The deadline passed before a call that was given up had ended.
+#[must_use]
+pub fn still_busy(source: Option<&Source>) -> Error {
+    let message = "a call that was given up is under way still, because the broker hangs, or is \
+                   stopped; look at its process, or try again later";
+    locate(Error::new(Kind::TimedOut(message)), source)
+}
+
+/// For those who wait for the next *event* while `seen` is not acknowledged, as a stream does: to be
+/// called each time before waiting, when [`Watcher::try_changed`] has told `seen` again. Never waits.
+///
+/// It makes the watcher's descriptor tell of the next change although it is readable already, and
+/// says whether the broker is there still, which [`Watcher::try_changed`] does not tell as long as
+/// there is a change to handle.
 ///
 /// # Errors
 ///
 /// [`is_lost`](Error::is_lost); the error of `poll`.
-pub fn check_broker(watcher: &Watcher) -> Result<()> {
-    watcher.check_broker()
+pub fn await_next(watcher: &Watcher, seen: Generation) -> Result<()> {
+    watcher.await_next(seen)
 }
 
 /// Makes a call of this crate's that a signal may end: whenever one has ended a sleep of the call,

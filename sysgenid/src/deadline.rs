@@ -46,6 +46,21 @@ impl Deadline {
         self.remaining() == Some(Duration::ZERO)
     }
 
+    /// The same, or `time` from now if that is later.
+    pub(crate) fn at_least(self, time: Duration) -> Self {
+        let least = Instant::now().checked_add(time);
+        Self(self.0.zip(least).map(|(own, least)| own.max(least)))
+    }
+
+    /// The same, or `time` from now if that is earlier.
+    pub(crate) fn at_most(self, time: Duration) -> Self {
+        let most = Self::after(time);
+        match (self.0, most.0) {
+            (Some(own), Some(most)) => Self(Some(own.min(most))),
+            (own, most) => Self(own.or(most)),
+        }
+    }
+
     /// What is left, as `poll` takes it.
     pub(crate) fn timespec(self) -> Option<Timespec> {
         // More seconds than the kernel's type holds are as good as for ever.

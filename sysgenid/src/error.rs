@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sysgenid_sys::Errno;
+use sysgenid_sys::wire::{Reason, Refusal, VERSION};
 
-use crate::Generation;
+use crate::{Generation, Printable};
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,6 +64,19 @@ pub(crate) enum Kind {
     Outdated,
     #[error("{0}")]
     Lost(&'static str),
+    #[error("{}", refusal_text(.0))]
+    Refused(Refusal),
+    #[error(
+        "the broker speaks {} of its protocol and this program version {VERSION}; use a broker and a \
+         program of the same release",
+        versions(*.oldest, *.newest)
+    )]
+    OtherVersion { oldest: u16, newest: u16 },
+    #[error(
+        "{found} tracked watchers have acknowledged, and {required} are required; the others are not \
+         running, or have not connected yet"
+    )]
+    Missing { found: u32, required: u32 },
     #[error(
         "this is the watcher or observer of the process that this one was forked from, and would \
          acknowledge for it; open one of this process's own with `reopen`, or drop it"
@@ -102,6 +116,17 @@ impl Error {
             path: None,
             errno: None,
         }))
+    }
+
+    /// The broker has closed the connection and said why.
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        Self::new(match refusal.reason {
+            Reason::Version => Kind::OtherVersion {
+                oldest: refusal.oldest,
+                newest: refusal.newest,
+            },
+            _ => Kind::Refused(refusal),
+        })
     }
 
     pub(crate) fn rebuild(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -157,23 +182,32 @@ impl Error {
         matches!(self.0.kind, Kind::Denied(_))
     }
 
-    /// What is there is something else: a directory without a page, a FIFO, another device.
+    /// What is there is something else: a FIFO, another device, or a file that does not look like a
+    /// [page](crate::SourceKind::PageFile). A directory without a page [is absent](Self::is_absent).
     #[must_use]
     pub fn is_wrong_kind(&self) -> bool {
         matches!(self.0.kind, Kind::Foreign(_))
     }
 
-    /// What is there does not work: an empty file, a page that was replaced, a device or broker
+    /// What is there does not work: a file shorter than a page, a page that was replaced, a device or broker
     /// that answers nonsense.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        matches!(self.0.kind, Kind::Broken(_))
+        match &self.0.kind {
+            Kind::Broken(_) => true,
+            Kind::Refused(refusal) => is_unexpected(refusal),
+            _ => false,
+        }
     }
 
-    /// The source cannot do this, though it works.
+    /// The source cannot do this, though it works; or a broker speaks another version of its
+    /// protocol.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
-        matches!(self.0.kind, Kind::Unsupported(_))
+        matches!(
+            self.0.kind,
+            Kind::Unsupported(_) | Kind::OtherVersion { .. }
+        )
     }
 
     /// The acknowledged generation is not the current one. [`Error::current`] tells which is.
@@ -194,10 +228,22 @@ impl Error {
         matches!(self.0.kind, Kind::Outdated)
     }
 
-    /// The broker is gone or does not read: [`Watcher::reconnect`](crate::Watcher::reconnect).
+    /// The broker is gone or does not read, or has no room for this client at the moment:
+    /// [`Watcher::reconnect`](crate::Watcher::reconnect).
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self.0.kind, Kind::Lost(_))
+        match &self.0.kind {
+            Kind::Lost(_) => true,
+            Kind::Refused(refusal) => !is_unexpected(refusal),
+            _ => false,
+        }
+    }
+
+    /// Fewer tracked watchers have acknowledged than the orchestrator
+    /// [requires](crate::OrchestratorOptions::require_watchers).
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self.0.kind, Kind::Missing { .. })
     }
 
     /// The watcher or observer is the parent's, in a forked child:
@@ -271,7 +317,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = &self.0.path {
-            write!(f, "{}: ", path.display())?;
+            write!(f, "{}: ", Printable::new(path))?;
         }
         self.0.kind.fmt(f)?;
         if let Some(errno) = self.0.errno {
@@ -310,10 +356,60 @@ impl From<Error> for io::Error {
             Kind::Broken(_) => io::ErrorKind::InvalidData,
             Kind::Unsupported(_) => io::ErrorKind::Unsupported,
             Kind::TimedOut(_) => io::ErrorKind::TimedOut,
-            Kind::Lost(_) => io::ErrorKind::ConnectionReset,
+            Kind::OtherVersion { .. } => io::ErrorKind::Unsupported,
+            Kind::Lost(_) | Kind::Refused(_) => io::ErrorKind::ConnectionReset,
             Kind::Interrupted => io::ErrorKind::Interrupted,
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)
+    }
+}
+
+/// A refusal that a client of this version never gets from a broker that works.
+fn is_unexpected(refusal: &Refusal) -> bool {
+    matches!(refusal.reason, Reason::Malformed | Reason::Descriptors)
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    let limit = refusal.limit;
+    match refusal.reason {
+        Reason::UserLimit => format!(
+            "the broker takes at most {limit} connections of one user at the moment, and this user \
+             has that many; close some, or raise the broker's limit of open files (`ulimit -n`)"
+        ),
+        Reason::Full => format!(
+            "the broker has all {limit} connections that fit into its limits; raise its limit of \
+             open files (`ulimit -n`) and start it again"
+        ),
+        Reason::Unread => "watchers of this user have not read what the broker sent them when they \
+                           were opened, and it sends no more before; look for a process of this user \
+                           that hangs"
+            .into(),
+        Reason::Idle => format!(
+            "the broker closed the connection after {limit} seconds in which nothing was asked"
+        ),
+        Reason::Exhausted => {
+            "the broker has no memory or no file descriptor left for another client; raise its \
+             limits, or look at what the machine has left"
+                .into()
+        }
+        Reason::NotReading => {
+            "the broker closed the connection because this program did not read its answers".into()
+        }
+        Reason::Version | Reason::Malformed | Reason::Descriptors => {
+            "the broker refused a valid request; use a broker and a client of the same release".into()
+        }
+        Reason::Other(number) => format!(
+            "the broker closed the connection for a reason that this release does not know (number \
+             {number}); use a broker and a client of the same release"
+        ),
+    }
+}
+
+fn versions(oldest: u16, newest: u16) -> String {
+    if oldest == newest {
+        format!("version {newest}")
+    } else {
+        format!("versions {oldest} to {newest}")
     }
 }

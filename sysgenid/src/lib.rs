@@ -42,7 +42,9 @@
 //!   feature `mio`, in tokio by the crate `sysgenid-tokio`, in any other by its descriptor.
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
-//! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in.
+//! - [`Straggler`] and [`StragglerSummary`]: the processes that have not, one by one and in a line.
+//! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in. [`Printable`]: the text of others,
+//!   made safe to print.
 //! - [`adapter`]: for those who bring all this to another runtime.
 //!
 //! # What it does not do
@@ -89,8 +91,10 @@ mod process;
 mod rng;
 mod slot;
 mod source;
+mod straggler;
 mod stragglers;
 mod sync;
+mod text;
 mod uniqueness;
 mod watcher;
 mod witness;
@@ -101,7 +105,7 @@ pub use error::{Error, Result};
 pub use generation::Generation;
 pub use guarded::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
 pub use observer::Observer;
-pub use orchestrator::{Orchestrator, Straggler};
+pub use orchestrator::{Orchestrator, OrchestratorOptions, Settled};
 pub use probe::Probe;
 pub use process::{ProcessWide, Refreshed, generation, uniqueness};
 /// The traits of the generators, in the version that they implement.
@@ -112,11 +116,13 @@ pub use rng::SnapshotSafeRng;
 #[cfg(feature = "rng")]
 pub use rng::{ThreadRng, rng};
 pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
+pub use straggler::{Straggler, StragglerSummary};
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
+pub use text::Printable;
 pub use uniqueness::Uniqueness;
-pub use watcher::{Reconnected, Reconnector, TrackingChange, Watcher, WatcherOptions};
+pub use watcher::{Reconnected, Reconnector, Watcher, WatcherOptions};
 pub use witness::{RestoreOnly, Witness};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;

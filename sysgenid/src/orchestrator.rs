@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::error::Error as StdError;
-use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use sysgenid_sys::wire::{self, Op, Status};
+use sysgenid_sys::wire::{self, Status};
 
-use crate::broker::Connection;
+use crate::broker::{LOOK_TIME, denied};
 use crate::error::{Error, Kind, Result};
 use crate::source::Source;
-use crate::watcher::{ANSWER_TIME, Tracking, Watcher, accepted};
-use crate::{Deadline, Generation};
+use crate::watcher::{ANSWER_TIME, Tracking, Watcher};
+use crate::{Deadline, Generation, Straggler};
+
+/// Between two looks whether the watchers are there that are required.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Leads a system through a restore: notices it or triggers it, and waits until every tracked
 /// watcher has acknowledged the new generation, so that the system may serve again.
@@ -45,19 +49,96 @@ use crate::{Deadline, Generation};
 pub struct Orchestrator {
     watcher: Watcher,
     source: Source,
+    options: OrchestratorOptions,
 }
 
-/// A tracked watcher that has not acknowledged the current generation.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// How an orchestrator is opened. Made by [`Orchestrator::options`].
+#[derive(Clone, Debug)]
+#[must_use = "options open nothing by themselves"]
+pub struct OrchestratorOptions {
+    required: u32,
+    answer_time: Duration,
+}
+
+impl OrchestratorOptions {
+    /// How many tracked watchers there must be for a wait to succeed. The default is 0: without any,
+    /// a wait is over at once, and [`Settled::watchers`] says that nobody has acknowledged.
+    ///
+    /// A wait that finds fewer waits for the others as well, until its deadline. After a broker was
+    /// started anew, watchers take a moment to come back to it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sysgenid::{Orchestrator, Watcher};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let orchestrator = Orchestrator::options().require_watchers(1).open_at(folder.path())?;
+    /// let error = orchestrator.wait_for_watchers(Duration::ZERO).unwrap_err();
+    /// assert!(error.is_missing());
+    ///
+    /// let _service = Watcher::open_at(folder.path())?;
+    /// let settled = orchestrator.wait_for_watchers(Duration::from_secs(5))?;
+    /// assert_eq!(settled.watchers, Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn require_watchers(mut self, required: u32) -> Self {
+        self.required = required;
+        self
+    }
+
+    /// How long a broker may take to answer where a call takes no deadline: to open the orchestrator,
+    /// to trigger, to name stragglers. The default is five seconds; at least a tenth of one is always
+    /// given.
+    pub fn answer_within(mut self, time: Duration) -> Self {
+        self.answer_time = time.max(LOOK_TIME);
+        self
+    }
+
+    /// Opens the orchestrator on the discovered source: see [`Source::discover`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`].
+    pub fn open(&self) -> Result<Orchestrator> {
+        self.open_on(Source::discover()?)
+    }
+
+    /// Opens the orchestrator on the source at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`].
+    pub fn open_at(&self, path: impl Into<PathBuf>) -> Result<Orchestrator> {
+        self.open_on(Source::at(path)?)
+    }
+
+    /// Opens the orchestrator on `source`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`].
+    pub fn open_on(&self, source: Source) -> Result<Orchestrator> {
+        let watcher = Watcher::options()
+            .tracking(Tracking::OffIfPossible)
+            .answer_within(self.answer_time)
+            .open_on(source.clone())?;
+        Ok(Orchestrator {
+            watcher,
+            source,
+            options: self.clone(),
+        })
+    }
+}
+
+/// What a wait for the watchers has found: all of them have acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Straggler {
-    /// The process that opened the watcher, in the broker's pid namespace, or that has it open, in
-    /// the caller's; `None` if the kernel did not tell.
-    pub pid: Option<u32>,
-    /// The name of that process's command; empty if it could not be read.
-    pub command: String,
-    /// The generation that it has acknowledged.
-    pub acknowledged: Generation,
+pub struct Settled {
+    /// The generation when the wait began. Every tracked watcher has acknowledged it, or a newer one.
+    pub generation: Generation,
+    /// How many tracked watchers there were; `None` where the source does not tell.
+    pub watchers: Option<u32>,
 }
 
 impl Orchestrator {
@@ -67,7 +148,7 @@ impl Orchestrator {
     ///
     /// As [`Watcher::open`].
     pub fn open() -> Result<Self> {
-        Self::on(Source::discover()?)
+        Self::options().open()
     }
 
     /// Opens an orchestrator on the source at `path`.
@@ -76,19 +157,15 @@ impl Orchestrator {
     ///
     /// As [`Watcher::open`].
     pub fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
-        Self::on(Source::at(path)?)
+        Self::options().open_at(path)
     }
 
-    /// Opens an orchestrator on `source`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Watcher::open`].
-    pub fn on(source: Source) -> Result<Self> {
-        let watcher = Watcher::options()
-            .tracking(Tracking::OffIfPossible)
-            .open_on(source.clone())?;
-        Ok(Self { watcher, source })
+    /// Options for an orchestrator that is not the default one.
+    pub fn options() -> OrchestratorOptions {
+        OrchestratorOptions {
+            required: 0,
+            answer_time: ANSWER_TIME,
+        }
     }
 
     /// The orchestrator's own watcher, to wait for a change with.
@@ -126,15 +203,12 @@ impl Orchestrator {
     /// As [`trigger`](Self::trigger).
     pub fn trigger_at_least(&self, min: u32) -> Result<Generation> {
         self.watcher.check_process()?;
-        let triggered = match self.watcher.device() {
-            Some(device) => device.trigger(min),
-            None => self.control().and_then(|control| {
-                let reply = control.call(Op::Trigger, [min, 0], ANSWER_TIME.into())?;
-                accepted(&reply)?;
-                Ok(Generation::from(reply.generation))
-            }),
-        };
-        triggered.map_err(|error| error.at(self.source.path()))
+        match self.watcher.device() {
+            Some(device) => device
+                .trigger(min)
+                .map_err(|error| error.at(self.source.path())),
+            None => self.source.trigger_at_least(min, self.options.answer_time),
+        }
     }
 
     /// Acknowledges the current generation for the orchestrator itself. Returns it.
@@ -166,16 +240,51 @@ impl Orchestrator {
     /// [`is_outdated`](Error::is_outdated) if the orchestrator's own watcher is or becomes
     /// outdated: a change came, so rebuild and [`acknowledge`](Self::acknowledge) first
     /// ([`settle`](Self::settle) does). [`is_timeout`](Error::is_timeout) if the deadline passed:
-    /// [`stragglers`](Self::stragglers) tells who is missing. [`is_lost`](Error::is_lost) if the
-    /// broker ended. [`is_unsupported`](Error::is_unsupported) on a broker if another thread waits
-    /// with this orchestrator already: each thread that waits needs one of its own there.
-    pub fn wait_for_watchers(&self, deadline: impl Into<Deadline>) -> Result<()> {
-        self.watcher.wait_watchers(deadline.into())
+    /// [`stragglers`](Self::stragglers) tells who is missing. [`is_missing`](Error::is_missing) if all
+    /// have acknowledged, but fewer than [required](OrchestratorOptions::require_watchers);
+    /// [`is_unsupported`](Error::is_unsupported) if some are required and the source does not tell how
+    /// many there are. [`is_lost`](Error::is_lost) if the broker ended, or takes no more connections.
+    pub fn wait_for_watchers(&self, deadline: impl Into<Deadline>) -> Result<Settled> {
+        let deadline = deadline.into();
+        let required = self.options.required;
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let generation = self.watcher.generation();
+            let watchers = self.watcher.wait_watchers(deadline)?;
+            let found = match watchers {
+                _ if required == 0 => {
+                    return Ok(Settled {
+                        generation,
+                        watchers,
+                    });
+                }
+                Some(found) if found >= required => {
+                    return Ok(Settled {
+                        generation,
+                        watchers,
+                    });
+                }
+                Some(found) => found,
+                None => {
+                    return Err(Error::new(Kind::Unsupported(
+                        "this source does not tell how many watchers it has, so none can be \
+                         required; require none, and see to it that they run",
+                    ))
+                    .at(self.source.path()));
+                }
+            };
+            if deadline.has_passed() {
+                return Err(Error::new(Kind::Missing { found, required }).at(self.source.path()));
+            }
+            // Nothing tells of a watcher that is opened. A change ends the pause.
+            self.watcher.sleep(deadline.at_most(pause))?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// After a change: lets `rebuild` handle it for the orchestrator itself, acknowledges, and
     /// waits for all others; starts over if the generation moves meanwhile. Returns the generation
-    /// that everybody has acknowledged.
+    /// that every tracked watcher has acknowledged, and how many those are.
     ///
     /// If nothing has changed, `rebuild` is not called and the others are waited for.
     ///
@@ -197,25 +306,25 @@ impl Orchestrator {
     ///     println!("new host keys for generation {generation}");
     ///     Ok::<_, std::io::Error>(())
     /// })?;
-    /// assert_eq!(settled.get(), 1);
+    /// assert_eq!(settled.generation.get(), 1);
+    /// assert_eq!(settled.watchers, Some(0), "nobody else is there");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn settle<E>(
         &self,
         deadline: impl Into<Deadline>,
         mut rebuild: impl FnMut(Generation) -> Result<(), E>,
-    ) -> Result<Generation>
+    ) -> Result<Settled>
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let deadline = deadline.into();
         loop {
-            let mut settled = self.watcher.generation();
             if self.watcher.try_changed()?.is_some() {
-                settled = self.watcher.handle(deadline, &mut rebuild)?;
+                self.watcher.handle(deadline, &mut rebuild)?;
             }
             match self.wait_for_watchers(deadline) {
-                Ok(()) => return Ok(settled),
+                Ok(settled) => return Ok(settled),
                 Err(error) if error.is_outdated() && !deadline.has_passed() => {}
                 Err(error) if error.is_outdated() => {
                     return Err(crate::watcher::watchers_timed_out().at(self.source.path()));
@@ -256,16 +365,14 @@ impl Orchestrator {
             if let Some(device) = self.watcher.device() {
                 return device.stragglers();
             }
-            let control = self.control()?;
-            let deadline = Deadline::after(ANSWER_TIME);
+            let deadline = Deadline::after(self.options.answer_time);
+            let control = self.source.control(deadline)?;
             let mut stragglers = Vec::new();
             let mut after = 0;
             loop {
                 let page = control.stragglers(after, deadline)?;
                 if page.status != Status::Ok {
-                    return Err(Error::new(Kind::Denied(
-                        "the broker does not allow this here",
-                    )));
+                    return Err(denied());
                 }
                 stragglers.extend(page.filled().iter().map(Straggler::from_wire));
                 match page.filled() {
@@ -285,13 +392,8 @@ impl Orchestrator {
         Ok(Self {
             watcher: self.watcher.reopened()?,
             source: self.source.clone(),
+            options: self.options.clone(),
         })
-    }
-
-    /// A connection to the broker's owner's socket. One for each call: they are rare, and one that
-    /// is kept would have to be made again after the loss of the broker.
-    fn control(&self) -> Result<Connection> {
-        Connection::connect(&self.source.path().join(wire::CONTROL_SOCKET))
     }
 }
 
@@ -305,39 +407,5 @@ impl AsFd for Orchestrator {
 impl AsRawFd for Orchestrator {
     fn as_raw_fd(&self) -> RawFd {
         self.watcher.as_raw_fd()
-    }
-}
-
-impl Straggler {
-    fn from_wire(entry: &wire::Straggler) -> Self {
-        let command = entry
-            .command
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default();
-        Self {
-            pid: Some(entry.pid).filter(|pid| *pid != 0),
-            command: String::from_utf8_lossy(command).into_owned(),
-            acknowledged: Generation::from(entry.acknowledged),
-        }
-    }
-}
-
-impl fmt::Display for Straggler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            Some(pid) => write!(f, "{} (pid {pid})", self.command),
-            None => f.write_str("a process unknown to the kernel"),
-        }
-    }
-}
-
-impl fmt::Debug for Straggler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Straggler")
-            .field("pid", &self.pid)
-            .field("command", &self.command)
-            .field("acknowledged", &self.acknowledged)
-            .finish()
     }
 }

@@ -57,8 +57,9 @@ impl Probe {
     /// # Errors
     ///
     /// As [`Source::at`], and: [`is_permission`](crate::Error::is_permission) if it may not be
-    /// read; [`is_broken`](crate::Error::is_broken) if it is too short to hold a counter, or a
-    /// node without a driver; [`is_unsupported`](crate::Error::is_unsupported) on a driver of the
+    /// read; [`is_wrong_kind`](crate::Error::is_wrong_kind) if a file does not look like a
+    /// [page](SourceKind::PageFile); [`is_broken`](crate::Error::is_broken) if it is too short to be
+    /// one, or a node without a driver; [`is_unsupported`](crate::Error::is_unsupported) on a driver of the
     /// v5 dialect, where orchestrators would wait for the mapping for ever: map it with
     /// [`Watcher::probe`](crate::Watcher::probe). A node that the caller may only read tells its
     /// dialect in sysfs with this project's driver; without that it is taken for v6.

@@ -11,6 +11,9 @@ use sysgenid_sys::fdinfo::WatcherState;
 
 use crate::{Generation, Straggler};
 
+/// How often a process is looked at again because its number was given to another one meanwhile.
+const ATTEMPTS: u32 = 3;
+
 /// The tracked and outdated watchers of `device` that can be seen in `proc`, ordered by process.
 ///
 /// A process or a descriptor that is gone, or may not be looked at, is left out.
@@ -20,17 +23,61 @@ pub(crate) fn find(proc: &Path, device: u64) -> Vec<Straggler> {
     let mut stragglers = Vec::new();
     for pid in processes {
         let folder = proc.join(pid.to_string());
-        let acknowledged: BTreeSet<u32> = names(&folder.join("fd"))
-            .into_iter()
-            .filter_map(|descriptor| straggling(&folder, descriptor, device))
-            .collect();
-        stragglers.extend(acknowledged.into_iter().map(|generation| Straggler {
-            pid: Some(pid),
-            command: command(&folder),
-            acknowledged: Generation::from(generation),
-        }));
+        let look = || of_process(&folder, pid, device);
+        stragglers.extend(same_process(&folder, look).unwrap_or_default());
     }
     stragglers
+}
+
+/// What `look` read from several files of a process, all of the same process: the kernel gives a
+/// free number to another one. `None` if the process is gone.
+fn same_process<T>(process: &Path, mut look: impl FnMut() -> T) -> Option<T> {
+    for _ in 0..ATTEMPTS {
+        let before = start_time(process)?;
+        let seen = look();
+        if start_time(process)? == before {
+            return Some(seen);
+        }
+    }
+    None
+}
+
+fn of_process(process: &Path, pid: u32, device: u64) -> Vec<Straggler> {
+    let acknowledged: BTreeSet<u32> = names(&process.join("fd"))
+        .into_iter()
+        .filter_map(|descriptor| straggling(process, descriptor, device))
+        .collect();
+    if acknowledged.is_empty() {
+        return Vec::new();
+    }
+    let (uid, command) = (user(process), command(process));
+    let of = |generation| Straggler {
+        pid: Some(pid),
+        uid,
+        command: command.clone(),
+        acknowledged: Generation::from(generation),
+    };
+    acknowledged.into_iter().map(of).collect()
+}
+
+/// When the process was started: field 22 of its `stat`. The second field is the name of the command
+/// in parentheses, which may have parentheses and spaces itself.
+fn start_time(process: &Path) -> Option<Vec<u8>> {
+    let stat = fs::read(process.join("stat")).ok()?;
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = stat.get(end_of_name..)?.split(u8::is_ascii_whitespace);
+    // The name is the second.
+    fields.nth(22 - 2).map(<[u8]>::to_vec)
+}
+
+/// The effective user. The owner of the files would be wrong: a process that makes itself undumpable
+/// has files that belong to root.
+fn user(process: &Path) -> Option<u32> {
+    let status = fs::read(process.join("status")).ok()?;
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let users = lines.find_map(|line| line.strip_prefix(b"Uid:\t"))?;
+    let effective = users.split(u8::is_ascii_whitespace).nth(1)?;
+    std::str::from_utf8(effective).ok()?.parse().ok()
 }
 
 /// What the watcher behind a descriptor has acknowledged, if it is one that holds others up.
@@ -60,7 +107,7 @@ fn is_device(link: &Path, device: u64) -> bool {
 
 fn command(process: &Path) -> String {
     let name = fs::read(process.join("comm")).unwrap_or_default();
-    String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned()
+    Straggler::name(name.strip_suffix(b"\n").unwrap_or(&name))
 }
 
 /// The entries of a folder that are numbers; none if it cannot be read.
@@ -73,7 +120,11 @@ fn names(folder: &Path) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed expectation is a failed test"
+    )]
 
     use std::os::unix::fs::symlink;
 
@@ -95,6 +146,11 @@ mod tests {
             fs::create_dir_all(folder.join("fd")).unwrap();
             fs::create_dir(folder.join("fdinfo")).unwrap();
             fs::write(folder.join("comm"), command).unwrap();
+            let command = command.strip_suffix(b"\n").unwrap_or(command);
+            let stat = [b"7 (", command, b") S 1", &b" 0".repeat(17), b" 5150 0 0\n"].concat();
+            fs::write(folder.join("stat"), stat).unwrap();
+            let status = "Name:\tUid:\\n\nUmask:\t0022\nUid:\t1000\t1001\t1002\t1003\nGid:\t5\n";
+            fs::write(folder.join("status"), status).unwrap();
         }
 
         fn descriptor(&self, process: &str, name: &str, file: &str, info: &str) {
@@ -204,6 +260,62 @@ mod tests {
         fs::remove_file(proc.0.path().join("4/comm")).unwrap();
         proc.descriptor("4", "0", DEVICE, &info(1, 1, 1));
         let names: Vec<_> = proc.find().into_iter().map(|(_, name, _)| name).collect();
-        assert_eq!(names, ["a b (c)", "\u{fffd}\u{fffd}", "", ""]);
+        assert_eq!(names, ["a b (c)", r"\xff\xfe", "", ""]);
+    }
+
+    #[test]
+    fn a_hostile_name_is_escaped_and_does_not_hide_when_the_process_started() {
+        let proc = Proc::new();
+        let hostile = b"\x1b[2J) R (\n 9\n";
+        proc.process("1", hostile);
+        proc.descriptor("1", "0", DEVICE, &info(1, 1, 1));
+        let names: Vec<_> = proc.find().into_iter().map(|(_, name, _)| name).collect();
+        assert_eq!(names, [r"\x1b[2J) R (\n 9"]);
+        let process = proc.0.path().join("1");
+        assert_eq!(start_time(&process).unwrap(), b"5150");
+        assert!(start_time(Path::new("/proc/self")).is_some());
+    }
+
+    #[test]
+    fn the_user_is_the_effective_one() {
+        let proc = Proc::new();
+        proc.process("1", b"service\n");
+        proc.descriptor("1", "0", DEVICE, &info(1, 1, 1));
+        let device = rustix::fs::stat(DEVICE).unwrap().st_rdev;
+        assert_eq!(find(proc.0.path(), device)[0].uid, Some(1001));
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(user(Path::new("/proc/self")), Some(own));
+        fs::remove_file(proc.0.path().join("1/status")).unwrap();
+        assert_eq!(find(proc.0.path(), device)[0].uid, None);
+    }
+
+    #[test]
+    fn a_process_that_takes_the_number_of_another_is_not_taken_for_it() {
+        let proc = Proc::new();
+        proc.process("1", b"first\n");
+        let process = proc.0.path().join("1");
+        let become_another = |start: u32| {
+            let stat = format!("7 (x) S 1{} {start} 0 0\n", " 0".repeat(17));
+            fs::write(process.join("stat"), stat).unwrap();
+        };
+        let mut looks = 0;
+        let seen = same_process(&process, || {
+            looks += 1;
+            if looks == 1 {
+                become_another(1);
+            }
+            looks
+        });
+        assert_eq!(seen, Some(2), "looked at again");
+
+        let mut looks = 0;
+        let seen = same_process(&process, || {
+            looks += 1;
+            become_another(100 + looks);
+        });
+        assert_eq!((seen, looks), (None, ATTEMPTS));
+
+        let gone = same_process(&process, || fs::remove_file(process.join("stat")).unwrap());
+        assert_eq!(gone, None);
     }
 }

@@ -46,7 +46,7 @@ fn every_change_is_handled_once_by_each_watcher_and_every_wait_ends() {
         for round in 1..=ROUNDS {
             let generation = orchestrator.trigger().unwrap();
             let settled = orchestrator.settle(PATIENCE, |_| Ok::<_, Infallible>(()));
-            assert_eq!(settled.unwrap(), generation);
+            assert_eq!(settled.unwrap().generation, generation);
             assert_eq!(handled.load(Ordering::Relaxed), round * WATCHERS);
         }
         done.store(true, Ordering::Release);

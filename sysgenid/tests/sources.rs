@@ -2,12 +2,19 @@
 //! What is not a source, or a broken one, is told apart and never harms: no panic, no SIGBUS, no
 //! hanging open.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is a failed test"
+)]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use sysgenid::{Generation, Guarded, Orchestrator, Probe, Source, SourceKind, Watcher};
 
@@ -36,12 +43,169 @@ fn a_folder_without_a_page_is_absent() {
 fn an_empty_and_a_short_page_are_broken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page");
-    for length in [0, 3] {
-        fs::write(&path, &[0; 3][..length]).unwrap();
+    for length in [0, 3, 4, 4095] {
+        fs::write(&path, &[0; 4095][..length]).unwrap();
         let error = Probe::open_at(&path).unwrap_err();
         assert!(error.is_broken(), "{length} bytes: {error:?}");
         assert_eq!(error.path(), Some(path.as_path()));
     }
+}
+
+/// What a broker's page has in it.
+fn page(counter: u32) -> Vec<u8> {
+    let mut page = vec![0; 4096];
+    page[..4].copy_from_slice(&counter.to_ne_bytes());
+    page
+}
+
+/// Every way in which a file becomes a source refuses it.
+#[track_caller]
+fn is_no_page(path: &Path) {
+    let source = Source::at(path).unwrap();
+    for error in [
+        Probe::open_at(path).unwrap_err(),
+        source.status(Duration::ZERO).unwrap_err(),
+    ] {
+        assert!(error.is_wrong_kind(), "{}: {error:?}", path.display());
+        assert_eq!(error.path(), Some(path));
+    }
+}
+
+#[test]
+fn a_file_that_does_not_look_like_a_page_is_refused() {
+    is_no_page(Path::new("/etc/passwd"));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
+    let mut stray = page(7);
+    for (at, size) in [
+        (4, 4096),
+        (7, 4096),
+        (8, 4096),
+        (4095, 4096),
+        (4, 5),
+        (99, 8192),
+    ] {
+        stray.resize(size, 0);
+        stray[at] = 1;
+        fs::write(&path, &stray).unwrap();
+        is_no_page(&path);
+        // As a broker's, too.
+        let error = Probe::open_at(directory.path()).unwrap_err();
+        assert!(error.is_wrong_kind(), "{at}: {error:?}");
+        stray[at] = 0;
+    }
+    stray.resize(4097, 0);
+    fs::write(&path, &stray).unwrap();
+    is_no_page(&path);
+
+    // The first page alone is checked.
+    stray.resize(65_536, 1);
+    stray[4096] = 1;
+    fs::write(&path, &stray).unwrap();
+    let probe = Probe::open_at(&path).unwrap();
+    assert_eq!(probe.generation(), Generation::new(7));
+}
+
+#[test]
+fn a_page_of_another_user_is_refused_unless_root_has_put_it_there() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give a file to another user");
+        return;
+    }
+    let give = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
+    let above = tempfile::tempdir().unwrap();
+    fs::set_permissions(above.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = above.path().join("broker");
+    fs::create_dir(&directory).unwrap();
+    let path = directory.join("page");
+    fs::write(&path, page(3)).unwrap();
+    give(&path, 65_534);
+    is_no_page(&path);
+    let is_refused = || match Probe::open_at(&directory) {
+        Ok(_) => false,
+        Err(error) => {
+            assert!(error.is_wrong_kind(), "{error:?}");
+            true
+        }
+    };
+    assert!(is_refused(), "its directory is root's");
+
+    give(&directory, 65_534);
+    assert!(!is_refused(), "a service's own directory, which root made");
+    give(&path, 65_533);
+    assert!(is_refused(), "neither root's nor the service's");
+    give(&path, 65_534);
+    fs::set_permissions(above.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(is_refused(), "anyone can make such a directory");
+    fs::set_permissions(above.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    give(above.path(), 65_533);
+    assert!(is_refused(), "a user has put it there");
+    give(above.path(), 0);
+    is_no_page(&path);
+
+    // The user's own is the user's to believe.
+    let own = as_nobody(|| Probe::open_at(&path).map(|probe| probe.generation()));
+    assert_eq!(own.unwrap(), Generation::new(3));
+}
+
+#[test]
+fn a_page_that_root_has_mounted_is_a_page_whoever_owns_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, node) = (directory.path().join("page"), directory.path().join("node"));
+    if std::env::var_os("SYSGENID_TEST_MOUNTED").is_some() {
+        let node = std::env::var_os("SYSGENID_TEST_MOUNTED").unwrap();
+        assert_eq!(
+            Probe::open_at(&node).unwrap().generation(),
+            Generation::new(5)
+        );
+        fs::set_permissions(
+            Path::new(&node).parent().unwrap(),
+            fs::Permissions::from_mode(0o777),
+        )
+        .unwrap();
+        is_no_page(Path::new(&node));
+        return;
+    }
+    fs::write(&path, page(5)).unwrap();
+    fs::write(&node, "").unwrap();
+    let script =
+        "chown 65534 \"$1\" && mount --bind \"$1\" \"$2\" || exit 77; shift 2; exec \"$@\"";
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .args([&path, &node])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_page_that_root_has_mounted_is_a_page_whoever_owns_it",
+        ])
+        .env("SYSGENID_TEST_MOUNTED", &node)
+        .output()
+        .unwrap();
+    match child.status.code() {
+        Some(0) => {}
+        Some(1 | 77) if !child.stderr.is_empty() && child.stdout.is_empty() => {
+            let why = String::from_utf8_lossy(&child.stderr);
+            println!("skipped: nothing can be mounted here: {why}");
+        }
+        _ => panic!("{child:?}"),
+    }
+}
+
+#[test]
+fn a_process_takes_no_other_file_for_its_source() {
+    if std::env::var_os("SYSGENID_SOURCE").is_some_and(|source| source == "/etc/passwd") {
+        let error = sysgenid::ProcessWide.refresh().unwrap_err();
+        assert!(error.is_wrong_kind(), "{error:?}");
+        assert_eq!(sysgenid::ProcessWide.sources().count(), 0);
+        return;
+    }
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_process_takes_no_other_file_for_its_source"])
+        .env("SYSGENID_SOURCE", "/etc/passwd")
+        .status()
+        .unwrap();
+    assert!(child.success());
 }
 
 #[test]
@@ -128,7 +292,7 @@ fn a_page_that_was_replaced_or_cut_is_reported() {
     let probe = Probe::open_at(&path).unwrap();
     probe.verify().unwrap();
 
-    fs::write(folder.path().join("new"), [1; 4096]).unwrap();
+    fs::write(folder.path().join("new"), page(1)).unwrap();
     fs::rename(folder.path().join("new"), &path).unwrap();
     let error = probe.verify().unwrap_err();
     assert!(error.is_broken(), "{error:?}");
@@ -138,24 +302,23 @@ fn a_page_that_was_replaced_or_cut_is_reported() {
         "the old mapping still reads"
     );
 
-    let probe = Probe::open_at(&path).unwrap();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(0)
-        .unwrap();
-    assert!(probe.verify().unwrap_err().is_broken());
+    for length in [4, 0] {
+        fs::write(&path, page(1)).unwrap();
+        let probe = Probe::open_at(&path).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(length).unwrap();
+        assert!(probe.verify().unwrap_err().is_broken());
+    }
 }
 
 #[test]
 fn a_page_file_is_probed_and_not_watched() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page");
-    fs::write(&path, [9, 0, 0, 0]).unwrap();
+    fs::write(&path, page(9)).unwrap();
     let source = Source::at(&path).unwrap();
     assert_eq!(source.kind(), SourceKind::PageFile);
-    let expected = Generation::from(u32::from_ne_bytes([9, 0, 0, 0]));
+    let expected = Generation::new(9);
     assert_eq!(Probe::on(source).unwrap().generation(), expected);
     assert!(Watcher::open_at(&path).unwrap_err().is_unsupported());
     assert!(Orchestrator::open_at(&path).unwrap_err().is_unsupported());
@@ -182,7 +345,7 @@ fn the_variable_names_the_source() {
         assert_eq!(Source::discover().unwrap().path(), expected);
         return;
     }
-    fs::write(&path, [0; 4]).unwrap();
+    fs::write(&path, page(0)).unwrap();
     // The environment of a running test is everybody's, so a child looks.
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_variable_names_the_source"])

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod discovery;
 mod page;
+mod shape;
 // A vmclock is a source on such machines only.
 #[cfg(all(test, target_pointer_width = "64", target_endian = "little"))]
 mod tests;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Stat, stat};
 use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::wire::{Op, Request};
 use sysgenid_sys::{Errno, device, wire};
 
 pub use discovery::SOURCE_VARIABLE;
@@ -20,9 +22,9 @@ pub(crate) use discovery::user_folder;
 pub(crate) use page::{FileIdentity, V4_REFUSED, clock_refused, detect, map_counter, open_failed};
 
 use crate::attributes::{Attributes, Backend};
-use crate::broker::Connection;
+use crate::broker::{Connection, LOOK_TIME, accepted};
 use crate::error::{Error, Kind, Result};
-use crate::{Deadline, Generation};
+use crate::{Deadline, Generation, Orchestrator};
 
 /// What kind of thing a generation is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,10 +32,18 @@ use crate::{Deadline, Generation};
 pub enum SourceKind {
     /// The kernel driver's node, `/dev/sysgenid`: all operations.
     Device,
-    /// The userspace driver's folder: all operations.
+    /// The userspace driver's directory: all operations. Its page must look like a
+    /// [`PageFile`](Self::PageFile); it may belong to another user if the directory does, and if
+    /// root alone can write the directory above.
     Broker,
-    /// A file whose first four bytes are the counter: it can be probed, and nothing else. The next
-    /// four, if there are any, are zero, or a probe takes them for a part of the number.
+    /// A file whose first four bytes are the counter: it can be probed, and nothing else.
+    ///
+    /// It must look like a page, or opening it fails with
+    /// [`is_wrong_kind`](crate::Error::is_wrong_kind): a regular file whose size is a multiple of
+    /// 4096, with zeros after the counter in the first 4096 bytes, and an owner who is root or the
+    /// caller's effective user. Another user's page is accepted only as a bind mount in a directory
+    /// that only root can write. The shape is checked once: if the second four bytes are written
+    /// later, a probe reads them as a part of the number.
     PageFile,
     /// The counter that the hypervisor keeps beside its VM generation id, `/dev/vmgenid`: it can be
     /// probed, and nothing else. As with a page file, a probe takes the four bytes after it for a
@@ -175,9 +185,10 @@ impl Source {
     /// ```
     pub fn status(&self, deadline: impl Into<Deadline>) -> Result<Status> {
         if self.kind == SourceKind::Broker {
-            let connection = Connection::connect(&self.path.join(wire::WATCH_SOCKET))?;
+            let deadline = deadline.into().at_least(LOOK_TIME);
+            let connection = Connection::connect(&self.path.join(wire::WATCH_SOCKET), deadline)?;
             let reply = connection
-                .call(wire::Op::Status, [0, 0], deadline.into())
+                .ask(&Request::new(Op::Status, 0), deadline)
                 .map_err(|error| error.at(&self.path))?;
             return Ok(Status {
                 generation: Generation::from(reply.generation),
@@ -191,6 +202,66 @@ impl Source {
             });
         }
         self.look().map_err(|error| error.at(&self.path))
+    }
+
+    /// Changes the generation to the next one, as [`Orchestrator::trigger`](crate::Orchestrator::trigger)
+    /// does, without becoming a watcher: on a broker that has no room for one this still works, for
+    /// its owner.
+    ///
+    /// # Errors
+    ///
+    /// [`is_permission`](Error::is_permission) without `CAP_CHECKPOINT_RESTORE` or
+    /// `CAP_SYS_ADMIN` (`EACCES`), or if the broker belongs to another user;
+    /// [`is_unsupported`](Error::is_unsupported) for a page file or a counter of the hypervisor's;
+    /// [`is_lost`](Error::is_lost) if no broker runs, [`is_timeout`](Error::is_timeout) if it does not
+    /// answer before the deadline: the change may yet come then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let source = sysgenid::Source::at(folder.path())?;
+    /// assert_eq!(source.trigger(Duration::from_secs(5))?.get(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trigger(&self, deadline: impl Into<Deadline>) -> Result<Generation> {
+        self.trigger_at_least(0, deadline)
+    }
+
+    /// Changes the generation to `min` or to the next one, whichever number is larger.
+    ///
+    /// # Errors
+    ///
+    /// As [`trigger`](Self::trigger).
+    pub fn trigger_at_least(&self, min: u32, deadline: impl Into<Deadline>) -> Result<Generation> {
+        let trigger = || match self.kind {
+            SourceKind::Broker => {
+                let deadline = deadline.into().at_least(LOOK_TIME);
+                let mut request = Request::new(Op::Trigger, 0);
+                request.arguments = [min, 0];
+                let reply = self.control(deadline)?.ask(&request, deadline)?;
+                accepted(&reply)?;
+                Ok(Generation::from(reply.generation))
+            }
+            // For the moment of a call; the kernel does not let it wait.
+            SourceKind::Device => {
+                let orchestrator = Orchestrator::options().open_on(self.clone())?;
+                orchestrator.trigger_at_least(min)
+            }
+            SourceKind::PageFile | SourceKind::Vmgenid | SourceKind::Vmclock => {
+                Err(Error::new(Kind::Unsupported(
+                    "this source takes no triggers; name a device or a broker's directory, for \
+                     example in SYSGENID_SOURCE",
+                )))
+            }
+        };
+        trigger().map_err(|error: Error| error.at(&self.path))
+    }
+
+    /// A connection to the socket of the broker's owner. One for each call: they are rare.
+    pub(crate) fn control(&self, deadline: Deadline) -> Result<Connection> {
+        Connection::connect(&self.path.join(wire::CONTROL_SOCKET), deadline)
     }
 
     /// The status of a source that is a file.

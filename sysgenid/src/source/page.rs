@@ -12,6 +12,7 @@ use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::vmclock::{ClockError, ClockPage};
 use sysgenid_sys::{Errno, device, wire};
 
+use super::shape::{self, Named, too_short};
 use super::{Source, SourceKind, stat_failed};
 use crate::Probe;
 use crate::attributes::Attributes;
@@ -89,7 +90,15 @@ impl Source {
         let file = open(path, read, Mode::empty()).map_err(open_failed)?;
         let dialect = match self.kind {
             SourceKind::Device => Attributes::of(&fstat(&file).map_err(stat_failed)?).dialect(),
-            _ => None,
+            SourceKind::Broker => {
+                shape::check(&file, Named::InDirectory(&self.path))?;
+                None
+            }
+            SourceKind::PageFile => {
+                shape::check(&file, Named::Itself(&self.path))?;
+                None
+            }
+            SourceKind::Vmgenid | SourceKind::Vmclock => None,
         };
         Ok((file, dialect))
     }
@@ -106,7 +115,11 @@ impl Source {
                 )));
             }
             let regular = FileType::from_raw_mode(now.st_mode).is_file();
-            if regular && now.st_size < i64::try_from(abi::COUNTER_LEN).unwrap_or(i64::MAX) {
+            let least = match self.kind {
+                SourceKind::Broker | SourceKind::PageFile => shape::PAGE,
+                _ => abi::COUNTER_LEN,
+            };
+            if regular && usize::try_from(now.st_size).unwrap_or_default() < least {
                 return Err(too_short());
             }
             if self.kind == SourceKind::Vmclock {
@@ -204,11 +217,4 @@ pub(crate) fn open_failed(errno: Errno) -> Error {
         .errno(errno),
         errno => Error::call("open", errno),
     }
-}
-
-fn too_short() -> Error {
-    Error::new(Kind::Broken(
-        "too short to hold a generation counter of 4 bytes; a broker that is starting is done in a \
-         moment, any other file is not a page",
-    ))
 }

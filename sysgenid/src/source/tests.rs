@@ -121,7 +121,7 @@ fn hypervisors_counters_are_not_watched() {
         let path = source.path.clone();
         for error in [
             Watcher::options().open_on(source.clone()).unwrap_err(),
-            Orchestrator::on(source).unwrap_err(),
+            Orchestrator::options().open_on(source).unwrap_err(),
         ] {
             assert!(error.is_unsupported(), "{error:?}");
             assert_eq!(error.path(), Some(path.as_path()));

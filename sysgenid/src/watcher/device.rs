@@ -17,6 +17,7 @@ use sysgenid_sys::{Errno, device};
 
 use super::Tracking;
 use super::debt::Debt;
+use crate::attributes::Attributes;
 use crate::error::{Error, Kind, Result};
 use crate::source::{FileIdentity, V4_REFUSED, detect, map_counter, open_failed};
 use crate::{Deadline, Generation, Probe, Source, Straggler, interrupt, stragglers};
@@ -292,6 +293,12 @@ impl DeviceWatcher {
                 return Err(super::watchers_timed_out().errno(Errno::TIME));
             }
         }
+    }
+
+    /// How many tracked watchers there are, if the driver tells.
+    pub(super) fn tracked_watchers(&self) -> Option<u32> {
+        let status = Attributes::of(&fstat(&self.file).ok()?).status()?;
+        status.watchers.map(|watchers| watchers.tracked)
     }
 
     pub(crate) fn trigger(&self, min: u32) -> Result<Generation> {

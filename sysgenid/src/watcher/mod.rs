@@ -4,7 +4,6 @@ mod debt;
 mod device;
 mod reconnect;
 mod reopen;
-mod tracking;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -16,16 +15,15 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use sysgenid_sys::fork;
 
 use self::broker::BrokerWatcher;
-pub(crate) use self::broker::accepted;
 use self::device::DeviceWatcher;
 pub use self::reconnect::{Reconnected, Reconnector};
-pub use self::tracking::TrackingChange;
+use crate::broker::LOOK_TIME;
 use crate::error::{Error, Kind, Result};
 use crate::source::{Source, SourceKind};
 use crate::{Deadline, Generation, Probe};
 
 /// How long a call to the broker that needs an answer may take, where the caller gives no
-/// deadline of its own: opening a watcher, changing its tracking.
+/// deadline: opening a watcher, a trigger, the list of stragglers.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// A watcher: it waits for a change of the generation, and acknowledges when it has been handled.
@@ -100,6 +98,7 @@ enum Backend {
 #[must_use = "options open nothing by themselves"]
 pub struct WatcherOptions {
     tracked: Tracking,
+    answer_time: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +113,25 @@ impl WatcherOptions {
     /// Whether orchestrators wait for this watcher. The default is `true`.
     pub fn tracked(mut self, tracked: bool) -> Self {
         self.tracked = if tracked { Tracking::On } else { Tracking::Off };
+        self
+    }
+
+    /// How long a broker may take to answer while the watcher is opened. The default is five seconds;
+    /// at least a tenth of one is always given. Nothing else that a watcher does waits for an answer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sysgenid::Watcher;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let options = Watcher::options().answer_within(Duration::from_secs(1));
+    /// let watcher = options.open_at(folder.path())?;
+    /// # drop(watcher);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn answer_within(mut self, time: Duration) -> Self {
+        self.answer_time = time.max(LOOK_TIME);
         self
     }
 
@@ -159,6 +177,7 @@ impl WatcherOptions {
                     source.path(),
                     self.tracked,
                     &readiness,
+                    self.answer_time.into(),
                 )?),
                 SourceKind::Vmgenid | SourceKind::Vmclock => {
                     return Err(Error::new(Kind::Unsupported(
@@ -224,6 +243,7 @@ impl Watcher {
     pub fn options() -> WatcherOptions {
         WatcherOptions {
             tracked: Tracking::On,
+            answer_time: ANSWER_TIME,
         }
     }
 
@@ -268,8 +288,9 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// [`is_lost`](Error::is_lost) if the broker has ended; [`is_forked`](Error::is_forked) in a
-    /// forked child; the error of `read` or `poll`.
+    /// [`is_lost`](Error::is_lost) if the broker has ended; but a change that the page shows is told
+    /// first, and then [`acknowledge`](Self::acknowledge) fails so. [`is_forked`](Error::is_forked) in
+    /// a forked child; the error of `read` or `poll`.
     pub fn try_changed(&self) -> Result<Option<Generation>> {
         self.check_process()?;
         let changed = match &self.backend {
@@ -308,11 +329,7 @@ impl Watcher {
                     "the generation did not change before the deadline",
                 ))));
             }
-            let slept = match &self.backend {
-                Backend::Device(device) => device.sleep(deadline),
-                Backend::Broker(broker) => broker.sleep(deadline),
-            };
-            slept.map_err(|error| self.locate(error))?;
+            self.sleep(deadline)?;
         }
     }
 
@@ -384,6 +401,36 @@ impl Watcher {
         }
     }
 
+    /// Sets whether orchestrators wait for this watcher. Turning it on while outdated makes them
+    /// wait at once. Never waits: whatever a broker is asked afterwards, by anyone, it has done this
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// [`is_unsupported`](Error::is_unsupported) when turned off on a driver of the v5 dialect;
+    /// [`is_lost`](Error::is_lost) if the broker has ended or does not read;
+    /// [`is_forked`](Error::is_forked) in a forked child.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// watcher.set_tracking(false)?;
+    /// let status = watcher.source().unwrap().status(Duration::from_secs(5))?;
+    /// assert_eq!(status.watchers.unwrap().tracked, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_tracking(&self, tracked: bool) -> Result<()> {
+        self.check_process()?;
+        let set = match &self.backend {
+            Backend::Device(device) => device.set_tracking(tracked),
+            Backend::Broker(broker) => broker.set_tracking(tracked),
+        };
+        set.map_err(|error| self.locate(error))
+    }
+
     /// A probe of the watcher's source, which may outlive the watcher.
     ///
     /// On a driver of the v5 dialect, and for a watcher made of a descriptor, it is mapped from
@@ -404,21 +451,38 @@ impl Watcher {
         probe.map_err(|error| self.locate(error))
     }
 
-    /// Waits until no tracked watcher is outdated.
-    pub(crate) fn wait_watchers(&self, deadline: Deadline) -> Result<()> {
+    /// Waits until no tracked watcher is outdated. Returns how many there are, if the source tells.
+    pub(crate) fn wait_watchers(&self, deadline: Deadline) -> Result<Option<u32>> {
         self.check_process()?;
-        let waited = match &self.backend {
-            Backend::Device(device) => device.wait_watchers(deadline),
-            Backend::Broker(broker) => broker.wait_watchers(deadline),
+        let waited = match (&self.backend, &self.source) {
+            (Backend::Device(device), _) => device
+                .wait_watchers(deadline)
+                .map(|()| device.tracked_watchers()),
+            (Backend::Broker(broker), Some(source)) => {
+                broker.wait_watchers(source.path(), deadline)
+            }
+            (Backend::Broker(_), None) => Err(sourceless()),
         };
         waited.map_err(|error| self.locate(error))
     }
 
-    /// Whether the broker is there, also while there is a change to handle.
-    pub(crate) fn check_broker(&self) -> Result<()> {
-        match &self.backend {
-            Backend::Device(_) => Ok(()),
-            Backend::Broker(broker) => broker.check_broker().map_err(|error| self.locate(error)),
+    /// Until there may be a change, or the deadline.
+    pub(crate) fn sleep(&self, deadline: Deadline) -> Result<()> {
+        let slept = match &self.backend {
+            Backend::Device(device) => device.sleep(deadline),
+            Backend::Broker(broker) => broker.sleep(deadline),
+        };
+        slept.map_err(|error| self.locate(error))
+    }
+
+    /// To be called before waiting for the next event while `seen` is not acknowledged. Tells whether
+    /// the broker is there, also while there is a change to handle.
+    pub(crate) fn await_next(&self, seen: Generation) -> Result<()> {
+        match (&self.backend, u32::try_from(seen)) {
+            (Backend::Broker(broker), Ok(seen)) => {
+                broker.await_next(seen).map_err(|error| self.locate(error))
+            }
+            _ => Ok(()),
         }
     }
 

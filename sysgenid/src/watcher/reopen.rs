@@ -3,7 +3,7 @@
 
 use sysgenid_sys::fork;
 
-use super::{Backend, Watcher, new_readiness, sourceless};
+use super::{ANSWER_TIME, Backend, Watcher, new_readiness, sourceless};
 use crate::Source;
 use crate::error::{Error, Kind, Result};
 
@@ -57,7 +57,7 @@ impl Watcher {
                     Backend::Device(device.reopen(path, &readiness)?)
                 }
                 (Backend::Broker(broker), Some(folder)) => {
-                    Backend::Broker(broker.reopen(folder, &readiness)?)
+                    Backend::Broker(broker.reopen(folder, &readiness, ANSWER_TIME.into())?)
                 }
                 (Backend::Broker(_), None) => return Err(sourceless()),
             };
