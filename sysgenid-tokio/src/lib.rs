@@ -45,8 +45,7 @@
 //!
 //! What may wait for a broker is made by a helper, so that a broker that hangs holds up nobody else:
 //!
-//! - Calls that wait for one answer (opening, reconnecting, the tracking, triggering, naming
-//!   stragglers) run in tokio's pool of blocking threads. Against a broker that hangs they fail with
+//! - Calls that wait for one answer (opening, reconnecting, triggering, naming stragglers) run in tokio's pool of blocking threads. Against a broker that hangs they fail with
 //!   `is_timeout` after five seconds by the system's clock. If the pool is exhausted they wait for a
 //!   thread of it. A runtime that is dropped waits for those under way, as it does for all that is in
 //!   the pool; `Runtime::shutdown_background` does not.

@@ -38,16 +38,18 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::io::Write;
 /// use std::time::Duration;
 /// use sysgenid::Probe;
 /// use sysgenid_tokio::PolledProbe;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let page = folder.path().join("page");
-/// std::fs::write(&page, [0; 4096])?;
+/// let mut counter = std::fs::File::create_new(&page)?;
+/// counter.set_len(4096)?;
 /// let mut probe = PolledProbe::every(Duration::from_millis(50), Probe::open_at(&page)?)?;
 ///
-/// std::fs::write(&page, 1_u64.to_ne_bytes())?; // as a host does that restores this container
+/// counter.write_all(&1_u32.to_ne_bytes())?; // as a host does that restores this container
 /// let generation = probe.changed().await;
 /// assert_eq!(generation.get(), 1);
 /// # Ok(())

@@ -3,8 +3,9 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
-use sysgenid::{Error, Result, Source, adapter};
+use sysgenid::{Deadline, Error, Reconnected, Reconnector, Result, Source, adapter};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -60,5 +61,27 @@ pub(crate) async fn call<T: Send + 'static>(
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(adapter::no_runtime(SHUTTING_DOWN, source)),
+    }
+}
+
+/// The longest that an attempt to reconnect goes on when nobody waits for it any more.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Connects to a broker again, until the deadline, in attempts that each end soon.
+pub(crate) async fn reconnect(
+    source: Option<&Source>,
+    deadline: Deadline,
+    reconnector: impl Fn() -> Result<Reconnector>,
+) -> Result<Reconnected> {
+    loop {
+        let attempt = reconnector()?;
+        let until = match deadline.remaining() {
+            Some(left) => left.min(ATTEMPT),
+            None => ATTEMPT,
+        };
+        match call(source, move || attempt.connect(until)).await {
+            Err(error) if (error.is_lost() || error.is_timeout()) && !deadline.has_passed() => {}
+            outcome => return outcome,
+        }
     }
 }

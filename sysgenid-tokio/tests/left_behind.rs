@@ -133,7 +133,7 @@ fn a_pool_without_a_free_thread_holds_no_wait_up(path: &Path) {
             orchestrator.settle(PATIENCE, async |_| std::io::Result::Ok(())),
             watcher.handle(async |_| std::io::Result::Ok(())),
         );
-        assert_eq!(settled.unwrap(), handled.unwrap());
+        assert_eq!(settled.unwrap().generation, handled.unwrap());
         // What goes to the pool waits for it, as its documentation says.
         let triggered = tokio::time::timeout(Duration::from_millis(50), orchestrator.trigger());
         assert!(triggered.await.is_err());

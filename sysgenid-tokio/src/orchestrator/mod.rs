@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sysgenid::{Generation, Orchestrator, Result, Source, adapter};
+use sysgenid::{Deadline, Generation, Orchestrator, OrchestratorOptions, Result, Source, adapter};
 use tokio::io::unix::AsyncFd;
 
-use self::waiting::Turn;
+use self::waiting::{Limit, Turn};
 use crate::{NotRegistered, readiness, runtime};
 
 /// A [`sysgenid::Orchestrator`] in a tokio runtime: it triggers a change or awaits it, and waits
@@ -114,7 +114,7 @@ impl AsyncOrchestrator {
         Self::open_with(None, || Orchestrator::open_at(path)).await
     }
 
-    /// Opens an orchestrator on `source`.
+    /// Opens an orchestrator with these options on `source`.
     ///
     /// # Errors
     ///
@@ -136,14 +136,15 @@ impl AsyncOrchestrator {
     /// # let folder = tempfile::tempdir()?;
     /// # let _broker = sysgenid_broker::spawn(folder.path())?;
     /// let source = sysgenid::Source::at(folder.path())?;
-    /// let orchestrator = AsyncOrchestrator::on(source).await?;
+    /// let options = sysgenid::Orchestrator::options().require_watchers(1);
+    /// let orchestrator = AsyncOrchestrator::open_on(options, source).await?;
     /// # drop(orchestrator);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn on(source: Source) -> Result<Self> {
+    pub async fn open_on(options: OrchestratorOptions, source: Source) -> Result<Self> {
         let about = source.clone();
-        Self::open_with(Some(&about), || Orchestrator::on(source)).await
+        Self::open_with(Some(&about), move || options.open_on(source)).await
     }
 
     async fn open_with(
@@ -286,22 +287,24 @@ impl AsyncOrchestrator {
     }
 
     /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost). The orchestrator
-    /// goes on where it was. On the kernel device there is nothing to do.
+    /// goes on where it was. It tries until the deadline. On the kernel device there is nothing to do.
     ///
     /// It waits first until helpers of dropped futures have ended: a tenth of a second, or up to five
     /// seconds if a broker hangs.
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::reconnect`]: [`is_lost`](sysgenid::Error::is_lost) as long as no broker
-    /// runs, [`is_timeout`](sysgenid::Error::is_timeout) if it does not answer within five seconds;
+    /// As [`sysgenid::Watcher::reconnect`]: [`is_lost`](sysgenid::Error::is_lost) if there was no broker
+    /// until the deadline, [`is_timeout`](sysgenid::Error::is_timeout) if there was one that did not
+    /// answer;
     /// [`is_unsupported`](sysgenid::Error::is_unsupported) if the orchestrator is shared with others;
     /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime. The orchestrator then is as it
     /// was.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves the orchestrator as it was. A connection that is made all the same is closed.
+    /// Dropped, it leaves the orchestrator as it was. An attempt that is under way goes on to its end,
+    /// for a second at most, and the connection that it makes is closed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -315,18 +318,21 @@ impl AsyncOrchestrator {
     /// assert!(orchestrator.changed().await.unwrap_err().is_lost());
     ///
     /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// orchestrator.reconnect().await?;
+    /// orchestrator.reconnect(Duration::from_secs(20)).await?;
     /// orchestrator.wait_for_watchers(Duration::from_secs(5)).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn reconnect(&mut self) -> Result<()> {
+    pub async fn reconnect(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
+        let deadline = deadline.into();
         runtime::current(self.source())?;
         // What was given up may be under way still.
-        let _waits = self.waits.take().await;
-        let _calls = self.calls.take().await;
-        let reconnector = self.as_ref().watcher().reconnector()?;
-        let connected = runtime::call(self.source(), || reconnector.connect()).await?;
+        let turns = async { (self.waits.take().await, self.calls.take().await) };
+        let Some(_turns) = Limit::new(deadline).around(turns).await else {
+            return Err(adapter::still_busy(self.source()));
+        };
+        let reconnector = || self.as_ref().watcher().reconnector();
+        let connected = runtime::reconnect(self.source(), deadline, reconnector).await?;
         let Some(orchestrator) = Arc::get_mut(self.registered.get_mut()) else {
             return Err(adapter::unsupported(SHARED, self.source()));
         };

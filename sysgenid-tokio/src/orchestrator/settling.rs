@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::future::Future;
 
-use sysgenid::{Deadline, Generation, Result, adapter};
+use sysgenid::{Deadline, Generation, Result, Settled, adapter};
 use tokio::task::coop;
 
 use super::AsyncOrchestrator;
@@ -22,7 +22,8 @@ impl AsyncOrchestrator {
     /// [`is_outdated`](sysgenid::Error::is_outdated) if the orchestrator's own watcher is or becomes
     /// outdated: rebuild and [`acknowledge`](Self::acknowledge) first, as [`settle`](Self::settle)
     /// does. [`is_timeout`](sysgenid::Error::is_timeout) if the deadline passed:
-    /// [`stragglers`](Self::stragglers) tells who is missing. [`is_lost`](sysgenid::Error::is_lost) if
+    /// [`stragglers`](Self::stragglers) tells who is missing. [`is_missing`](sysgenid::Error::is_missing)
+    /// if fewer watchers are there than the orchestrator requires. [`is_lost`](sysgenid::Error::is_lost) if
     /// the broker has ended; one that hangs is noticed by the deadline, or after some seconds, when it
     /// takes no more requests.
     /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime; the error of starting a thread
@@ -57,14 +58,14 @@ impl AsyncOrchestrator {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn wait_for_watchers(&self, deadline: impl Into<Deadline>) -> Result<()> {
+    pub async fn wait_for_watchers(&self, deadline: impl Into<Deadline>) -> Result<Settled> {
         runtime::current(self.source())?;
         self.wait(Limit::new(deadline.into())).await
     }
 
     /// After a change: lets `rebuild` handle it for the orchestrator itself, acknowledges, and
     /// waits for all others; starts over if the generation moves meanwhile. Returns the generation
-    /// that everybody has acknowledged.
+    /// that every tracked watcher has acknowledged, and how many those are.
     ///
     /// If nothing has changed, `rebuild` is not called and the others are waited for. What `rebuild`
     /// may borrow is said at [`Watcher::handle`](crate::Watcher::handle).
@@ -103,7 +104,7 @@ impl AsyncOrchestrator {
     ///         std::io::Result::Ok(())
     ///     })
     ///     .await?;
-    /// assert_eq!(settled.get(), 1);
+    /// assert_eq!(settled.generation.get(), 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -111,7 +112,7 @@ impl AsyncOrchestrator {
         &self,
         deadline: impl Into<Deadline>,
         mut rebuild: impl FnMut(Generation) -> Rebuilt,
-    ) -> Result<Generation>
+    ) -> Result<Settled>
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
         Rebuilt: Future<Output = Result<(), E>>,
@@ -122,22 +123,20 @@ impl AsyncOrchestrator {
             // A rebuild that never waits would keep the thread while the generation moves.
             coop::consume_budget().await;
             let own = self.as_ref().watcher();
-            let mut settled = own.generation();
             let acknowledged = if let Some(generation) = own.try_changed()? {
                 rebuild(generation)
                     .await
                     .map_err(|error| adapter::rebuild(error, self.source()))?;
-                settled = generation;
                 own.acknowledge(generation)
             } else {
                 Ok(())
             };
             let waited = match acknowledged {
                 Ok(()) => self.wait(limit).await,
-                stale => stale,
+                Err(stale) => Err(stale),
             };
             match waited {
-                Ok(()) => return Ok(settled),
+                Ok(settled) => return Ok(settled),
                 Err(error) if error.is_outdated() || error.is_stale() => {
                     if limit.has_passed() {
                         return Err(adapter::watchers_timed_out(self.source()));
@@ -148,7 +147,7 @@ impl AsyncOrchestrator {
         }
     }
 
-    async fn wait(&self, limit: Limit) -> Result<()> {
+    async fn wait(&self, limit: Limit) -> Result<Settled> {
         waiting::wait(self.registered.get_ref(), &self.waits, limit).await
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Deadline, Error, Orchestrator, Result, Source, SourceKind, adapter};
+use sysgenid::{Deadline, Error, Orchestrator, Result, Settled, adapter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
 
@@ -67,7 +67,7 @@ impl Limit {
     }
 
     /// What `future` is ready with, or `None` if the deadline passes before.
-    async fn around<F: Future>(self, future: F) -> Option<F::Output> {
+    pub(super) async fn around<F: Future>(self, future: F) -> Option<F::Output> {
         match self.runtime {
             Some(deadline) => time::timeout_at(deadline, future).await.ok(),
             None => Some(future.await),
@@ -80,7 +80,7 @@ pub(super) async fn wait(
     orchestrator: &Arc<Orchestrator>,
     turns: &Turn,
     limit: Limit,
-) -> Result<()> {
+) -> Result<Settled> {
     let source = orchestrator.watcher().source();
     let Some(turn) = limit.around(turns.take()).await else {
         let late = adapter::watchers_timed_out(source);
@@ -112,24 +112,11 @@ pub(super) async fn wait(
 
 /// Others wait with the same orchestrator. They ask what this one asks, so it need not; but the
 /// clock may have passed the deadline before any of them has had an answer.
-async fn look_without_a_turn(orchestrator: &Orchestrator, late: Error) -> Result<()> {
-    let own = orchestrator.watcher();
-    let Some(source) = own.source().cloned() else {
-        return Err(late);
-    };
-    let look = runtime::call(None, move || Ok(is_settled(&source)));
-    // The pool may be exhausted.
-    match time::timeout(SLICE, look).await {
-        Ok(Ok(true)) if own.try_changed()?.is_none() => Ok(()),
-        _ => Err(late),
-    }
-}
-
-/// Whether nobody is outdated, where the source counts them.
-fn is_settled(source: &Source) -> bool {
-    source
-        .status(SLICE)
-        .is_ok_and(|status| status.watchers.is_some_and(|count| count.outdated == 0))
+async fn look_without_a_turn(orchestrator: &Arc<Orchestrator>, late: Error) -> Result<Settled> {
+    let looking = Arc::clone(orchestrator);
+    let look = runtime::call(None, move || looking.wait_for_watchers(SHORTEST));
+    // The pool may be exhausted, and a broker hang.
+    time::timeout(2 * SLICE, look).await.unwrap_or(Err(late))
 }
 
 struct Helper {
@@ -138,7 +125,7 @@ struct Helper {
     /// Held by the future until the deadline has passed by the runtime's clock, or it is dropped.
     leash: Weak<()>,
     deadline: Deadline,
-    answer: oneshot::Sender<Result<()>>,
+    answer: oneshot::Sender<Result<Settled>>,
 }
 
 impl Helper {
@@ -150,34 +137,20 @@ impl Helper {
         let _ = self.answer.send(answer);
     }
 
-    fn wait(&self) -> Result<()> {
+    fn wait(&self) -> Result<Settled> {
         loop {
             let left = self.deadline.remaining().unwrap_or(SLICE);
             let slice = left.clamp(SHORTEST, SLICE);
             match self.orchestrator.wait_for_watchers(slice) {
-                Err(late) if late.is_timeout() => {
+                Err(late) if late.is_timeout() || late.is_missing() => {
                     if self.leash.strong_count() == 0 {
-                        return self.look_once_more(late);
+                        // Who has acknowledged before the deadline is no straggler, also if the
+                        // deadline has passed in no time, as a paused clock's does.
+                        return self.orchestrator.wait_for_watchers(SHORTEST);
                     }
                 }
                 answer => return answer,
             }
-        }
-    }
-
-    /// Who has acknowledged before the deadline is no straggler, also if the deadline has passed in
-    /// no time, as a paused clock's does. The driver has looked when its wait ends. A broker may not
-    /// have answered yet, but tells at once how many are outdated.
-    fn look_once_more(&self, late: Error) -> Result<()> {
-        let own = self.orchestrator.watcher();
-        match own.source() {
-            Some(source) if source.kind() == SourceKind::Broker => {
-                if is_settled(source) && own.try_changed()?.is_none() {
-                    return Ok(());
-                }
-                Err(late)
-            }
-            _ => self.orchestrator.wait_for_watchers(SHORTEST),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
-use sysgenid::{Generation, Probe, Result, Source, WatcherOptions};
+use sysgenid::{Deadline, Generation, Probe, Result, Source, WatcherOptions};
 use tokio::io::unix::AsyncFd;
 
 use self::stream::Yielded;
@@ -54,13 +54,14 @@ use crate::{NotRegistered, readiness, runtime};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
+/// # use std::time::Duration;
 /// # let broker = sysgenid_broker::spawn(folder.path())?;
 /// # let mut watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
 /// drop(broker);
 /// assert!(watcher.changed().await.unwrap_err().is_lost());
 ///
 /// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// watcher.reconnect().await?;
+/// watcher.reconnect(Duration::from_secs(20)).await?;
 /// assert_eq!(watcher.try_changed()?, None);
 /// # Ok(())
 /// # }
@@ -339,43 +340,40 @@ impl Watcher {
         self.as_ref().acknowledge(generation)
     }
 
-    /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost). The watcher goes on
-    /// where it was: with the same tracking, and outdated if the generation has changed meanwhile. On
-    /// the kernel device there is nothing to do.
+    /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost), and tries until the
+    /// deadline. The watcher goes on where it was: with the same tracking, and outdated if the
+    /// generation has changed meanwhile. On the kernel device there is nothing to do.
     ///
     /// # Errors
     ///
-    /// As [`sysgenid::Watcher::reconnect`]: [`is_lost`](sysgenid::Error::is_lost) as long as no broker
-    /// runs, [`is_timeout`](sysgenid::Error::is_timeout) if it does not answer within five seconds;
-    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime. The watcher then is as it was.
+    /// As [`sysgenid::Watcher::reconnect`]: [`is_lost`](sysgenid::Error::is_lost) if there was no broker
+    /// until the deadline, [`is_timeout`](sysgenid::Error::is_timeout) if there was one that did not
+    /// answer; [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime. The watcher then is as
+    /// it was.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves the watcher as it was. A connection that is made all the same is closed.
+    /// Dropped, it leaves the watcher as it was. An attempt that is under way goes on to its end, for a
+    /// second at most, and the connection that it makes is closed.
     ///
     /// There is an example [above](Self#when-the-broker-is-lost).
-    pub async fn reconnect(&mut self) -> Result<()> {
-        let reconnector = self.as_ref().reconnector()?;
-        let connected = runtime::call(self.source(), || reconnector.connect()).await?;
+    pub async fn reconnect(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
+        let deadline = deadline.into();
+        let connected =
+            runtime::reconnect(self.source(), deadline, || self.as_ref().reconnector()).await?;
         self.registered.get_mut().resume(connected)?;
         self.yielded.has_ended = false;
         Ok(())
     }
 
     /// Sets whether orchestrators wait for this watcher. Turning it on while outdated makes them
-    /// wait at once.
+    /// wait at once. Never waits, and needs no runtime.
     ///
     /// # Errors
     ///
     /// As [`sysgenid::Watcher::set_tracking`]: [`is_unsupported`](sysgenid::Error::is_unsupported) when
-    /// turned off on a driver of the v5 dialect, and on a broker that has yet to answer another such
-    /// call; [`is_lost`](sysgenid::Error::is_lost) and, after five seconds,
-    /// [`is_timeout`](sysgenid::Error::is_timeout) on a broker;
-    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, it may or may not be set: a call that is under way goes on to its end.
+    /// turned off on a driver of the v5 dialect; [`is_lost`](sysgenid::Error::is_lost) if the broker has
+    /// ended or does not read.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -383,17 +381,15 @@ impl Watcher {
     /// let folder = tempfile::tempdir()?;
     /// let _broker = sysgenid_broker::spawn(folder.path())?;
     /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
-    /// watcher.set_tracking(false).await?;
+    /// watcher.set_tracking(false)?;
     /// sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
     /// let status = watcher.source().unwrap().status(std::time::Duration::from_secs(5))?;
     /// assert_eq!(status.watchers.unwrap().outdated, 0);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn set_tracking(&self, tracked: bool) -> Result<()> {
-        runtime::current(self.source())?;
-        let change = self.as_ref().tracking_change(tracked)?;
-        runtime::call(self.source(), || change.apply()).await
+    pub fn set_tracking(&self, tracked: bool) -> Result<()> {
+        self.as_ref().set_tracking(tracked)
     }
 
     /// A probe of the watcher's source, which may outlive the watcher: for looking between two awaits

@@ -55,14 +55,9 @@ impl Yielded {
 ///
 /// # What is not guaranteed
 ///
-/// A broker's signal is a pipe, and a change that follows one which is *not acknowledged* writes into
-/// a pipe that is not empty. Kernels from 5.5 to 5.13 tell of that only with a fix of the summer of 2021
-/// (`pipe: make pipe writes always wake up readers`), which the maintained 5.10 kernels have. On
-/// one without it, acknowledge what was yielded, and each change is told of.
-///
-/// The same goes for a watcher that was made of a descriptor, on the shipped kernel drivers: until an
-/// acknowledgement has succeeded with no change right after it, changes that follow one which is not
-/// acknowledged may go untold. An opened watcher is told of each.
+/// A watcher that was made of a descriptor, on a third-party kernel driver, is not told of everything:
+/// until an acknowledgement has succeeded with no change right after it, changes that follow one which
+/// is not acknowledged may go untold. An opened watcher is told of each.
 ///
 /// # Cancel safety
 ///
@@ -101,8 +96,9 @@ impl Stream for Watcher {
         let source = registered.get_ref().source();
         let found = ready!(readiness::poll_found(registered, source, cx, |watcher| {
             let next = yielded.next(watcher.try_changed()?);
-            if yielded.is_silenced {
-                adapter::check_broker(watcher)?;
+            if let (true, Some(seen)) = (yielded.is_silenced, yielded.last) {
+                // It is readable already, and this waits for the next change.
+                adapter::await_next(watcher, seen)?;
             }
             Ok(next)
         }));

@@ -167,7 +167,7 @@ fn connecting_again() {
         scene.start_broker();
         let generation = scene.trigger();
         for polls in 1.. {
-            let mut reconnecting = Box::pin(watcher.reconnect());
+            let mut reconnecting = Box::pin(watcher.reconnect(PATIENCE));
             let mut is_done = false;
             for _ in 0..polls {
                 is_done = poll_once(reconnecting.as_mut()).is_ready();
@@ -192,9 +192,9 @@ fn connecting_again() {
 
         let mut orchestrator = scene.orchestrator().await;
         for _ in 0..10 {
-            let _ = poll_once(pin!(orchestrator.reconnect()));
+            let _ = poll_once(pin!(orchestrator.reconnect(PATIENCE)));
         }
-        orchestrator.reconnect().await.unwrap();
+        orchestrator.reconnect(PATIENCE).await.unwrap();
         let generation = scene.trigger();
         assert_eq!(orchestrator.changed().await.unwrap(), generation);
 
@@ -202,27 +202,7 @@ fn connecting_again() {
         orchestrator.acknowledge().unwrap();
         let wait = orchestrator.wait_for_watchers(PATIENCE);
         assert!(timeout(Duration::from_millis(5), wait).await.is_err());
-        orchestrator.reconnect().await.unwrap();
-    });
-}
-
-#[test]
-fn changing_the_tracking() {
-    in_both(async || {
-        let scene = Scene::new();
-        let watcher = scene.watcher().await;
-        let generation = scene.trigger();
-        let _ = poll_once(pin!(watcher.set_tracking(false)));
-        eventually("the broker is told all the same", || scene.outdated() == 0).await;
-        // One under way refuses another for that moment, and no longer.
-        let again = async {
-            while watcher.set_tracking(true).await.is_err() {
-                yield_now().await;
-            }
-        };
-        timeout(SOON, again).await.unwrap();
-        assert_eq!(scene.outdated(), 1);
-        assert_eq!(watcher.changed().await.unwrap(), generation);
+        orchestrator.reconnect(PATIENCE).await.unwrap();
     });
 }
 
@@ -306,7 +286,7 @@ fn settling() {
                 watcher.ack(generation).unwrap();
             }
         });
-        assert_eq!(settled.await.unwrap(), generation);
+        assert_eq!(settled.await.unwrap().generation, generation);
         assert_eq!(rebuilt.load(Ordering::Relaxed), 1);
 
         // Aborted, as a task.
@@ -322,6 +302,6 @@ fn settling() {
         watcher.ack(generation).unwrap();
         let rebuild = async |_| std::io::Result::Ok(());
         let settled = timeout(SOON, orchestrator.settle(PATIENCE, rebuild)).await;
-        assert_eq!(settled.unwrap().unwrap(), generation);
+        assert_eq!(settled.unwrap().unwrap().generation, generation);
     });
 }

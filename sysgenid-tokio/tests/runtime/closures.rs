@@ -106,6 +106,9 @@ fn every_way_to_write_a_rebuild_can_be_spawned() {
                 .settle(PATIENCE, async |it| service.rotate(it).await)
                 .await
         };
-        assert_eq!(tokio::spawn(task).await.unwrap().unwrap().get(), 8);
+        assert_eq!(
+            tokio::spawn(task).await.unwrap().unwrap().generation.get(),
+            8
+        );
     });
 }

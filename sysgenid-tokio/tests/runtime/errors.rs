@@ -53,19 +53,22 @@ fn without_a_runtime_every_call_fails() {
     needs_a_runtime(Watcher::open_on(sysgenid::Watcher::options(), source()));
     needs_a_runtime(AsyncOrchestrator::open());
     needs_a_runtime(AsyncOrchestrator::open_at(path));
-    needs_a_runtime(AsyncOrchestrator::on(source()));
+    needs_a_runtime(AsyncOrchestrator::open_on(
+        sysgenid::Orchestrator::options(),
+        source(),
+    ));
 
     let runtime = one_thread();
     let open = async { (scene.watcher().await, scene.orchestrator().await) };
     let (mut watcher, mut orchestrator) = runtime.block_on(open);
-    needs_a_runtime(watcher.set_tracking(true));
-    needs_a_runtime(watcher.reconnect());
+    watcher.set_tracking(true).unwrap();
+    needs_a_runtime(watcher.reconnect(Duration::ZERO));
     needs_a_runtime(orchestrator.trigger());
     needs_a_runtime(orchestrator.trigger_at_least(7));
     needs_a_runtime(orchestrator.stragglers());
     needs_a_runtime(orchestrator.wait_for_watchers(Duration::ZERO));
     needs_a_runtime(orchestrator.settle(Duration::ZERO, rebuild));
-    needs_a_runtime(orchestrator.reconnect());
+    needs_a_runtime(orchestrator.reconnect(Duration::ZERO));
 
     // What belongs to a runtime can be awaited by any other executor.
     let generation = scene.trigger();
@@ -134,8 +137,8 @@ fn a_runtime_that_ended_is_told() {
         let polled = std::future::poll_fn(|cx| watcher.poll_changed(cx)).await;
         assert!(polled.unwrap_err().is_runtime());
         // And what does not wait in it works.
-        watcher.set_tracking(false).await.unwrap();
-        watcher.reconnect().await.unwrap();
+        watcher.set_tracking(false).unwrap();
+        watcher.reconnect(Duration::ZERO).await.unwrap();
         orchestrator.trigger().await.unwrap();
         orchestrator.acknowledge().unwrap();
         orchestrator.wait_for_watchers(PATIENCE).await.unwrap();
@@ -143,8 +146,8 @@ fn a_runtime_that_ended_is_told() {
 
     let _entered = handle.enter();
     is_ending(Watcher::open_at(scene.path()));
-    is_ending(watcher.set_tracking(true));
-    is_ending(watcher.reconnect());
+    watcher.set_tracking(true).unwrap();
+    is_ending(watcher.reconnect(Duration::ZERO));
     is_ending(orchestrator.trigger());
     is_ending(orchestrator.stragglers());
     let (watcher, error) = Watcher::new(watcher.into()).unwrap_err().into_parts();

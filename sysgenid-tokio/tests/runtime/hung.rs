@@ -46,27 +46,32 @@ fn every_call_to_a_stopped_broker_lets_others_run_and_times_out() {
                 source.clone()
             )),
             times_out(AsyncOrchestrator::open_at(path)),
-            times_out(AsyncOrchestrator::on(source)),
-            times_out(watcher.reconnect()),
-            times_out(waiting.set_tracking(false)),
-            times_out(orchestrator.reconnect()),
+            times_out(AsyncOrchestrator::open_on(
+                sysgenid::Orchestrator::options(),
+                source
+            )),
+            times_out(watcher.reconnect(ANSWER_TIME)),
+            times_out(orchestrator.reconnect(ANSWER_TIME)),
             times_out(other.trigger()),
             times_out(other.wait_for_watchers(ANSWER_TIME)),
         );
         times_out(other.stragglers()).await;
+
+        // It waits for nobody.
+        waiting.set_tracking(false).unwrap();
 
         process.thaw();
         // Nothing was lost, and no answer that comes late is taken for another's.
         let generation = other.trigger().await.unwrap();
         assert_eq!(watcher.changed().await.unwrap(), generation);
         watcher.ack(generation).unwrap();
-        waiting.set_tracking(true).await.unwrap();
+        waiting.set_tracking(true).unwrap();
         assert_eq!(waiting.changed().await.unwrap(), generation);
         waiting.ack(generation).unwrap();
         other.acknowledge().unwrap();
         other.wait_for_watchers(ANSWER_TIME).await.unwrap();
-        watcher.reconnect().await.unwrap();
-        orchestrator.reconnect().await.unwrap();
+        watcher.reconnect(2 * ANSWER_TIME).await.unwrap();
+        orchestrator.reconnect(2 * ANSWER_TIME).await.unwrap();
     });
 }
 
@@ -97,7 +102,7 @@ fn reconnecting_waits_for_a_call_that_was_dropped() {
         let trigger = timeout(Duration::from_millis(50), orchestrator.trigger());
         assert!(trigger.await.is_err());
         let began = Instant::now();
-        orchestrator.reconnect().await.unwrap();
+        orchestrator.reconnect(2 * ANSWER_TIME).await.unwrap();
         assert!(began.elapsed() > ANSWER_TIME / 2, "{:?}", began.elapsed());
     });
 }

@@ -133,12 +133,12 @@ fn settling_rebuilds_first_and_starts_over_when_the_generation_moves() {
             }
             async { std::io::Result::Ok(()) }
         });
-        assert_eq!(settled.await.unwrap().get(), 2);
+        assert_eq!(settled.await.unwrap().generation.get(), 2);
         assert_eq!(seen, [1, 2]);
         let settled = orchestrator.settle(PATIENCE, async |_| -> std::io::Result<()> {
             panic!("nothing has changed")
         });
-        assert_eq!(settled.await.unwrap().get(), 2);
+        assert_eq!(settled.await.unwrap().generation.get(), 2);
         serving.abort();
     });
 }
@@ -163,7 +163,7 @@ fn settling_starts_over_when_a_change_interrupts_the_wait() {
             }
             straggler.ack(generation).unwrap();
         });
-        assert_eq!(settled.unwrap().get(), 2);
+        assert_eq!(settled.unwrap().generation.get(), 2);
         assert_eq!(*seen.lock().unwrap(), [1, 2]);
     });
 }
@@ -209,7 +209,7 @@ fn settling_lets_others_run() {
             }
             async { std::io::Result::Ok(()) }
         });
-        assert_eq!(settled.await.unwrap().get(), 1_000);
+        assert_eq!(settled.await.unwrap().generation.get(), 1_000);
     });
 }
 
@@ -232,10 +232,16 @@ fn a_broker_lost_during_the_wait_is_told_and_found_again() {
         assert!(orchestrator.changed().await.unwrap_err().is_lost());
         assert!(orchestrator.trigger().await.unwrap_err().is_lost());
         assert!(orchestrator.stragglers().await.unwrap_err().is_lost());
-        assert!(orchestrator.reconnect().await.unwrap_err().is_lost());
+        assert!(
+            orchestrator
+                .reconnect(Duration::ZERO)
+                .await
+                .unwrap_err()
+                .is_lost()
+        );
 
         scene.start_broker();
-        orchestrator.reconnect().await.unwrap();
+        orchestrator.reconnect(PATIENCE).await.unwrap();
         orchestrator.wait_for_watchers(PATIENCE).await.unwrap();
         let generation = orchestrator.trigger().await.unwrap();
         assert_eq!(orchestrator.changed().await.unwrap(), generation);
@@ -248,10 +254,10 @@ fn a_shared_orchestrator_is_not_reconnected() {
         let scene = Scene::new();
         let shared = Arc::new(sysgenid::Orchestrator::open_at(scene.path()).unwrap());
         let mut orchestrator = sysgenid_tokio::AsyncOrchestrator::new(shared.clone()).unwrap();
-        let error = orchestrator.reconnect().await.unwrap_err();
+        let error = orchestrator.reconnect(Duration::ZERO).await.unwrap_err();
         assert!(error.is_unsupported(), "{error}");
         drop(shared);
-        orchestrator.reconnect().await.unwrap();
+        orchestrator.reconnect(PATIENCE).await.unwrap();
         let _taken_out: Arc<sysgenid::Orchestrator> = orchestrator.into();
     });
 }

@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
-use crate::scene::{SOON, Scene, in_both, poll_once};
+use crate::scene::{PATIENCE, SOON, Scene, in_both, poll_once};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -133,11 +133,17 @@ fn an_error_ends_it_until_it_has_reconnected() {
         let error = timeout(SOON, watcher.next()).await.unwrap();
         assert!(error.unwrap().unwrap_err().is_lost());
         assert!(watcher.next().await.is_none());
-        assert!(watcher.reconnect().await.unwrap_err().is_lost());
+        assert!(
+            watcher
+                .reconnect(Duration::ZERO)
+                .await
+                .unwrap_err()
+                .is_lost()
+        );
         assert!(watcher.next().await.is_none());
 
         scene.start_broker();
-        watcher.reconnect().await.unwrap();
+        watcher.reconnect(PATIENCE).await.unwrap();
         // It was told of that one, although it has not acknowledged it.
         assert!(is_silent(&mut watcher).await);
         assert_eq!(watcher.changed().await.unwrap(), before);

@@ -43,16 +43,18 @@ fn futures_are_send_and_sync(
     is_free_future(Watcher::open_on(options.clone(), source.clone()));
     is_free_future(watcher.changed());
     is_free_future(watcher.handle(rebuild));
-    is_free_future(watcher.reconnect());
-    is_free_future(watcher.set_tracking(true));
+    is_free_future(watcher.reconnect(Duration::ZERO));
     is_free_future(AsyncOrchestrator::open());
     is_free_future(AsyncOrchestrator::open_at("/run/sysgenid"));
-    is_free_future(AsyncOrchestrator::on(source.clone()));
+    is_free_future(AsyncOrchestrator::open_on(
+        sysgenid::Orchestrator::options(),
+        source.clone(),
+    ));
     is_free_future(orchestrator.trigger());
     is_free_future(orchestrator.trigger_at_least(1));
     is_free_future(orchestrator.stragglers());
     is_free_future(orchestrator.changed());
     is_free_future(orchestrator.wait_for_watchers(Duration::ZERO));
     is_free_future(orchestrator.settle(Duration::ZERO, rebuild));
-    is_free_future(orchestrator.reconnect());
+    is_free_future(orchestrator.reconnect(Duration::ZERO));
 }

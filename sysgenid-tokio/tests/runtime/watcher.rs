@@ -205,9 +205,9 @@ fn tracking_is_changed() {
         let watcher = scene.watcher().await;
         scene.trigger();
         assert_eq!(scene.outdated(), 1);
-        watcher.set_tracking(false).await.unwrap();
+        watcher.set_tracking(false).unwrap();
         assert_eq!(scene.outdated(), 0);
-        watcher.set_tracking(true).await.unwrap();
+        watcher.set_tracking(true).unwrap();
         assert_eq!(scene.outdated(), 1);
     });
 }
@@ -284,10 +284,16 @@ fn a_lost_broker_is_told_to_all_and_found_again() {
         assert!(polled.unwrap_err().is_lost());
 
         let mut watcher = Arc::into_inner(watcher).unwrap();
-        assert!(watcher.reconnect().await.unwrap_err().is_lost());
+        assert!(
+            watcher
+                .reconnect(Duration::ZERO)
+                .await
+                .unwrap_err()
+                .is_lost()
+        );
         scene.start_broker();
         let generation = scene.trigger();
-        watcher.reconnect().await.unwrap();
+        watcher.reconnect(PATIENCE).await.unwrap();
         assert_eq!(watcher.changed().await.unwrap(), generation);
         assert_eq!(scene.outdated(), 1);
         watcher.ack(generation).unwrap();
