@@ -48,11 +48,13 @@ async def main() -> None:
         server = await asyncio.start_unix_server(answer, path)
         async with server, aio.Watcher() as watcher:
             print(f"serving {path} at generation {watcher.generation}", flush=True)
-            for _ in range(CHANGES):
+            changes = 0
+            while changes < CHANGES:
                 try:
                     await asyncio.wait_for(watcher.handle(replace_token), PATIENCE)
+                    changes += 1
                 except sysgenid.LostError:
-                    await watcher.reconnect()  # the broker was restarted; a change is not missed
+                    await watcher.reconnect(PATIENCE)  # until the broker is back; misses nothing
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """After a container was restored: tell everybody, wait until all have rebuilt, then serve again.
 
+A service must be there that rebuilds: without one, it says so and does not serve.
 In a virtual machine the driver notices the restore by itself: there `orchestrator.wait(timeout)`
 takes the place of `orchestrator.trigger()`.
 
@@ -29,17 +30,18 @@ def rebuild(generation: int) -> None:
 
 def main() -> None:
     """Quiesce, change, rebuild, wait for the others, resume."""
-    with sysgenid.Orchestrator() as orchestrator:
+    with sysgenid.Orchestrator(require_watchers=1) as orchestrator:
         print(f"quiesced at generation {orchestrator.generation}", flush=True)
         orchestrator.trigger()
         try:
-            generation = orchestrator.settle(rebuild, DEADLINE)
+            settled = orchestrator.settle(rebuild, DEADLINE)
         except sysgenid.TimedOutError as error:
             # Serving again now would let a stale secret out. An agent would restart these.
             for straggler in orchestrator.stragglers():
                 print(f"not ready: {straggler}, at generation {straggler.acknowledged}")
             sys.exit(f"{error}")
-        print(f"all have acknowledged generation {generation}: resumed", flush=True)
+        told = f"{settled.watchers} have acknowledged generation {settled.generation}"
+        print(f"{told}: resumed", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ may be used. It answers in JSON, an object for each line:
 
     {"event": "started", "generation": 0}
     {"event": "prepared"}
-    {"event": "ready", "generation": 1, "seconds": 0.012}
-    {"event": "late", "stragglers": [{"pid": 7, "command": "worker", "acknowledged": 0}]}
+    {"event": "ready", "generation": 1, "watchers": 1, "seconds": 0.012}
+    {"event": "late", "stragglers": [{"pid": 7, "uid": 0, "command": "worker", "acknowledged": 0}]}
 
 It ends with its input, or with code 5 if somebody is late: then the host drops this clone.
 
@@ -63,18 +63,17 @@ def resume(orchestrator: sysgenid.Orchestrator, deadline: float) -> None:
     """After a restore."""
     began = time.monotonic()
     try:
-        generation = orchestrator.settle(sysgenid.run_on_change, deadline)
+        settled = orchestrator.settle(sysgenid.run_on_change, deadline)
     except sysgenid.TimedOutError:
         late = orchestrator.stragglers()
-        names = [
-            {key: getattr(who, key) for key in ("pid", "command", "acknowledged")} for who in late
-        ]
-        tell("late", stragglers=names)
+        told = ("pid", "uid", "command", "acknowledged")
+        tell("late", stragglers=[{key: getattr(who, key) for key in told} for who in late])
         sys.exit(5)
     except sysgenid.HookError as error:
         tell("failed", reason=str(error))
         sys.exit(1)
-    tell("ready", generation=generation, seconds=round(time.monotonic() - began, 6))
+    seconds = round(time.monotonic() - began, 6)
+    tell("ready", generation=settled.generation, watchers=settled.watchers, seconds=seconds)
 
 
 def main(deadline: float) -> None:

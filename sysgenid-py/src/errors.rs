@@ -19,6 +19,7 @@ fn class_of(error: &Error) -> (&'static str, Errno) {
         (error.is_timeout(), "TimedOutError", Errno::TIME),
         (error.is_outdated(), "OutdatedError", Errno::STALE),
         (error.is_lost(), "LostError", Errno::CONNRESET),
+        (error.is_missing(), "MissingError", Errno::SRCH),
         (error.is_forked(), "ForkedError", Errno::BADF),
         (error.is_unsettled(), "UnsettledError", Errno::AGAIN),
         (error.is_reentrant(), "ReentrantError", Errno::DEADLK),

@@ -22,13 +22,13 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::orchestrator::{Orchestrator, Straggler};
+    use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]
     use crate::process::{generation, refresh, uniqueness, verify};
     #[pymodule_export]
     use crate::random::{GuardedDraws, GuardedLock, entropy, forget};
     #[pymodule_export]
-    use crate::status::{Status, WatcherCounts, sources, status};
+    use crate::status::{Status, WatcherCounts, sources, status, trigger};
     #[pymodule_export]
     use crate::uniqueness::Uniqueness;
     #[pymodule_export]

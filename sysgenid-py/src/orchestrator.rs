@@ -9,7 +9,7 @@ use sysgenid::{Deadline, Error, Generation, adapter};
 
 use crate::errors::raise;
 use crate::handle::Handle;
-use crate::timeout::Timeout;
+use crate::timeout::{AnswerTime, Timeout};
 use crate::waiting;
 
 /// Leads a system through a restore: notices it or triggers it, and waits until every tracked watcher
@@ -20,10 +20,22 @@ use crate::waiting;
 /// raises `ForkedError` until `reopen`. Without a `path`, the source is found: `SYSGENID_SOURCE` names
 /// one.
 ///
+/// `require_watchers` is how many tracked watchers there must be for a wait to succeed. The default is
+/// 0: without any, a wait is over at once, and `Settled.watchers` says that none has acknowledged. A
+/// wait that finds fewer also waits for the others, until its deadline: after a broker was started
+/// again, watchers take a moment to come back to it.
+///
+/// `answer_within` is how long a broker may take to answer where a call takes no timeout: to open the
+/// orchestrator, to trigger, to name stragglers. It is a number of seconds or a `datetime.timedelta`;
+/// `None` waits forever. At least a tenth of a second is given.
+///
 /// Raises as `Watcher`.
 ///
 /// >>> import sysgenid
-/// >>> with sysgenid.Watcher() as service, sysgenid.Orchestrator() as orchestrator:
+/// >>> with (
+/// ...     sysgenid.Watcher() as service,
+/// ...     sysgenid.Orchestrator(require_watchers=1) as orchestrator,
+/// ... ):
 /// ...     generation = orchestrator.trigger()
 /// ...     generation == orchestrator.ack()
 /// ...     try:
@@ -31,41 +43,92 @@ use crate::waiting;
 /// ...     except sysgenid.TimedOutError:
 /// ...         print(len(orchestrator.stragglers()), "has not rebuilt")
 /// ...     service.ack(generation)
-/// ...     orchestrator.wait_for_watchers(5.0)
+/// ...     settled = orchestrator.wait_for_watchers(5.0)
+/// ...     settled.generation == generation, settled.watchers
 /// True
 /// 1 has not rebuilt
+/// (True, 1)
 #[pyclass(frozen, weakref, module = "sysgenid")]
 pub(crate) struct Orchestrator {
     held: Handle<sysgenid::Orchestrator>,
     path: PathBuf,
 }
 
-/// A tracked watcher that has not acknowledged the current generation.
-#[pyclass(frozen, get_all, module = "sysgenid")]
-pub(crate) struct Straggler {
-    /// The process that has it open, or that opened it (on a broker); `None` if the kernel did not
-    /// tell.
-    pid: Option<u32>,
-    /// The name of that process's command; empty if it could not be read.
-    command: String,
-    /// The generation that it has acknowledged.
-    acknowledged: u64,
+/// What a wait for the watchers has found: all of them have acknowledged.
+///
+/// Two are equal if both attributes are.
+#[pyclass(frozen, eq, hash, get_all, module = "sysgenid")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Settled {
+    /// The generation when the wait began. Every tracked watcher has acknowledged it, or a newer one.
+    generation: u64,
+    /// How many tracked watchers there were; `None` where the source does not tell.
+    watchers: Option<u32>,
+}
+
+impl From<sysgenid::Settled> for Settled {
+    fn from(settled: sysgenid::Settled) -> Self {
+        Self {
+            generation: settled.generation.get(),
+            watchers: settled.watchers,
+        }
+    }
 }
 
 #[pymethods]
+impl Settled {
+    fn __repr__(&self) -> String {
+        let watchers = match self.watchers {
+            Some(watchers) => watchers.to_string(),
+            None => "None".to_owned(),
+        };
+        format!(
+            "<sysgenid.Settled generation={}, watchers={watchers}>",
+            self.generation
+        )
+    }
+}
+
+/// A tracked watcher that has not acknowledged the current generation.
+#[pyclass(frozen, module = "sysgenid")]
+pub(crate) struct Straggler(sysgenid::Straggler);
+
+#[pymethods]
 impl Straggler {
+    /// The process that has it open, or that opened it (on a broker); `None` if the kernel did not
+    /// tell.
+    #[getter]
+    fn pid(&self) -> Option<u32> {
+        self.0.pid
+    }
+
+    /// The effective user of that process; `None` if the source does not tell.
+    #[getter]
+    fn uid(&self) -> Option<u32> {
+        self.0.uid
+    }
+
+    /// The name of that process's command; empty if it could not be read. A process chooses its own
+    /// name; here it is escaped, and safe to print.
+    #[getter]
+    fn command(&self) -> &str {
+        &self.0.command
+    }
+
+    /// The generation that it has acknowledged.
+    #[getter]
+    fn acknowledged(&self) -> u64 {
+        self.0.acknowledged.get()
+    }
+
     fn __str__(&self) -> String {
-        match self.pid {
-            Some(pid) => format!("{} (pid {pid})", self.command),
-            None => "a process unknown to the kernel".to_owned(),
-        }
+        self.0.to_string()
     }
 
     fn __repr__(&self) -> String {
         format!(
             "<sysgenid.Straggler {}, acknowledged {}>",
-            self.__str__(),
-            self.acknowledged
+            self.0, self.0.acknowledged
         )
     }
 }
@@ -73,11 +136,24 @@ impl Straggler {
 #[pymethods]
 impl Orchestrator {
     #[new]
-    #[pyo3(signature = (path=None))]
-    fn new(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Self> {
-        let orchestrator = waiting::call(py, || match path {
-            Some(path) => sysgenid::Orchestrator::open_at(path),
-            None => sysgenid::Orchestrator::open(),
+    #[pyo3(
+        signature = (path=None, *, require_watchers=0, answer_within=AnswerTime::DEFAULT),
+        text_signature = "(path=None, *, require_watchers=0, answer_within=5.0)"
+    )]
+    fn new(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        require_watchers: u32,
+        answer_within: AnswerTime,
+    ) -> PyResult<Self> {
+        let orchestrator = waiting::call(py, || {
+            let options = sysgenid::Orchestrator::options()
+                .require_watchers(require_watchers)
+                .answer_within(answer_within.0);
+            match path {
+                Some(path) => options.open_at(path),
+                None => options.open(),
+            }
         })?;
         let source = orchestrator.watcher().source();
         Ok(Self {
@@ -121,9 +197,11 @@ impl Orchestrator {
     /// Quiesce what must not run across the change *before*: some libraries abort the process if the
     /// generation moves while they compute.
     ///
+    /// A script that only triggers needs no orchestrator: `sysgenid.trigger`.
+    ///
     /// Raises `DeniedError` without `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN` (`EACCES`), or if the
-    /// broker belongs to another user; `LostError` or, after five seconds, `TimedOutError` on a
-    /// broker.
+    /// broker belongs to another user; `LostError` if the broker has ended, and `TimedOutError` if it
+    /// does not answer within `answer_within`: the change may yet come then.
     #[pyo3(signature = (min=0))]
     fn trigger(&self, py: Python<'_>, min: u32) -> PyResult<u64> {
         let orchestrator = self.held.get()?;
@@ -168,24 +246,26 @@ impl Orchestrator {
         Ok(acknowledged.get())
     }
 
-    /// Waits until no tracked watcher is outdated.
+    /// Waits until no tracked watcher is outdated, and there are as many as this orchestrator requires.
+    /// Returns the generation that they have acknowledged, and how many they are.
     ///
     /// `timeout` is a number of seconds or a `datetime.timedelta`; `None` waits for ever.
     ///
-    /// Raises `TimedOutError` if the deadline passed: `stragglers` tells who is missing.
-    /// `OutdatedError` if the orchestrator's own watcher is or becomes outdated: a change came, so
-    /// rebuild and `ack` first, or use `settle`. `LostError` if the broker ended. `UnsupportedError`
-    /// on a broker if another thread waits with this orchestrator already.
-    fn wait_for_watchers(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
+    /// Raises `TimedOutError` if the deadline passed: `stragglers` names the watchers that hold it up.
+    /// `MissingError` if all have acknowledged, but fewer than `require_watchers`; `UnsupportedError`
+    /// if some are required and the source does not tell how many there are. `OutdatedError` if the
+    /// orchestrator's own watcher is or becomes outdated: a change came, so rebuild and `ack` first,
+    /// or use `settle`. `LostError` if the broker ended, or takes no more connections.
+    fn wait_for_watchers(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;
         let wait = |deadline: Deadline| orchestrator.wait_for_watchers(deadline);
-        waiting::wait(py, timeout.0, wait)
+        waiting::wait(py, timeout.0, wait).map(Settled::from)
     }
 
     /// After a change: lets `callback(generation)` rebuild what is the orchestrator's own,
     /// acknowledges, and waits for all others; starts over if the generation moves meanwhile. Returns
-    /// the generation that everybody has acknowledged. If nothing has changed, the callback is not
-    /// called, and the others are waited for.
+    /// the generation that every tracked watcher has acknowledged, and how many those are. If nothing
+    /// has changed, the callback is not called, and the others are waited for.
     ///
     /// Raises what the callback raises; else as `wait_for_watchers`, but never `OutdatedError`.
     ///
@@ -193,36 +273,36 @@ impl Orchestrator {
     /// >>> with sysgenid.Orchestrator() as orchestrator:
     /// ...     generation = orchestrator.trigger()
     /// ...     settled = orchestrator.settle(lambda generation: print("rebuilding"), timeout=5.0)
-    /// ...     settled == generation
+    /// ...     settled.generation == generation
+    /// ...     settled.watchers  # no other watcher is there
     /// rebuilding
     /// True
+    /// 0
     fn settle(
         &self,
         py: Python<'_>,
         callback: &Bound<'_, PyAny>,
         timeout: Timeout,
-    ) -> PyResult<u64> {
+    ) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;
         let watcher = orchestrator.watcher();
         let deadline = timeout.0;
         let fail = |error: &Error| raise(py, error);
         loop {
-            let mut settled = watcher.generation();
             while let Some(generation) = watcher.try_changed().map_err(|error| fail(&error))? {
                 callback.call1((generation.get(),))?;
                 match watcher.acknowledge(generation) {
-                    Ok(()) => settled = generation,
+                    Ok(()) => {}
                     Err(error) if error.is_stale() && !deadline.has_passed() => {}
                     Err(error) => return Err(fail(&error)),
                 }
             }
             let wait = |deadline: Deadline| match orchestrator.wait_for_watchers(deadline) {
-                Ok(()) => Ok(true),
-                Err(error) if error.is_outdated() => Ok(false),
-                Err(error) => Err(error),
+                Err(error) if error.is_outdated() => Ok(None),
+                settled => settled.map(Some),
             };
-            if waiting::wait(py, deadline, wait)? {
-                return Ok(settled.get());
+            if let Some(settled) = waiting::wait(py, deadline, wait)? {
+                return Ok(settled.into());
             }
             if deadline.has_passed() {
                 return Err(fail(&adapter::watchers_timed_out(watcher.source())));
@@ -237,23 +317,18 @@ impl Orchestrator {
     /// look at; `status` counts all.
     ///
     /// Raises `UnsupportedError` on a kernel driver that does not tell; `DeniedError` if the broker
-    /// belongs to another user; `LostError` or, after five seconds, `TimedOutError` on a broker.
+    /// belongs to another user; `LostError` if the broker has ended, and `TimedOutError` if it does not
+    /// answer within `answer_within`.
     fn stragglers(&self, py: Python<'_>) -> PyResult<Vec<Straggler>> {
         let orchestrator = self.held.get()?;
         let stragglers = waiting::call(py, || orchestrator.stragglers())?;
-        let named = stragglers.into_iter().map(|straggler| Straggler {
-            pid: straggler.pid,
-            command: straggler.command,
-            acknowledged: straggler.acknowledged.get(),
-        });
-        Ok(named.collect())
+        Ok(stragglers.into_iter().map(Straggler).collect())
     }
 
     /// As `Watcher.reconnect`.
-    fn reconnect(&self, py: Python<'_>) -> PyResult<()> {
-        let orchestrator = self.held.get()?;
-        let connected = waiting::call(py, || orchestrator.watcher().reconnector()?.connect())?;
-        drop(orchestrator);
+    fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
+        let reconnector = || Ok(self.held.get()?.watcher().reconnector());
+        let connected = waiting::reconnect(py, timeout.0, reconnector)?;
         self.held
             .change(|orchestrator| orchestrator.watcher_mut().resume(connected))?
             .map_err(|error| raise(py, &error))

@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use sysgenid::{Backend, Dialect, ProcessWide, Source};
 
-use crate::timeout::Timeout;
+use crate::timeout::{AnswerTime, Timeout};
 use crate::waiting;
-
-/// How long a broker may take to answer, unless the caller says it.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// What a source tells of itself: see `status`.
 #[pyclass(frozen, module = "sysgenid", get_all)]
@@ -45,7 +41,7 @@ pub(crate) struct WatcherCounts {
 /// The state of a source: the one at `path`, or the one that a `Probe` would find.
 ///
 /// Asks once, keeps nothing open, and does not become a watcher. `timeout` is for a broker that does
-/// not answer.
+/// not answer; at least a tenth of a second is given.
 ///
 /// Raises `AbsentError` if there is none, `DeniedError` if it may not be opened, `WrongKindError` or
 /// `BrokenError` if it is something else or does not work, `LostError` if the broker has ended, and
@@ -57,7 +53,7 @@ pub(crate) struct WatcherCounts {
 /// ('broker', True)
 #[pyfunction]
 #[pyo3(
-    signature = (path=None, timeout=Timeout::of(ANSWER_TIME)),
+    signature = (path=None, timeout=Timeout::of(AnswerTime::DEFAULT.0)),
     text_signature = "(path=None, timeout=5.0)"
 )]
 pub(crate) fn status(py: Python<'_>, path: Option<PathBuf>, timeout: Timeout) -> PyResult<Status> {
@@ -65,7 +61,7 @@ pub(crate) fn status(py: Python<'_>, path: Option<PathBuf>, timeout: Timeout) ->
         Some(path) => Source::at(path),
         None => Source::discover_for_probe(),
     })?;
-    let status = waiting::wait(py, timeout.0, |deadline| source.status(deadline))?;
+    let status = waiting::ask(py, timeout.0, |deadline| source.status(deadline))?;
     let counts = status.watchers.map(|counts| WatcherCounts {
         total: counts.total,
         tracked: counts.tracked,
@@ -79,6 +75,44 @@ pub(crate) fn status(py: Python<'_>, path: Option<PathBuf>, timeout: Timeout) ->
         dialect: status.dialect.map(Dialect::name),
         backend: status.backend.map(Backend::name),
     })
+}
+
+/// Changes the generation to the next one, or to `min` if that is more, of the source at `path`, or of
+/// the one that a `Watcher` would find. Returns a generation that is at least as new as this change.
+///
+/// Keeps nothing open and does not become a watcher: on a broker that has no room for one this still
+/// works, for its owner. `timeout` is for a broker that does not answer; at least a tenth of a second
+/// is given. To wait until every watcher has acknowledged the change takes an `Orchestrator`.
+///
+/// Raises `AbsentError` if there is no source; `DeniedError` without `CAP_CHECKPOINT_RESTORE` or
+/// `CAP_SYS_ADMIN` (`EACCES`), or if the broker belongs to another user; `UnsupportedError` for a page
+/// file or a hypervisor counter; `LostError` if no broker runs there, and `TimedOutError` if it does
+/// not answer: the change may yet come then.
+///
+/// >>> import sysgenid
+/// >>> before = sysgenid.generation()
+/// >>> sysgenid.trigger() == before + 1
+/// True
+#[pyfunction]
+#[pyo3(
+    signature = (path=None, timeout=Timeout::of(AnswerTime::DEFAULT.0), *, min=0),
+    text_signature = "(path=None, timeout=5.0, *, min=0)"
+)]
+pub(crate) fn trigger(
+    py: Python<'_>,
+    path: Option<PathBuf>,
+    timeout: Timeout,
+    min: u32,
+) -> PyResult<u64> {
+    // Not in slices: a request that was not answered may yet be granted, and is not made twice.
+    let triggered = waiting::call(py, || {
+        let source = match path {
+            Some(path) => Source::at(path)?,
+            None => Source::discover()?,
+        };
+        source.trigger_at_least(min, timeout.0)
+    })?;
+    Ok(triggered.get())
 }
 
 /// The sources that this process looks at, at most two: each as its kind and its path, and the

@@ -21,29 +21,50 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Timeout {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        if value.is_none() {
-            return Ok(Self(Deadline::NEVER));
-        }
-        let seconds = match value.extract::<f64>() {
-            Ok(seconds) => seconds,
-            // A timedelta, without importing its module for those who use none.
-            Err(_) => value
-                .call_method0("total_seconds")
-                .and_then(|seconds| seconds.extract())
-                .map_err(|_| {
-                    PyTypeError::new_err(
-                        "a timeout is a number of seconds, a datetime.timedelta, or None to wait \
-                         for ever",
-                    )
-                })?,
-        };
-        if !seconds.is_finite() {
-            return Err(PyValueError::new_err(
-                "a timeout is a finite number of seconds; None waits for ever",
-            ));
-        }
-        // What no clock counts never passes.
-        let timeout = Duration::try_from_secs_f64(seconds.max(0.0));
-        Ok(Self(timeout.map_or(Deadline::NEVER, Deadline::after)))
+        time_of(value).map(|time| Self(Deadline::after(time)))
     }
+}
+
+/// How long a broker may take for each of its answers: written as a timeout, which begins with each
+/// call.
+#[derive(Clone, Copy)]
+pub(crate) struct AnswerTime(pub(crate) Duration);
+
+impl AnswerTime {
+    /// What it is unless the caller says it.
+    pub(crate) const DEFAULT: Self = Self(Duration::from_secs(5));
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for AnswerTime {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        time_of(value).map(Self)
+    }
+}
+
+/// What no clock counts never passes: for a deadline, the longest time is forever.
+fn time_of(value: Borrowed<'_, '_, PyAny>) -> PyResult<Duration> {
+    if value.is_none() {
+        return Ok(Duration::MAX);
+    }
+    let seconds = match value.extract::<f64>() {
+        Ok(seconds) => seconds,
+        // A timedelta, without importing its module for those who use none.
+        Err(_) => value
+            .call_method0("total_seconds")
+            .and_then(|seconds| seconds.extract())
+            .map_err(|_| {
+                PyTypeError::new_err(
+                    "a timeout is a number of seconds, a datetime.timedelta, or None to wait for \
+                     ever",
+                )
+            })?,
+    };
+    if !seconds.is_finite() {
+        return Err(PyValueError::new_err(
+            "a timeout is a finite number of seconds; None waits for ever",
+        ));
+    }
+    Ok(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
 }

@@ -11,7 +11,7 @@ use sysgenid::{Deadline, Error, Generation, adapter};
 
 use crate::errors::raise;
 use crate::handle::Handle;
-use crate::timeout::Timeout;
+use crate::timeout::{AnswerTime, Timeout};
 use crate::{probe, waiting};
 
 /// A watcher: it waits for a change of the generation, and acknowledges when it has been handled.
@@ -21,10 +21,15 @@ use crate::{probe, waiting};
 /// of changes without holding anybody up. It starts up to date: only later changes are reported.
 /// Without a `path`, the source is found: `SYSGENID_SOURCE` names one.
 ///
+/// `answer_within` is how long a broker may take to answer while the watcher is opened, as a number
+/// of seconds or a `datetime.timedelta`; `None` waits forever. At least a tenth of a second is given.
+/// Nothing else that a watcher does waits for an answer.
+///
 /// Raises `AbsentError` if there is no source, `DeniedError` if it may not be opened for reading and
-/// writing, `UnsupportedError` for a source without watchers (a page file, a counter of the
-/// hypervisor's) or, untracked, on a driver of the v5 dialect; `BrokenError`, `WrongKindError`, and
-/// `LostError` if no broker runs there.
+/// writing, `UnsupportedError` for a source without watchers (a page file, a hypervisor counter), for
+/// a broker that speaks another version of its protocol, or, untracked, on a driver of the v5
+/// dialect; `BrokenError`, `WrongKindError`; `LostError` if no broker runs there or it has no room
+/// for another watcher, and `TimedOutError` if it does not answer.
 ///
 /// >>> import sysgenid
 /// >>> with sysgenid.Watcher() as watcher, sysgenid.Orchestrator() as orchestrator:
@@ -57,10 +62,20 @@ pub(crate) struct Watcher {
 #[pymethods]
 impl Watcher {
     #[new]
-    #[pyo3(signature = (path=None, *, tracked=true))]
-    fn new(py: Python<'_>, path: Option<PathBuf>, tracked: bool) -> PyResult<Self> {
+    #[pyo3(
+        signature = (path=None, *, tracked=true, answer_within=AnswerTime::DEFAULT),
+        text_signature = "(path=None, *, tracked=True, answer_within=5.0)"
+    )]
+    fn new(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        tracked: bool,
+        answer_within: AnswerTime,
+    ) -> PyResult<Self> {
         let watcher = waiting::call(py, || {
-            let options = sysgenid::Watcher::options().tracked(tracked);
+            let options = sysgenid::Watcher::options()
+                .tracked(tracked)
+                .answer_within(answer_within.0);
             match path {
                 Some(path) => options.open_at(path),
                 None => options.open(),
@@ -177,26 +192,35 @@ impl Watcher {
         probe::object(py, probe)
     }
 
-    /// Sets whether orchestrators wait for this watcher. Turned on while it is outdated, they wait at
-    /// once.
+    /// Sets whether orchestrators wait for this watcher. Turning it on while the watcher is outdated
+    /// makes them wait at once. Never waits: whatever a broker is asked afterwards, it has done this
+    /// before.
     ///
-    /// Raises `UnsupportedError` when turned off on a driver of the v5 dialect; `LostError` or, after
-    /// five seconds, `TimedOutError` on a broker; `ForkedError` in a forked child.
-    fn set_tracked(&self, py: Python<'_>, tracked: bool) -> PyResult<()> {
+    /// Raises `UnsupportedError` when turned off on a driver of the v5 dialect; `LostError` if the
+    /// broker has ended or does not read; `ForkedError` in a forked child.
+    fn set_tracking(&self, py: Python<'_>, tracked: bool) -> PyResult<()> {
         let watcher = self.held.get()?;
-        waiting::call(py, || watcher.set_tracking(tracked))
+        watcher
+            .set_tracking(tracked)
+            .map_err(|error| raise(py, &error))
     }
 
-    /// Connects to the broker again after it was lost. The watcher goes on where it was: outdated, if
-    /// the generation has changed meanwhile. `fileno()` stays the same. On the kernel device there is
-    /// nothing to do.
+    /// Connects to the broker again after it was lost, and tries until the deadline: a broker that is
+    /// started again is there a moment later. The pauses between the attempts grow to half a second,
+    /// and differ from client to client.
     ///
-    /// Raises as opening one; then the watcher is as it was. `RuntimeError` while another thread is in
-    /// a call of this watcher.
-    fn reconnect(&self, py: Python<'_>) -> PyResult<()> {
-        let watcher = self.held.get()?;
-        let connected = waiting::call(py, || watcher.reconnector()?.connect())?;
-        drop(watcher);
+    /// The watcher goes on where it was: outdated, if the generation has changed meanwhile. `fileno()`
+    /// stays the same. On the kernel device there is nothing to do.
+    ///
+    /// `timeout` is a number of seconds or a `datetime.timedelta`; `None` tries forever.
+    ///
+    /// Raises `LostError` if there was no broker until the deadline, or one without room for this
+    /// watcher, and `TimedOutError` if there was one that did not answer; else as opening a watcher.
+    /// Then the watcher is as it was. `ForkedError` in a forked child. `RuntimeError` while another
+    /// thread is in a call of this watcher.
+    fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
+        let reconnector = || Ok(self.held.get()?.reconnector());
+        let connected = waiting::reconnect(py, timeout.0, reconnector)?;
         self.held
             .change(|watcher| watcher.resume(connected))?
             .map_err(|error| raise(py, &error))

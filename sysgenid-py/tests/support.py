@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import pickle
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -79,6 +81,19 @@ class Broker:
         if self._process is not None:
             self._process.kill()
             self._reap()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stops its process, which keeps its sockets and answers nothing, until the block ends."""
+        assert self._process is not None
+        process = self._process
+        process.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{process.pid}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it runs still")
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends it as its parent's end would."""

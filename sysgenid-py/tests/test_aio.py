@@ -415,11 +415,11 @@ def test_a_lost_broker_is_an_error_and_may_come_back(loop: Factory, broker: Brok
             with pytest.raises(sysgenid.LostError):
                 await watcher.changed()
             with pytest.raises(sysgenid.LostError):
-                await watcher.reconnect()
+                await watcher.reconnect(0)
             broker.start()
             async with aio.Orchestrator(broker.source) as orchestrator:
                 generation = await orchestrator.trigger()
-            await watcher.reconnect()
+            await watcher.reconnect(patient(10))
             assert await watcher.changed() == generation, "it was missed, and is told"
             watcher.ack()
 

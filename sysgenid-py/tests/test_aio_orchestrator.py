@@ -75,10 +75,11 @@ def test_settle_rebuilds_acknowledges_and_waits(loop: Factory) -> None:
 
             handling = asyncio.ensure_future(serve(service))
             first = await orchestrator.trigger()
-            assert await orchestrator.settle(rebuild, timeout=timedelta(seconds=20)) == first + 1
+            settled = await orchestrator.settle(rebuild, timeout=timedelta(seconds=20))
+            assert (settled.generation, settled.watchers) == (first + 1, 1)
             assert seen == [first, first + 1]
             assert service.try_changed() is None
-            assert await orchestrator.settle(rebuild, 20.0) == first + 1, "there is nothing to do"
+            assert await orchestrator.settle(rebuild, 20.0) == settled, "there is nothing to do"
             assert seen == [first, first + 1]
             handling.cancel()
 
@@ -105,7 +106,7 @@ def test_settle_starts_over_when_the_generation_moves_while_it_waits(loop: Facto
             while len(seen) < 2:
                 await asyncio.sleep(0.01)
             service.ack(second)
-            assert await settling == second
+            assert (await settling).generation == second
             assert seen == [first, second]
 
     run(loop, main())
@@ -133,7 +134,7 @@ def test_a_settling_that_ends_early_acknowledges_nothing(loop: Factory) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await settling
             assert orchestrator.try_changed() == generation
-            assert await orchestrator.settle(nothing, 20.0) == generation
+            assert (await orchestrator.settle(nothing, 20.0)).generation == generation
 
     run(loop, main())
 
@@ -242,8 +243,29 @@ def test_a_lost_broker_ends_the_waits(loop: Factory, broker: Broker) -> None:
                 with pytest.raises(sysgenid.LostError):
                     await call
             broker.start()
-            await orchestrator.reconnect()
+            await orchestrator.reconnect(patient(10))
             assert await orchestrator.trigger() == orchestrator.generation
+
+    run(loop, main())
+
+
+def test_fewer_watchers_than_required(loop: Factory, broker: Broker) -> None:
+    async def main() -> None:
+        opening = aio.Orchestrator.open(broker.source, require_watchers=1)
+        async with await opening as orchestrator:
+            for timeout in (0, 0.3):  # in one slice, and in several
+                begun = time.monotonic()
+                with pytest.raises(sysgenid.MissingError):
+                    await orchestrator.wait_for_watchers(timeout)
+                assert time.monotonic() - begun >= timeout
+            with pytest.raises(sysgenid.MissingError):
+                await orchestrator.settle(nothing, 0.05)
+            waiting = asyncio.ensure_future(orchestrator.settle(nothing, 20.0))
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            async with aio.Watcher(broker.source):
+                settled = await waiting
+            assert (settled.generation, settled.watchers) == (0, 1)
 
     run(loop, main())
 

@@ -189,7 +189,7 @@ def test_it_stops_while_it_waits_for_a_broker(broker: Broker) -> None:
         broker.kill()
         eventually(lambda: background.error is not None, "the loss")
         time.sleep(0.5)  # until the pauses are long
-        assert background.stop(patient(5))
+        assert background.stop(patient(1))
 
 
 # Forks

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def conductor(broker: Broker) -> Iterator[sysgenid.Orchestrator]:
 def change(orchestrator: sysgenid.Orchestrator) -> int:
     """Changes the generation, and waits until those who watch have acknowledged."""
     orchestrator.trigger()
-    return orchestrator.settle(lambda generation: None, patient(20))
+    return orchestrator.settle(lambda generation: None, patient(20)).generation
 
 
 def three_different(example: Example, orchestrator: sysgenid.Orchestrator, what: str) -> None:
@@ -130,7 +131,7 @@ def test_watchdog_thread_outlives_its_broker(
     example.expect("watching from generation 0")
     broker.kill()
     broker.start()
-    conductor.reconnect()
+    conductor.reconnect(patient(20))
     seen = []
     for _ in range(3):
         conductor.trigger()
@@ -169,6 +170,21 @@ def test_answer_requests(start: Start, conductor: sysgenid.Orchestrator) -> None
     assert example.ends() == (0, "")
 
 
+def test_answer_requests_outlives_its_broker(
+    start: Start, broker: Broker, conductor: sysgenid.Orchestrator
+) -> None:
+    example = start("answer_requests.py")
+    example.expect("serving ")
+    for _ in range(3):
+        broker.kill()
+        time.sleep(0.2)  # until it has found nothing
+        broker.start()
+        conductor.reconnect(patient(20))
+        generation = conductor.trigger()
+        example.expect(f"generation {generation}: token replaced")
+    assert example.ends() == (0, "")
+
+
 def test_check_mapped_counter(start: Start, conductor: sysgenid.Orchestrator) -> None:
     example = start("check_mapped_counter.py")
     example.expect("generation 0: a key")
@@ -194,9 +210,18 @@ def test_orchestrate_restore(start: Start, broker: Broker) -> None:
     example = start("orchestrate_restore.py")
     example.expect("quiesced at generation 0")
     example.expect("generation 1: node ")
-    example.expect("all have acknowledged generation 1: resumed")
+    example.expect("1 have acknowledged generation 1: resumed")
     assert example.ends() == (0, "")
     service.expect("generation 1: session ")
+
+
+def test_orchestrate_restore_needs_a_service(start: Start) -> None:
+    example = start("orchestrate_restore.py")
+    example.expect("quiesced at generation 0")
+    example.expect("generation 1: node ")
+    code, complaint = example.ends()
+    assert code == 1
+    assert "0 tracked watchers have acknowledged, and 1 are required" in complaint
 
 
 def test_orchestrate_restore_names_who_is_missing(start: Start, broker: Broker) -> None:
@@ -225,7 +250,7 @@ def test_run_sandbox_agent(start: Start, broker: Broker, conductor: sysgenid.Orc
             worker.ack()
             ready = json.loads(agent.line())
             assert ready.pop("seconds") > 0
-            assert ready == {"event": "ready", "generation": generation}
+            assert ready == {"event": "ready", "generation": generation, "watchers": 1}
     assert agent.ends() == (0, "")
 
 
@@ -240,6 +265,7 @@ def test_run_sandbox_agent_names_who_is_late(
         assert late["event"] == "late"
         (straggler,) = late["stragglers"]
         assert (straggler["pid"], straggler["acknowledged"]) == (os.getpid(), 0)
+        assert straggler["uid"] == os.geteuid()
         assert straggler["command"]
     assert agent.ends() == (5, "")
 

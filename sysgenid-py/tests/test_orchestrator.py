@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -66,11 +69,12 @@ def test_settle_does_all_of_it(orchestrator: sysgenid.Orchestrator, source: str)
         generation = orchestrator.trigger()
         thread = threading.Thread(target=lambda: watcher.handle(rebuilt.append, support.patient(5)))
         thread.start()
-        assert orchestrator.settle(rebuilt.append, support.patient(10)) == generation
+        settled = orchestrator.settle(rebuilt.append, support.patient(10))
+        assert settled.generation == generation
         thread.join()
         assert rebuilt == [generation, generation]
         # Nothing has changed since: nothing is rebuilt.
-        assert orchestrator.settle(rebuilt.append, support.patient(5)) == generation
+        assert orchestrator.settle(rebuilt.append, support.patient(5)) == settled
         assert len(rebuilt) == 2
 
 
@@ -85,7 +89,7 @@ def test_settle_starts_over(orchestrator: sysgenid.Orchestrator) -> None:
     orchestrator.trigger()
     settled = orchestrator.settle(rebuild, support.patient(10))
     assert len(rebuilt) == 3
-    assert settled == rebuilt[-1] == orchestrator.generation
+    assert settled.generation == rebuilt[-1] == orchestrator.generation
 
 
 def test_settle_raises_what_its_callback_raises(orchestrator: sysgenid.Orchestrator) -> None:
@@ -102,12 +106,41 @@ def test_stragglers_are_named(orchestrator: sysgenid.Orchestrator, source: str) 
         generation = orchestrator.trigger()
         (straggler,) = orchestrator.stragglers()
         assert straggler.pid == os.getpid()
+        assert straggler.uid == os.geteuid()
         assert straggler.acknowledged == before
         assert straggler.command
         assert f"pid {os.getpid()}" in str(straggler)
         assert str(straggler) in repr(straggler)
         watcher.ack(generation)
         assert orchestrator.stragglers() == []
+
+
+def test_a_hostile_name_is_safe_to_print(broker: support.Broker) -> None:
+    script = (
+        "import sysgenid, sys\n"
+        "open('/proc/self/comm', 'w').write('a\\x1b[2Jb\\nc')\n"
+        "watcher = sysgenid.Watcher(sys.argv[1])\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with (
+        sysgenid.Orchestrator(broker.source) as orchestrator,
+        subprocess.Popen(
+            [sys.executable, "-c", script, broker.source],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        process.stdout.readline()
+        orchestrator.trigger()
+        (straggler,) = orchestrator.stragglers()
+        for text in (straggler.command, str(straggler), repr(straggler)):
+            assert text.isprintable()
+            # Escaped once.
+            assert "[2J" in text
+            assert "\\\\" not in text
+        process.communicate(b"")
 
 
 @pytest.mark.v6_only
@@ -135,7 +168,7 @@ USES: dict[str, Callable[[sysgenid.Orchestrator], object]] = {
     "try_changed": lambda orchestrator: orchestrator.try_changed(),
     "generation": lambda orchestrator: orchestrator.generation,
     "fileno": lambda orchestrator: orchestrator.fileno(),
-    "reconnect": lambda orchestrator: orchestrator.reconnect(),
+    "reconnect": lambda orchestrator: orchestrator.reconnect(0),
     "reopen": lambda orchestrator: orchestrator.reopen(),
     "with": lambda orchestrator: orchestrator.__enter__(),
 }
@@ -166,8 +199,94 @@ def test_it_is_lost_with_its_broker(broker: support.Broker) -> None:
         with pytest.raises(sysgenid.LostError):
             orchestrator.trigger()
         broker.start()
-        orchestrator.reconnect()
-        watcher.reconnect()
+        orchestrator.reconnect(support.patient(10))
+        watcher.reconnect(support.patient(10))
         generation = orchestrator.trigger()
         watcher.handle(lambda generation: None, support.patient(5))
-        assert orchestrator.settle(lambda generation: None, support.patient(5)) == generation
+        settled = orchestrator.settle(lambda generation: None, support.patient(5))
+        assert (settled.generation, settled.watchers) == (generation, 1)
+
+
+def test_settled_is_a_value(orchestrator: sysgenid.Orchestrator, source: str) -> None:
+    with sysgenid.Watcher(source, tracked=False):
+        settled = orchestrator.wait_for_watchers(0)
+        again = orchestrator.wait_for_watchers(0)
+    assert settled.generation == orchestrator.generation
+    assert settled == again
+    assert hash(settled) == hash(again)
+    assert repr(settled) == (
+        f"<sysgenid.Settled generation={settled.generation}, watchers={settled.watchers}>"
+    )
+    orchestrator.trigger()
+    orchestrator.ack()
+    assert orchestrator.wait_for_watchers(0) != settled
+    with pytest.raises(AttributeError):
+        settled.generation = 3  # type: ignore[misc]
+
+
+def test_fewer_watchers_than_required(broker: support.Broker) -> None:
+    with sysgenid.Orchestrator(broker.source, require_watchers=2) as orchestrator:
+        watchers = []
+        for found in (0, 1):
+            for timeout in (0, 0.05, 1.2):  # more than one slice of a wait in the main thread
+                with pytest.raises(sysgenid.MissingError) as caught:
+                    orchestrator.wait_for_watchers(timeout)
+                assert f"{found} tracked" in str(caught.value)
+                assert "2 are required" in str(caught.value)
+                assert caught.value.filename == broker.source
+                assert caught.value.errno == errno.ESRCH
+                assert not isinstance(caught.value, sysgenid.TimedOutError)
+            with pytest.raises(sysgenid.MissingError):
+                orchestrator.settle(lambda generation: None, 0.05)
+            watchers.append(sysgenid.Watcher(broker.source))
+        settled = orchestrator.wait_for_watchers(0)
+        assert (settled.generation, settled.watchers) == (orchestrator.generation, 2)
+        for watcher in watchers:
+            watcher.close()
+
+
+def test_a_watcher_that_comes_is_one_that_was_required(broker: support.Broker) -> None:
+    opened: list[sysgenid.Watcher] = []
+    with sysgenid.Orchestrator(broker.source, require_watchers=1) as orchestrator:
+        coming = threading.Timer(1.2, lambda: opened.append(sysgenid.Watcher(broker.source)))
+        coming.start()
+        assert orchestrator.settle(lambda generation: None, support.patient(10)).watchers == 1
+        coming.join()
+        opened[0].close()
+
+
+@pytest.mark.parametrize("wrong", [-1, 2**32])
+def test_a_number_of_watchers_has_32_bits(broker: support.Broker, wrong: int) -> None:
+    with pytest.raises(OverflowError):
+        sysgenid.Orchestrator(broker.source, require_watchers=wrong)
+
+
+# The function
+
+
+def test_a_script_that_only_triggers_becomes_no_watcher(broker: support.Broker) -> None:
+    with sysgenid.Watcher(broker.source) as watcher:
+        assert sysgenid.trigger(broker.source) == 1
+        assert watcher.wait(support.patient(5)) == 1
+        assert sysgenid.trigger(broker.source, min=10) == 10
+        assert sysgenid.trigger(broker.source, support.patient(5), min=3) == 11
+        counts = sysgenid.status(broker.source).watchers
+        assert counts is not None
+        assert counts.total == 1
+
+
+@pytest.mark.broker_only
+def test_trigger_finds_the_source(orchestrator: sysgenid.Orchestrator) -> None:
+    assert sysgenid.trigger() == orchestrator.generation == orchestrator.try_changed()
+
+
+def test_what_takes_no_triggers(broker: support.Broker) -> None:
+    page = str(broker.folder / "page")
+    with pytest.raises(sysgenid.UnsupportedError) as caught:
+        sysgenid.trigger(page)
+    assert caught.value.filename == page
+    with pytest.raises(TypeError):
+        sysgenid.trigger(broker.source, 1.0, 3)  # type: ignore[call-arg]
+    broker.kill()
+    with pytest.raises(sysgenid.LostError):
+        sysgenid.trigger(broker.source)

@@ -71,11 +71,43 @@ def test_it_runs(name: str, broker: Broker, tmp_path: Path) -> None:
     assert code == (-signal.SIGTERM if goes_on else 0)
 
 
+RECONNECTING = [name for name, code in PROGRAMS.items() if ".reconnect(" in code]
+
+
+@pytest.mark.parametrize("name", RECONNECTING)
+def test_it_survives_each_restart_of_its_broker(name: str, broker: Broker, tmp_path: Path) -> None:
+    script, said = tmp_path / "program.py", tmp_path / "said"
+    script.write_text(PROGRAMS[name])
+    with said.open("w") as stdout:
+        program = subprocess.Popen(
+            [sys.executable, "-u", script],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "SYSGENID_SOURCE": broker.source},
+        )
+        for count in (1, 2, 3):
+            with sysgenid.Orchestrator(broker.source, require_watchers=1) as orchestrator:
+                orchestrator.wait_for_watchers(patient(20))  # it is there
+                orchestrator.trigger()
+                orchestrator.settle(lambda generation: None, patient(20))
+            assert said.read_text().count("\n") == count
+            broker.kill()
+            time.sleep(0.2)  # until it has found nothing
+            broker.start()
+        program.terminate()
+        _, complaint = program.communicate(timeout=patient(10))
+    assert complaint == ""
+    assert program.returncode == -signal.SIGTERM
+
+
 def is_endless(code: str) -> bool:
     """Whether it goes on until it is ended."""
     return any(loop in code for loop in ("while True:", "in watcher:", "in aio.watch():"))
 
 
 def test_there_are_programs() -> None:
+    assert len(RECONNECTING) >= 2
     for page in ("docs/src/python.md", "sysgenid-py/README.md"):
         assert any(name.startswith(page) for name in PROGRAMS), page

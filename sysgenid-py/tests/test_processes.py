@@ -45,7 +45,7 @@ USES: dict[str, Callable[[sysgenid.Watcher], object]] = {
     "ack": lambda watcher: watcher.ack(),
     "handle": lambda watcher: watcher.handle(print, 5),
     "iter": lambda watcher: next(iter(watcher)),
-    "set_tracked": lambda watcher: watcher.set_tracked(True),
+    "set_tracking": lambda watcher: watcher.set_tracking(True),
 }
 
 

@@ -90,6 +90,35 @@ def test_a_number_that_no_float_holds(waiting: Waiting) -> None:
         waiting(10**400)
 
 
-def test_status_has_one(source: str) -> None:
-    assert sysgenid.status(source, None).path == source
-    assert sysgenid.status(source, timeout=timedelta(seconds=support.patient(5))).path == source
+def test_status_and_trigger_have_one(source: str) -> None:
+    for timeout in (None, timedelta(seconds=support.patient(5)), support.patient(5)):
+        assert sysgenid.status(source, timeout=timeout).path == source
+        assert sysgenid.trigger(source, timeout=timeout) == sysgenid.status(source).generation
+
+
+@pytest.mark.parametrize("time", [None, 0, -1, 1, 1e300, timedelta(seconds=1), Fraction(1, 5)])
+def test_a_time_to_answer_is_a_timeout(source: str, time: float | timedelta | None) -> None:
+    with (
+        sysgenid.Watcher(source, answer_within=time),
+        sysgenid.Orchestrator(source, answer_within=time) as orchestrator,
+    ):
+        orchestrator.trigger()
+
+
+@pytest.mark.parametrize("opener", [sysgenid.Watcher, sysgenid.Orchestrator])
+def test_what_is_no_time_to_answer(source: str, opener: Callable[..., object]) -> None:
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite"):
+            opener(source, answer_within=wrong)
+    with pytest.raises(TypeError, match="seconds"):
+        opener(source, answer_within="soon")
+
+
+def test_reconnect_has_one(source: str) -> None:
+    with sysgenid.Watcher(source) as watcher:
+        for timeout in (None, 0, 0.5, timedelta(seconds=1)):
+            watcher.reconnect(timeout)
+        with pytest.raises(ValueError, match="finite"):
+            watcher.reconnect(math.inf)
+        with pytest.raises(TypeError, match="timeout"):
+            watcher.reconnect()  # type: ignore[call-arg]

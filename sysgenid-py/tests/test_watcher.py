@@ -179,8 +179,8 @@ USES: dict[str, Callable[[sysgenid.Watcher], object]] = {
     "generation": lambda watcher: watcher.generation,
     "fileno": lambda watcher: watcher.fileno(),
     "probe": lambda watcher: watcher.probe(),
-    "set_tracked": lambda watcher: watcher.set_tracked(True),
-    "reconnect": lambda watcher: watcher.reconnect(),
+    "set_tracking": lambda watcher: watcher.set_tracking(True),
+    "reconnect": lambda watcher: watcher.reconnect(0),
     "reopen": lambda watcher: watcher.reopen(),
     "with": lambda watcher: watcher.__enter__(),
 }
@@ -227,10 +227,10 @@ def test_nobody_waits_for_an_untracked_one(
         orchestrator.trigger()
         orchestrator.ack()
         orchestrator.wait_for_watchers(support.patient(5))
-        watcher.set_tracked(True)
+        watcher.set_tracking(True)
         with pytest.raises(sysgenid.TimedOutError):
             orchestrator.wait_for_watchers(0.01)
-        watcher.set_tracked(False)
+        watcher.set_tracking(False)
         orchestrator.wait_for_watchers(support.patient(5))
 
 
@@ -390,12 +390,12 @@ def test_it_reconnects(broker: support.Broker) -> None:
         descriptor = watcher.fileno()
         broker.kill()
         with pytest.raises(sysgenid.LostError):
-            watcher.reconnect()
+            watcher.reconnect(0)
         assert not watcher.closed
         broker.start()
         with sysgenid.Orchestrator(broker.source) as orchestrator:
             generation = orchestrator.trigger()
-            watcher.reconnect()
+            watcher.reconnect(support.patient(10))
             # What came meanwhile is not missed.
             assert watcher.wait(support.patient(5)) == generation
             watcher.ack()
@@ -410,8 +410,8 @@ def test_it_does_not_reconnect_under_a_call(broker: support.Broker) -> None:
         thread.start()
         time.sleep(0.05)
         with pytest.raises(RuntimeError, match="another thread"):
-            watcher.reconnect()
+            watcher.reconnect(support.patient(10))
         with sysgenid.Orchestrator(broker.source) as orchestrator:
             orchestrator.trigger()
         thread.join()
-        watcher.reconnect()
+        watcher.reconnect(support.patient(10))

@@ -11,21 +11,21 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import TimedOutError
+from .errors import MissingError, TimedOutError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
     from collections.abc import Callable
     from datetime import timedelta
 
-    from ._native import Orchestrator, Watcher
+    from ._native import Orchestrator, Settled, Watcher
 
 _T = TypeVar("_T")
 
 SLICE = 0.1
 """Seconds that a helper thread may not notice that nobody waits for it any more."""
 SHORTEST = 0.005
-"""A slice when the deadline is near: a broker has to answer in it."""
+"""A slice when the deadline is near. A broker has a tenth of a second to answer all the same."""
 
 
 def deadline_of(timeout: float | timedelta | None) -> float:
@@ -192,7 +192,7 @@ class WatcherWait:
     """Has one helper thread wait for the watchers, in slices, as long as a task wants to know.
 
     A thread of its own, because a wait takes as long as its deadline allows. One for all the tasks,
-    because a broker takes one wait of an orchestrator at a time.
+    because all of them ask the same.
     """
 
     __slots__ = ("_is_running", "_lock", "_orchestrator", "_waiting")
@@ -202,18 +202,18 @@ class WatcherWait:
         self._lock = threading.Lock()
         self._is_running = False
         # Who waits, and until when.
-        self._waiting: dict[Future[None], tuple[AbstractEventLoop, float]] = {}
+        self._waiting: dict[Future[Settled], tuple[AbstractEventLoop, float]] = {}
 
-    async def wait(self, deadline: float) -> None:
+    async def wait(self, deadline: float) -> Settled:
         loop = asyncio.get_running_loop()
-        future: Future[None] = loop.create_future()
+        future: Future[Settled] = loop.create_future()
         with self._lock:
             self._waiting[future] = (loop, deadline)
             must_start, self._is_running = not self._is_running, True
         try:
             if must_start:
                 self._start()
-            await future
+            return await future
         finally:
             with self._lock:
                 self._waiting.pop(future, None)
@@ -238,10 +238,11 @@ class WatcherWait:
                     return
             nearest = min(deadline for _, deadline in asked.values())
             left = nearest - time.monotonic()
+            settled: Settled | None = None
             error: BaseException | None = None
             try:
-                self._orchestrator.wait_for_watchers(min(max(left, SHORTEST), SLICE))
-            except TimedOutError as late:
+                settled = self._orchestrator.wait_for_watchers(min(max(left, SHORTEST), SLICE))
+            except (MissingError, TimedOutError) as late:
                 error, now = late, time.monotonic()
                 asked = {future: who for future, who in asked.items() if who[1] <= now}
             except BaseException as failure:
@@ -250,4 +251,4 @@ class WatcherWait:
                 for future in asked:
                     self._waiting.pop(future, None)
             for future, (loop, _) in asked.items():
-                answer(loop, future, error=error)
+                answer(loop, future, settled, error=error)

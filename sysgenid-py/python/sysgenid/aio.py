@@ -32,9 +32,9 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from . import _native
+from . import _attempts, _native
 from ._tasks import Readiness, WatcherWait, deadline_of, in_thread
-from .errors import OutdatedError, StaleError, TimedOutError
+from .errors import LostError, OutdatedError, StaleError, TimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -106,15 +106,27 @@ class _Changing(Generic[_S]):
             readiness.forget(future)
             raise
 
-    async def reconnect(self) -> None:
-        """Connects to the broker again after it was lost. A change that was missed is told then.
+    async def reconnect(self, timeout: float | timedelta | None) -> None:
+        """Connects to the broker again after it was lost, and tries until the deadline: a broker
+        that is started again is there a moment later. A change that was missed is told then.
 
-        Raises as opening one, after five seconds at most; then it is as it was. `RuntimeError`
-        while another call of it is under way in another thread.
+        `timeout` is a number of seconds or a `datetime.timedelta`; `None` tries forever.
 
-        Cancelled, it may or may not be connected; doing it again is fine.
+        Raises as `sysgenid.Watcher.reconnect`; then it is as it was.
+
+        Cancelled, it may or may not be connected; doing it again is fine. Its helper thread ends
+        within half a second, or within five if a broker is there that does not answer.
         """
-        await in_thread(_reconnect, self._source)
+        deadline = deadline_of(timeout)
+        given = _attempts.FIRST
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return await in_thread(_reconnect, self._source, max(min(left, given), 0.0))
+            except (LostError, TimedOutError) as error:
+                if left <= given:
+                    raise
+                given = _attempts.after(given, error)
 
     def close(self) -> None:
         """Closes it: orchestrators do not wait for it any more.
@@ -168,26 +180,37 @@ class Watcher(_Changing[_native.Watcher]):
     the next change acknowledges the one before. If the body raises or breaks out, nothing is
     acknowledged.
 
-    To open one takes an answer of the broker's. That is some tens of microseconds, and at most five
-    seconds if it hangs: `await Watcher.open()` does not hold up the loop meanwhile.
+    To open one takes the broker's answer. That is some tens of microseconds, and at most
+    `answer_within` if it hangs: `await Watcher.open()` does not hold up the loop meanwhile.
 
     Raises as `sysgenid.Watcher`.
     """
 
     __slots__ = ()
 
-    def __init__(self, path: str | PathLike[str] | None = None, *, tracked: bool = True) -> None:
-        super().__init__(_native.Watcher(path, tracked=tracked))
+    def __init__(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        tracked: bool = True,
+        answer_within: float | timedelta | None = 5.0,
+    ) -> None:
+        super().__init__(_native.Watcher(path, tracked=tracked, answer_within=answer_within))
 
     @classmethod
     async def open(
-        cls, path: str | PathLike[str] | None = None, *, tracked: bool = True
+        cls,
+        path: str | PathLike[str] | None = None,
+        *,
+        tracked: bool = True,
+        answer_within: float | timedelta | None = 5.0,
     ) -> Watcher:
         """Opens one in a thread.
 
         Cancelled, it opens nothing that stays open.
         """
-        return cls.of(await in_thread(_native.Watcher, path, tracked=tracked))
+        opening = in_thread(_native.Watcher, path, tracked=tracked, answer_within=answer_within)
+        return cls.of(await opening)
 
     @classmethod
     def of(cls, watcher: _native.Watcher) -> Watcher:
@@ -198,8 +221,15 @@ class Watcher(_Changing[_native.Watcher]):
 
     @property
     def watcher(self) -> _native.Watcher:
-        """The watcher itself, for `probe` and `set_tracked`."""
+        """The watcher itself, for `probe`."""
         return self._source
+
+    def set_tracking(self, tracked: bool) -> None:
+        """Sets whether orchestrators wait for this watcher. Never waits.
+
+        Raises as `sysgenid.Watcher.set_tracking`.
+        """
+        self._source.set_tracking(tracked)
 
     def ack(self, generation: int | None = None) -> None:
         """Acknowledges this generation, or else the one that was told last. Never waits.
@@ -233,7 +263,10 @@ class Watcher(_Changing[_native.Watcher]):
 
 
 async def watch(
-    path: str | PathLike[str] | None = None, *, tracked: bool = True
+    path: str | PathLike[str] | None = None,
+    *,
+    tracked: bool = True,
+    answer_within: float | timedelta | None = 5.0,
 ) -> AsyncGenerator[int, None]:
     """Waits for changes, and yields the generation of each, with a watcher of its own.
 
@@ -263,7 +296,8 @@ async def watch(
     Cancelled while it waits, it loses nothing that another watcher would not be told of; a new one
     begins up to date. `contextlib.aclosing` closes it at a moment of one's own.
     """
-    async with await Watcher.open(path, tracked=tracked) as watcher:
+    opening = Watcher.open(path, tracked=tracked, answer_within=answer_within)
+    async with await opening as watcher:
         async for generation in watcher:
             yield generation
 
@@ -278,27 +312,50 @@ class Orchestrator(_Changing[_native.Orchestrator]):
     >>> async def main() -> None:
     ...     async with aio.Orchestrator() as orchestrator:
     ...         generation = await orchestrator.trigger()
-    ...         print(await orchestrator.settle(rebuild, timeout=5.0) == generation)
+    ...         settled = await orchestrator.settle(rebuild, timeout=5.0)
+    ...         print(settled.generation == generation)
     >>> asyncio.run(main())
     new keys of the agent's own
     True
 
-    Raises as `sysgenid.Orchestrator`. To open one may take an answer of the broker's, see
-    `Watcher`.
+    `require_watchers` and `answer_within` are those of `sysgenid.Orchestrator`, and it raises as
+    that one. To open one may take the broker's answer, see `Watcher`.
     """
 
     __slots__ = ("_watcher_wait",)
 
-    def __init__(self, path: str | PathLike[str] | None = None) -> None:
-        self._take(_native.Orchestrator(path))
+    def __init__(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        require_watchers: int = 0,
+        answer_within: float | timedelta | None = 5.0,
+    ) -> None:
+        self._take(
+            _native.Orchestrator(
+                path, require_watchers=require_watchers, answer_within=answer_within
+            )
+        )
 
     @classmethod
-    async def open(cls, path: str | PathLike[str] | None = None) -> Orchestrator:
+    async def open(
+        cls,
+        path: str | PathLike[str] | None = None,
+        *,
+        require_watchers: int = 0,
+        answer_within: float | timedelta | None = 5.0,
+    ) -> Orchestrator:
         """Opens one in a thread.
 
         Cancelled, it opens nothing that stays open.
         """
-        return cls.of(await in_thread(_native.Orchestrator, path))
+        opening = in_thread(
+            _native.Orchestrator,
+            path,
+            require_watchers=require_watchers,
+            answer_within=answer_within,
+        )
+        return cls.of(await opening)
 
     @classmethod
     def of(cls, orchestrator: _native.Orchestrator) -> Orchestrator:
@@ -334,27 +391,31 @@ class Orchestrator(_Changing[_native.Orchestrator]):
         """
         return self._source.ack(generation)
 
-    async def wait_for_watchers(self, timeout: float | timedelta | None) -> None:
-        """Waits until no tracked watcher is outdated. `None` waits for ever.
+    async def wait_for_watchers(self, timeout: float | timedelta | None) -> _native.Settled:
+        """Waits until no tracked watcher is outdated, and there are as many as this orchestrator
+        requires. `None` waits forever.
+
+        Returns the generation that they have acknowledged, and how many they are.
 
         If several tasks wait with one orchestrator, each has its own deadline. One that is nearer
         than those of the others may be noticed a tenth of a second late.
 
         Raises as `sysgenid.Orchestrator.wait_for_watchers`: `TimedOutError` if the deadline passed,
-        `OutdatedError` if the orchestrator's own watcher is outdated, `LostError` if the broker has
-        ended; and `RuntimeError` if no thread can be started.
+        `MissingError` if fewer than required have acknowledged then, `OutdatedError` if the
+        orchestrator's own watcher is outdated, `LostError` if the broker has ended; and
+        `RuntimeError` if no thread can be started.
 
         Cancelled, it stops waiting, and loses nothing. Its helper thread ends within a tenth of a
         second.
         """
-        await self._watcher_wait.wait(deadline_of(timeout))
+        return await self._watcher_wait.wait(deadline_of(timeout))
 
     async def settle(
         self, callback: Callable[[int], Awaitable[object]], timeout: float | timedelta | None
-    ) -> int:
+    ) -> _native.Settled:
         """After a change: awaits `callback(generation)` for what is the orchestrator's own,
         acknowledges, and waits for all others; starts over if the generation moves meanwhile.
-        Returns the generation that everybody has acknowledged.
+        Returns the generation that every tracked watcher has acknowledged, and how many those are.
 
         If nothing has changed, the callback is not called, and the others are waited for. `timeout`
         limits the waiting and the starting over, not the time that the callback takes.
@@ -367,22 +428,18 @@ class Orchestrator(_Changing[_native.Orchestrator]):
         """
         deadline = deadline_of(timeout)
         while True:
-            settled = self._source.generation
             generation = self._source.try_changed()
             if generation is not None:
                 await callback(generation)
-                settled = generation
             try:
                 if generation is not None:
                     self._source.ack(generation)
-                await self._watcher_wait.wait(deadline)
+                return await self._watcher_wait.wait(deadline)
             except (OutdatedError, StaleError):
                 if time.monotonic() >= deadline:
                     raise _watchers_timed_out(self.path) from None
                 # A callback that never waits would keep the loop while the generation moves.
                 await asyncio.sleep(0)
-            else:
-                return settled
 
 
 def _watchers_timed_out(path: str) -> TimedOutError:
@@ -393,11 +450,11 @@ def _watchers_timed_out(path: str) -> TimedOutError:
     )
 
 
-def _reconnect(source: _native.Watcher | _native.Orchestrator) -> None:
+def _reconnect(source: _native.Watcher | _native.Orchestrator, seconds: float) -> None:
     attempts = 50
     while True:
         try:
-            return source.reconnect()
+            return source.reconnect(seconds)
         except RuntimeError:  # a call that found the broker gone is about to end
             attempts -= 1
             if not attempts:

@@ -12,11 +12,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from . import _attempts
 from ._native import Watcher
-from .errors import Error, StaleError
+from .errors import Error, LostError, StaleError, TimedOutError
 from .hooks import HookError, run_on_change
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from os import PathLike
     from types import TracebackType
 
@@ -27,7 +29,7 @@ __all__ = ["Background", "watch_in_background"]
 _log = logging.getLogger("sysgenid")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-"""Seconds before what failed is tried again, the first time and at last."""
+"""Seconds before hooks that failed are run again, the first time and at last."""
 _LOOK = 0.1
 """Seconds between looks at the generation during such a pause."""
 _AT_EXIT = 1.0
@@ -38,9 +40,13 @@ class Background:
     """The thread that `watch_in_background` has started."""
 
     def __init__(
-        self, path: str | PathLike[str] | None, tracked: bool, inherited: tuple[str, int] | None
+        self,
+        path: str | PathLike[str] | None,
+        tracked: bool,
+        answer_within: float | timedelta | None,
+        inherited: tuple[str, int] | None,
     ) -> None:
-        self._watcher = Watcher(path, tracked=tracked)
+        self._watcher = Watcher(path, tracked=tracked, answer_within=answer_within)
         self._asked = (path, tracked)
         self._path = self._watcher.path
         self._generation = self._watcher.generation
@@ -86,8 +92,10 @@ class Background:
         """Stops the thread, and waits until it has ended; `None` waits for ever.
 
         It stops at once, but for a hook that is running: that goes on to its end. Then the result
-        may be False: it has not ended in time, and will when the hook has. A change whose hooks
-        have not all succeeded is not acknowledged, and orchestrators no longer wait for it.
+        may be False: it has not ended in time, and will when the hook has. If its broker is gone,
+        it stops within half a second; if the broker is there and does not answer, within five. A
+        change whose hooks have not all succeeded is not acknowledged, and orchestrators no longer
+        wait for it.
 
         To stop twice is fine, and so is to stop in a hook or in a forked child.
         """
@@ -174,13 +182,21 @@ class Background:
         return True
 
     def _reconnect(self) -> bool:
-        try:
-            self._watcher.reconnect()
-        except Error as error:
-            self._report_loss(error)
-            return False
-        self._error = None
-        _log.info("watching %s again", self._path)
+        """Returns whether it is connected. Failures that pass are waited for, until `stop`."""
+        given = _attempts.FIRST
+        while not self._stopping:
+            try:
+                self._watcher.reconnect(given)
+            except (LostError, TimedOutError) as error:
+                self._report_loss(error)
+                given = _attempts.after(given, error)
+            except Error as error:
+                self._report_loss(error)
+                return False
+            else:
+                self._error = None
+                _log.info("watching %s again", self._path)
+                return True
         return True
 
     def _report_loss(self, error: Error) -> None:
@@ -233,7 +249,10 @@ _inherited: tuple[str, int] | None = None
 
 
 def watch_in_background(
-    path: str | PathLike[str] | None = None, *, tracked: bool = True
+    path: str | PathLike[str] | None = None,
+    *,
+    tracked: bool = True,
+    answer_within: float | timedelta | None = 5.0,
 ) -> Background:
     """Starts a thread that waits for changes, runs the hooks of `on_change`, and acknowledges.
 
@@ -244,13 +263,15 @@ def watch_in_background(
     True
 
     There is one for the process. A second call returns the one that runs; whoever stops it stops it
-    for all. `tracked=False` has orchestrators not wait for the hooks.
+    for all. `tracked=False` has orchestrators not wait for the hooks, and `answer_within` is how
+    long a broker may take to answer while the watcher is opened.
 
     - If a hook fails, all others run, the failure goes to the log `sysgenid` and to `error`, and
       the change is **not acknowledged**: orchestrators go on waiting, and name this process. All
       hooks are run again after a tenth of a second, then after twice that, up to every five
       seconds; and at once when the generation changes again.
-    - A broker that has ended is waited for in the same way. What changed meanwhile is told then.
+    - A broker that has ended is waited for, as `Watcher.reconnect` does it. What changed meanwhile
+      is told then.
     - It ends with the interpreter, whichever way that ends; a hook that is running then has a
       second.
     - A **forked child** has no such thread, and the call starts one there: to have one in each
@@ -272,7 +293,7 @@ def watch_in_background(
                     f"{_background!r} runs already, with other arguments: stop that one first"
                 )
             return _background
-        _background = Background(path, tracked, _inherited)
+        _background = Background(path, tracked, answer_within, _inherited)
         _inherited = None
         return _background
 

@@ -39,7 +39,10 @@ class BrokenError(Error):
 
 
 class UnsupportedError(Error):
-    """The source cannot do this, though it works (`EOPNOTSUPP`)."""
+    """The source cannot do this, though it works (`EOPNOTSUPP`).
+
+    Or a broker speaks another version of its protocol.
+    """
 
     __module__ = "sysgenid"
 
@@ -68,7 +71,16 @@ class OutdatedError(Error):
 
 
 class LostError(Error, ConnectionError):
-    """The broker is gone, or does not read: `reconnect` (`ECONNRESET`)."""
+    """The broker is gone or does not read: `reconnect` (`ECONNRESET`).
+
+    Or it has no room for this client at the moment, and says which limit was reached.
+    """
+
+    __module__ = "sysgenid"
+
+
+class MissingError(Error):
+    """Fewer tracked watchers have acknowledged than the orchestrator requires (`ESRCH`)."""
 
     __module__ = "sysgenid"
 

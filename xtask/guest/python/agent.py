@@ -41,8 +41,8 @@ def settle(orchestrator: sysgenid.Orchestrator) -> None:
     """Waits for each change, and until everybody has acknowledged it."""
     while True:
         orchestrator.wait(None)
-        generation = orchestrator.settle(lambda _generation: None, PATIENCE)
-        print(f"settled generation={generation}", flush=True)
+        settled = orchestrator.settle(lambda _generation: None, PATIENCE)
+        print(f"settled generation={settled.generation}", flush=True)
 
 
 def end(failure: threading.ExceptHookArgs) -> None:
