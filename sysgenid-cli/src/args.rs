@@ -24,7 +24,8 @@ Exit codes:
   4  permission denied
   5  timed out; for `wait`: watchers have not acknowledged
   6  the source is not one, is broken, or cannot do this
-  7  the userspace driver is not running, has ended, or does not answer";
+  7  the userspace driver is not running, has ended, or does not answer
+  8  fewer tracked watchers than --min-watchers";
 
 /// Notice that this system was restored or cloned from a snapshot, and know when all have handled
 /// it.
@@ -106,6 +107,10 @@ pub(crate) struct TriggerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
+    /// End with code 8 if fewer tracked watchers than this have acknowledged; 0 asks for none
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) min_watchers: u32,
+
     /// End with code 5, and name the stragglers, after this time, such as 500ms, 5s, 2m, never
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub(crate) timeout: Timeout,

@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
+use sysgenid::Printable;
+
 /// Every command's error. The exit codes are a promise: see the crate's README.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -16,6 +18,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// A deadline passed; the message says which.
     TimedOut(String),
+    /// Fewer tracked watchers than were asked for.
+    Missing(String),
+    /// The source does not tell how many watchers there are, and some were asked for.
+    Uncounted(String),
     /// Anything else.
     Other(String),
     /// The reader of standard output has gone. That is how `… | head` ends a command.
@@ -27,7 +33,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// A failed system call of this command: `what` failed on `path`.
     pub(crate) fn io(path: &Path, what: &str, error: &io::Error) -> Self {
-        Self::Other(format!("{}: {what}: {error}", path.display()))
+        Self::Other(format!("{}: {what}: {error}", Printable::new(path)))
     }
 
     /// A failure that has no path.
@@ -43,6 +49,8 @@ impl Failure {
             Self::Sdk(error) if error.is_permission() => 4,
             Self::Broker(error) if error.is_permission() => 4,
             Self::TimedOut(_) => 5,
+            Self::Missing(_) => 8,
+            Self::Uncounted(_) => 6,
             Self::Sdk(error)
                 if error.is_wrong_kind() || error.is_broken() || error.is_unsupported() =>
             {
@@ -59,9 +67,11 @@ impl Failure {
         match self {
             Self::Sdk(error) => Some(error.to_string()),
             Self::Broker(error) => Some(error.to_string()),
-            Self::Usage(message) | Self::TimedOut(message) | Self::Other(message) => {
-                Some(message.clone())
-            }
+            Self::Usage(message)
+            | Self::TimedOut(message)
+            | Self::Missing(message)
+            | Self::Uncounted(message)
+            | Self::Other(message) => Some(message.clone()),
             Self::Closed | Self::Unheard => None,
         }
     }

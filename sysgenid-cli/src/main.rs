@@ -11,6 +11,7 @@ mod eof;
 mod failure;
 mod output;
 mod serve;
+mod speech;
 mod status;
 mod trigger;
 mod wait;
@@ -25,17 +26,31 @@ use sysgenid::Source;
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::speech::{Speech, To};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = Cli::parse();
+    let serves = matches!(cli.command, Command::Serve(_));
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(message) = failure.message() {
-                // Nothing is left to be told to if this fails too.
-                let _ = writeln!(io::stderr(), "sysgenid: {message}");
+                complain(format!("sysgenid: {message}"), serves);
             }
             ExitCode::from(failure.code())
         }
+    }
+}
+
+/// Prints why the command failed. A driver must end after that even if standard error blocks.
+fn complain(message: String, serves: bool) {
+    if serves {
+        let speech = Speech::new();
+        speech.voice().say(To::Stderr, message);
+        speech.finish();
+    } else {
+        // Nothing is left to be told to if this fails too.
+        let _ = writeln!(io::stderr(), "{message}");
     }
 }
 
@@ -56,9 +71,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Status(args) => status::run(named, &mut Output::new(args.json)),
-        Command::Watch(args) => watch::run(source(named)?, &args),
-        Command::Trigger(args) => trigger::run(source(named)?, &args),
-        Command::Wait(args) => wait::run(source(named)?, &args),
+        Command::Watch(args) => watch::run(&source(named)?, &args),
+        Command::Trigger(args) => trigger::run(&source(named)?, &args),
+        Command::Wait(args) => wait::run(&source(named)?, &args),
         Command::Demo(args) => demo::run(&mut Output::new(args.json)),
         Command::DemoWorker(args) => demo::worker(args.role, source(named)?),
     }

@@ -3,9 +3,11 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde::Serialize;
-use sysgenid::{Backend, SourceKind};
+use sysgenid::{Backend, Printable, SourceKind};
 
 use crate::failure::Failure;
 
@@ -35,13 +37,41 @@ impl Output {
         }
         let line =
             serde_json::to_string(object).map_err(|error| Failure::call("writing JSON", error))?;
-        line_out(&line)
+        line_out(ascii_where_invisible(&line))
     }
 
     /// Prints what has no place in JSON: explanations.
     pub(crate) fn text(&mut self, text: impl Display) -> Result<(), Failure> {
         if self.json { Ok(()) } else { line_out(text) }
     }
+}
+
+/// A path in JSON: the text, which is the path itself if that is UTF-8, and else the text to show it
+/// by and its bytes.
+pub(crate) fn path_in_json(path: &Path) -> (String, Option<&[u8]>) {
+    match path.to_str() {
+        Some(text) => (text.into(), None),
+        None => {
+            let bytes = path.as_os_str().as_bytes();
+            (Printable::new(path).to_string(), Some(bytes))
+        }
+    }
+}
+
+/// The same JSON, safe to print: characters that are not shown can only be within its strings, where
+/// JSON has an escape for them.
+fn ascii_where_invisible(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\\' || Printable::shows(character) {
+            line.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                line += &format!("\\u{unit:04x}");
+            }
+        }
+    }
+    line
 }
 
 /// Each line leaves at once: somebody may be waiting for it.

@@ -3,85 +3,117 @@
 
 use std::borrow::Cow;
 use std::env;
-use std::io::{self, Write};
+use std::ffi::{OsStr, c_int};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path, PathBuf};
 use std::thread;
 
-use rustix::process::geteuid;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::fs::Mode;
+use rustix::process::{geteuid, umask};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
-use sysgenid::{Probe, SOURCE_VARIABLE};
+use sysgenid::{Printable, Probe, SOURCE_VARIABLE};
 use sysgenid_broker::{Server, Stopper};
 
 use crate::args::ServeArgs;
 use crate::eof::on_end_of_input;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::speech::{Speech, To, Voice};
 
 /// What the driver is built for.
 const WANTED_WATCHERS: u64 = 10_000;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let folder = match &args.dir {
-        Some(folder) => folder.clone(),
-        None => default_folder()?,
+    let directory = match &args.dir {
+        Some(directory) => directory.clone(),
+        None => default_directory()?,
     };
-    // Before the folder is taken, so that a signal never leaves its sockets behind.
-    let signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Failure::call("handling signals", error))?;
-    let server = Server::bind(&folder)?;
+    // Before the directory is taken, so that a signal never leaves its sockets behind.
+    let signals =
+        Signals::new(ending_signals()).map_err(|error| Failure::call("handling signals", error))?;
+    // So that the socket for watchers never has a narrower mode: a client of another user that comes
+    // back at the wrong moment would take that for a lack of permission. The broker gives each file
+    // that it creates an explicit mode.
+    umask(Mode::empty());
+    let mut server = Server::bind(&directory)?;
     stop_on_signal(signals, server.stopper())?;
     if args.until_eof {
         let stopper = server.stopper();
         on_end_of_input(move || stopper.stop())?;
     }
-    match announce(&server) {
-        // Clients depend on the driver, and not on whether somebody reads what it says.
-        Ok(()) | Err(Failure::Closed) => {}
-        Err(failure) => return Err(failure),
-    }
-    server.run()?;
-    Ok(())
+    // Clients depend on the driver, whether or not its output is read.
+    let speech = Speech::new();
+    announce(&server, speech.voice())?;
+    let voice = speech.voice().clone();
+    server.on_incident(move |incident| {
+        voice.say(To::Stderr, format!("sysgenid: warning: {incident}"));
+    });
+    let served = server.run();
+    speech.finish();
+    Ok(served?)
 }
 
-fn default_folder() -> Result<PathBuf, Failure> {
+fn default_directory() -> Result<PathBuf, Failure> {
     if geteuid().is_root() {
         return Ok("/run/sysgenid".into());
     }
     match env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) if Path::new(&folder).is_absolute() => Ok(Path::new(&folder).join("sysgenid")),
+        Some(parent) if Path::new(&parent).is_absolute() => Ok(Path::new(&parent).join("sysgenid")),
         _ => Err(Failure::Usage(
-            "serve: XDG_RUNTIME_DIR is not set, so there is no folder to serve by default; name \
+            "serve: XDG_RUNTIME_DIR is not set, so there is no directory to serve by default; name \
              one with --dir"
                 .into(),
         )),
     }
 }
 
-fn announce(server: &Server) -> Result<(), Failure> {
-    let folder = path::absolute(server.dir())
+/// Prints where the driver serves, and a warning if it has room for few watchers.
+fn announce(server: &Server, voice: &Voice) -> Result<(), Failure> {
+    let directory = path::absolute(server.dir())
         .map_err(|error| Failure::io(server.dir(), "finding its full path", &error))?;
-    let generation = Probe::open_at(&folder)?.generation();
-    if server.capacity() < WANTED_WATCHERS {
-        let _ = writeln!(
-            io::stderr(),
-            "sysgenid: {}: warning: the limit of open files leaves room for {} watchers, fewer \
-             than {WANTED_WATCHERS}; raise it (`ulimit -Hn`) to at least {}",
-            folder.display(),
-            server.capacity(),
-            2 * WANTED_WATCHERS + 100,
+    let generation = Probe::open_at(&directory)?.generation();
+    let (shown, capacity) = (Printable::new(&directory), server.capacity());
+    if capacity < WANTED_WATCHERS {
+        let warning = format!(
+            "sysgenid: {shown}: warning: the limits of this process leave room for {capacity} \
+             watchers, fewer than {WANTED_WATCHERS}; raise those of open files (`ulimit -Hn`) and \
+             of mappings (`sysctl vm.max_map_count`)",
         );
+        voice.say(To::Stderr, warning);
     }
-    Output::new(false).text(format_args!(
-        "serving generation {generation} in {}, with room for {} watchers\n\
+    let announcement = format!(
+        "serving generation {generation} in {shown}, with room for {capacity} watchers\n\
          clients find it with\n\
          \n    export {SOURCE_VARIABLE}={}\n\
-         \nstop it with Ctrl-C; the generation stays in the folder",
-        folder.display(),
-        server.capacity(),
-        quoted(&folder.to_string_lossy()),
-    ))
+         \nstop it with Ctrl-C; the generation stays in the directory",
+        quoted(directory.as_os_str()),
+    );
+    voice.say(To::Stdout, announcement);
+    Ok(())
+}
+
+/// The signals that shut the driver down cleanly. SIGHUP is not one of them if it was ignored from
+/// the start, as under `nohup`.
+fn ending_signals() -> Vec<c_int> {
+    let mut signals = vec![SIGINT, SIGTERM, SIGQUIT];
+    if !ignores(SIGHUP) {
+        signals.push(SIGHUP);
+    }
+    signals
+}
+
+/// Whether this process was started with the signal ignored.
+fn ignores(signal: c_int) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let ignored = lines
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default();
+    // The first bit is the first signal.
+    ignored >> (signal - 1) & 1 == 1
 }
 
 /// The first signal ends the driver in order, the second at once.
@@ -102,23 +134,46 @@ fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure>
     }
 }
 
-/// As a POSIX shell takes it.
-fn quoted(text: &str) -> Cow<'_, str> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
-    if text.bytes().all(plain) {
-        return text.into();
+/// Quotes a path so that a shell reads it back byte for byte. Bytes that are not printable text need
+/// `$'…'`, which bash, zsh and ksh read, and other shells may not.
+fn quoted(text: &OsStr) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    let printable = |c: char| c == '\\' || Printable::shows(c);
+    match text.to_str() {
+        Some(text) if text.chars().all(plain) && !text.is_empty() => text.into(),
+        Some(text) if text.chars().all(printable) => {
+            format!("'{}'", text.replace('\'', r"'\''")).into()
+        }
+        _ => {
+            let mut quoted = String::from("$'");
+            for &byte in text.as_bytes() {
+                match byte {
+                    b'\'' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+                    b' '..=b'~' => quoted.push(char::from(byte)),
+                    // Three digits, so that a digit that follows is not one more of them.
+                    _ => quoted += &format!("\\{byte:03o}"),
+                }
+            }
+            (quoted + "'").into()
+        }
     }
-    format!("'{}'", text.replace('\'', r"'\''")).into()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::*;
 
     #[test]
     fn a_shell_reads_the_path_back() {
-        assert_eq!(quoted("/run/user/1000/sysgenid"), "/run/user/1000/sysgenid");
-        assert_eq!(quoted("/tmp/it's here"), r"'/tmp/it'\''s here'");
-        assert_eq!(quoted("/tmp/$HOME"), "'/tmp/$HOME'");
+        for (path, expected) in [
+            (&b"/run/user/1000/sysgenid"[..], "/run/user/1000/sysgenid"),
+            (b"/tmp/it's here", r"'/tmp/it'\''s here'"),
+            (b"/tmp/$HOME", "'/tmp/$HOME'"),
+            (r"/tmp/\ü".as_bytes(), r"'/tmp/\ü'"),
+            (b"/a\n1'\\\xff", r"$'/a\0121\'\\\377'"),
+            ("\u{202e}".as_bytes(), r"$'\342\200\256'"),
+        ] {
+            assert_eq!(quoted(OsStr::from_bytes(path)), expected);
+        }
     }
 }

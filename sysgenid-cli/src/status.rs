@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `sysgenid status`: what there is.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use sysgenid::{Backend, Dialect, ProcessWide, Source};
+use sysgenid::{Backend, Dialect, Printable, ProcessWide, Source};
 
 use crate::failure::Failure;
-use crate::output::{Output, backend_text, kind_text};
+use crate::output::{Output, backend_text, kind_text, path_in_json};
 
 /// How long the userspace driver may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct Line<'a> {
-    source: Cow<'a, str>,
+    source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_bytes: Option<&'a [u8]>,
     kind: &'static str,
     /// A counter of the hypervisor's that the whole process looks at as well.
     #[serde(skip_serializing_if = "Option::is_none")]
-    beside: Option<Cow<'a, str>>,
+    beside: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside_bytes: Option<&'a [u8]>,
     generation: u64,
     watchers: Option<u32>,
     tracked: Option<u32>,
@@ -41,7 +44,7 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
     };
     let status = source.status(ANSWER_TIME)?;
     let counts = status.watchers;
-    let path = source.path().to_string_lossy();
+    let path = Printable::new(source.path());
     let watchers = match counts {
         Some(counts) => format!(
             "{}, {} of them tracked, {} of these outdated",
@@ -55,7 +58,7 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
         status.generation,
     );
     if let Some(beside) = beside {
-        let path = beside.path().display();
+        let path = Printable::new(beside.path());
         let _ = write!(text, "\nbeside it   {path} ({})", kind_text(beside.kind()));
     }
     if let Some(dialect) = status.dialect {
@@ -64,10 +67,14 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
     if let Some(backend) = status.backend {
         let _ = write!(text, "\nbackend     {backend} ({})", backend_text(backend));
     }
+    let (source_text, source_bytes) = path_in_json(source.path());
+    let beside = beside.map(|beside| path_in_json(beside.path())).unzip();
     let line = Line {
-        source: path,
+        source: source_text,
+        source_bytes,
         kind: source.kind().name(),
-        beside: beside.map(|beside| beside.path().to_string_lossy()),
+        beside: beside.0,
+        beside_bytes: beside.1.flatten(),
         generation: status.generation.get(),
         watchers: counts.map(|counts| counts.total),
         tracked: counts.map(|counts| counts.tracked),

@@ -3,25 +3,33 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
-use sysgenid::{Orchestrator, Source, Straggler};
+use sysgenid::{
+    Deadline, Orchestrator, Printable, Source, Straggler, StragglerSummary, WatcherCounts,
+};
 
 use crate::args::WaitArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// How long a source may take to count its watchers.
+/// How long the source may take in all to say who is missing, once the deadline has passed.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// How long the userspace driver may take to answer, if the wait is not over earlier.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// How many stragglers an error message names.
-const NAMED: usize = 10;
+type Answer = sysgenid::Result<Vec<Straggler>>;
 
 #[derive(Serialize)]
 struct Line {
     generation: u64,
     settled: bool,
+    /// How many tracked watchers there are; `None` if the source does not tell.
+    watchers: Option<u32>,
     /// How many watchers have not acknowledged; `None` if the source does not tell.
     outdated: Option<u32>,
     /// `None` if the source does not name them, or not to this user.
@@ -32,6 +40,7 @@ struct Line {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StragglerLine {
     pid: Option<u32>,
+    uid: Option<u32>,
     command: String,
     acknowledged: u64,
 }
@@ -40,53 +49,91 @@ impl From<&Straggler> for StragglerLine {
     fn from(straggler: &Straggler) -> Self {
         Self {
             pid: straggler.pid,
+            uid: straggler.uid,
             command: straggler.command.clone(),
             acknowledged: straggler.acknowledged.get(),
         }
     }
 }
 
-pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
+pub(crate) fn run(source: &Source, args: &WaitArgs) -> Result<(), Failure> {
     let mut out = Output::new(args.format.json);
-    let path = source.path().display().to_string();
-    let orchestrator = Orchestrator::on(source.clone())?;
+    let path = Printable::new(source.path()).to_string();
+    let deadline = args.timeout.deadline();
+    let answer_time = deadline
+        .remaining()
+        .map_or(ANSWER_TIME, |left| left.min(ANSWER_TIME));
+    let orchestrator = Orchestrator::options()
+        .require_watchers(args.min_watchers)
+        .answer_within(answer_time)
+        .open_on(source.clone())?;
     // There is nothing to rebuild here: it acknowledges, so that the wait is for the others.
-    let settled = orchestrator.settle(args.timeout.deadline(), |_| Ok::<_, Infallible>(()));
+    let settled = orchestrator.settle(deadline, |_| Ok::<_, Infallible>(()));
     match settled {
-        Ok(generation) => {
+        Ok(settled) => {
+            let generation = settled.generation;
             let line = Line {
                 generation: generation.get(),
                 settled: true,
+                watchers: settled.watchers,
                 outdated: Some(0),
                 stragglers: Some(Vec::new()),
             };
-            let text =
-                format_args!("generation {generation}: acknowledged by every tracked watcher");
+            let text = format!("generation {generation}: {}", by_whom(settled.watchers));
             out.print(&line, text)
+        }
+        Err(error) if error.is_missing() => {
+            let line = Line {
+                generation: orchestrator.watcher().generation().get(),
+                settled: false,
+                watchers: count(source, LAST_WORD.into()).map(|counts| counts.tracked),
+                outdated: Some(0),
+                stragglers: Some(Vec::new()),
+            };
+            out.object(&line)?;
+            Err(Failure::Missing(format!(
+                "{error}, within {}; with --min-watchers 0, `wait` succeeds without them",
+                args.timeout
+            )))
+        }
+        Err(error) if error.is_unsupported() && args.min_watchers > 0 => {
+            Err(Failure::Uncounted(format!(
+                "{error}; with --min-watchers 0, `wait` succeeds without knowing how many there are"
+            )))
         }
         Err(error) if error.is_timeout() => {
             let generation = orchestrator.watcher().generation();
-            let stragglers = orchestrator.stragglers();
-            let watchers = source.status(ANSWER_TIME).ok().and_then(|all| all.watchers);
+            // Both at once, because there is little time.
+            let last_word = Deadline::after(LAST_WORD);
+            let named = ask_for_stragglers(orchestrator)?;
+            let watchers = count(source, last_word);
             let outdated = watchers.map(|watchers| watchers.outdated);
+            let left = last_word.remaining().unwrap_or_default();
+            let stragglers = named.recv_timeout(left).ok();
             let who = match &stragglers {
-                Ok(stragglers) => who(stragglers, outdated.unwrap_or_default()),
-                Err(error) if error.is_permission() => {
+                None => {
+                    "the source does not say whose: it hangs, or is busy; look at its process, or \
+                     wait again"
+                        .into()
+                }
+                Some(Ok(stragglers)) => who(stragglers, outdated.unwrap_or_default()),
+                Some(Err(error)) if error.is_permission() => {
                     "only the owner of the userspace driver is told whose; wait again, or ask as \
                      that user"
                         .into()
                 }
-                Err(error) if error.is_unsupported() => {
+                Some(Err(error)) if error.is_unsupported() => {
                     "this source does not tell whose; wait again".into()
                 }
-                Err(error) => error.to_string(),
+                Some(Err(error)) => error.to_string(),
             };
             let line = Line {
                 generation: generation.get(),
                 settled: false,
+                watchers: watchers.map(|watchers| watchers.tracked),
                 outdated,
                 stragglers: stragglers
-                    .ok()
+                    .and_then(Result::ok)
                     .map(|all| all.iter().map(Into::into).collect()),
             };
             out.object(&line)?;
@@ -100,6 +147,35 @@ pub(crate) fn run(source: Source, args: &WaitArgs) -> Result<(), Failure> {
     }
 }
 
+/// Who has acknowledged.
+fn by_whom(watchers: Option<u32>) -> String {
+    match watchers {
+        Some(0) => "no tracked watcher has to acknowledge it".into(),
+        Some(1) => "acknowledged by the one tracked watcher".into(),
+        Some(count) => format!("acknowledged by all {count} tracked watchers"),
+        None => "acknowledged by every tracked watcher; the source does not tell how many".into(),
+    }
+}
+
+fn count(source: &Source, deadline: Deadline) -> Option<WatcherCounts> {
+    source.status(deadline).ok()?.watchers
+}
+
+/// Asks for the stragglers on another thread, which is left behind if it is late: the process ends
+/// next. `Orchestrator::stragglers` takes no deadline yet, but as much time as the orchestrator was
+/// opened with.
+fn ask_for_stragglers(orchestrator: Orchestrator) -> Result<Receiver<Answer>, Failure> {
+    let (sender, receiver) = channel();
+    let ask = move || {
+        // The answer was late if this fails.
+        let _ = sender.send(orchestrator.stragglers());
+    };
+    match thread::Builder::new().name("stragglers".into()).spawn(ask) {
+        Ok(_detached) => Ok(receiver),
+        Err(error) => Err(Failure::call("starting a thread", error)),
+    }
+}
+
 /// The stragglers, of whom there may be more than can be named, and what to do.
 fn who(named: &[Straggler], outdated: u32) -> String {
     let all = usize::try_from(outdated).unwrap_or(usize::MAX);
@@ -109,25 +185,11 @@ fn who(named: &[Straggler], outdated: u32) -> String {
              of containers"
         );
     }
-    let mut text = names(named);
+    let mut text = StragglerSummary::of(named).to_string();
     if all > named.len() {
         let _ = write!(text, " ({all} watchers in all)");
     }
     text + "; wait again, or look after these processes"
-}
-
-/// The stragglers in one line.
-pub(crate) fn names(stragglers: &[Straggler]) -> String {
-    let mut text = String::new();
-    for straggler in stragglers.iter().take(NAMED) {
-        let separator = if text.is_empty() { "" } else { ", " };
-        let _ = write!(text, "{separator}{straggler}");
-    }
-    match stragglers.len() {
-        0 => "none any more".into(),
-        all if all > NAMED => text + &format!(" and {} more", all - NAMED),
-        _ => text,
-    }
 }
 
 #[cfg(test)]

@@ -6,18 +6,21 @@ use std::io;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
-use sysgenid::{Deadline, Source, Watcher};
+use sysgenid::{Deadline, Printable, Source, Watcher};
 
 use crate::args::WatchArgs;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, path_in_json};
+use crate::speech::{Speech, To};
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Line<'a> {
     Watching {
         generation: u64,
-        source: &'a str,
+        source: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source_bytes: Option<&'a [u8]>,
         tracked: bool,
     },
     Changed {
@@ -26,22 +29,44 @@ enum Line<'a> {
     },
 }
 
-pub(crate) fn run(source: Source, args: &WatchArgs) -> Result<(), Failure> {
+pub(crate) fn run(source: &Source, args: &WatchArgs) -> Result<(), Failure> {
+    let speech = Speech::new();
+    let watched = watch(source, args, &speech);
+    speech.finish();
+    watched
+}
+
+fn watch(source: &Source, args: &WatchArgs, speech: &Speech) -> Result<(), Failure> {
     let mut out = Output::new(args.format.json);
     let deadline = args.timeout.deadline();
-    let path = source.path().to_string_lossy().into_owned();
-    let watcher = Watcher::options().tracked(args.tracked).open_on(source)?;
+    let path = Printable::new(source.path()).to_string();
+    let (source_text, source_bytes) = path_in_json(source.path());
+    let watcher = Watcher::options()
+        .tracked(args.tracked)
+        .open_on(source.clone())?;
 
     let mut previous = watcher.generation();
     let start = Line::Watching {
         generation: previous.get(),
-        source: &path,
+        source: source_text,
+        source_bytes,
         tracked: args.tracked,
     };
     out.print(
         &start,
         format_args!("generation {previous}: watching {path}"),
     )?;
+
+    if args.tracked {
+        speech.voice().say(
+            To::Stderr,
+            format!(
+                "sysgenid: {path}: acknowledges each change when it prints it, before anything has \
+                 handled it; an orchestrator that waits for this watcher learns only that the \
+                 change was seen"
+            ),
+        );
+    }
 
     let mut changes = 0_u64;
     while args.count != Some(changes) {

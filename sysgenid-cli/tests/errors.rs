@@ -5,9 +5,11 @@
 mod common;
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use common::{failed, fails, hung_watcher, object, on, run, serve, sysgenid, text, unprivileged};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -53,6 +55,15 @@ fn no_source() {
 }
 
 #[test]
+fn a_hostile_path_does_not_reach_the_terminal() {
+    for arguments in CLIENTS {
+        let error = fails(&mut on(Path::new("/no/\x1b[2J\nsource"), arguments), 3);
+        assert!(error.contains(r"/no/\x1b[2J\nsource: not found"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
 fn not_a_source() {
     let folder = tempdir().unwrap();
     let fifo = folder.path().join("fifo");
@@ -67,15 +78,37 @@ fn not_a_source() {
 #[test]
 fn a_file_that_is_no_page() {
     let folder = tempdir().unwrap();
-    for (name, length) in [("empty", 0), ("short", 3)] {
+    for (name, length) in [("empty", 0), ("short", 3), ("shorter than a page", 4095)] {
         let path = folder.path().join(name);
         File::create(&path).unwrap().set_len(length).unwrap();
         all_fail(&path, 6, "");
         let error = fails(&mut on(&path, &["status"]), 6);
+        assert!(error.contains("too short to be a counter page"), "{error}");
+    }
+    let random = folder.path().join("random");
+    let mut bytes = [0; 4096];
+    File::open("/dev/urandom")
+        .unwrap()
+        .read_exact(&mut bytes)
+        .unwrap();
+    fs::write(&random, bytes).unwrap();
+    for path in [Path::new("/etc/passwd"), &random] {
+        let error = fails(&mut on(path, &["status"]), 6);
+        assert!(error.contains(": not a counter page: "), "{error}");
+        let error = fails(sysgenid().arg("status").env("SYSGENID_SOURCE", path), 6);
+        assert!(error.contains(": not a counter page: "), "{error}");
+    }
+    if geteuid().is_root() {
+        let foreign = folder.path().join("foreign");
+        fs::write(&foreign, [0; 4096]).unwrap();
+        chown(&foreign, Some(65534), None).unwrap();
+        let error = fails(&mut on(&foreign, &["status"]), 6);
         assert!(
-            error.contains("too short to hold a generation counter"),
+            error.contains("a user other than root and the caller"),
             "{error}"
         );
+    } else {
+        println!("skipped: only root can give a file to another user");
     }
 }
 
@@ -83,14 +116,20 @@ fn a_file_that_is_no_page() {
 fn a_page_file_has_a_status_and_nothing_else() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("page");
-    fs::write(&path, 7_u32.to_ne_bytes()).unwrap();
+    let mut page = vec![0; 4096];
+    page.splice(..4, 7_u32.to_ne_bytes());
+    fs::write(&path, page).unwrap();
     let status = object(&mut on(&path, &["status"]));
     assert_eq!(status["generation"], 7);
     assert_eq!(status["kind"], "page-file");
     assert!(status["watchers"].is_null(), "{status}");
-    for arguments in [["watch"], ["trigger"], ["wait"]] {
-        let error = fails(&mut on(&path, &arguments), 6);
-        assert!(error.contains("takes no acknowledgements"), "{error}");
+    for (argument, says) in [
+        ("watch", "takes no acknowledgements"),
+        ("trigger", "takes no triggers"),
+        ("wait", "takes no acknowledgements"),
+    ] {
+        let error = fails(&mut on(&path, &[argument]), 6);
+        assert!(error.contains(says), "{error}");
     }
 }
 
@@ -112,6 +151,12 @@ fn a_driver_that_hangs() {
         folder.path().display()
     );
     assert!(error.starts_with(&begin), "{error}");
+
+    let start = Instant::now();
+    let error = fails(&mut on(folder.path(), &["wait", "--timeout", "200ms"]), 7);
+    assert!(error.starts_with(&begin), "{error}");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 #[test]
@@ -158,7 +203,9 @@ fn denied() {
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         line,
-        json!({"generation": 1, "settled": false, "outdated": 1, "stragglers": null})
+        json!({
+            "generation": 1, "settled": false, "watchers": 1, "outdated": 1, "stragglers": null,
+        })
     );
 }
 
@@ -175,11 +222,11 @@ fn a_folder_that_cannot_be_served() {
     serve(
         &folder.path().join("no/parent"),
         1,
-        "create its parent folder first",
+        "create its parent directory first",
     );
     let file = folder.path().join("file");
     File::create(&file).unwrap();
-    serve(&file, 1, "not a folder");
+    serve(&file, 1, "not a directory");
     let odd = folder.path().join("odd");
     fs::create_dir(&odd).unwrap();
     make_fifo(&odd.join("page"));
@@ -202,7 +249,7 @@ fn a_folder_that_cannot_be_served() {
         4,
     );
     assert!(
-        error.contains("choose a folder that this user can write"),
+        error.contains("choose a directory that this user can write"),
         "{error}"
     );
 }
@@ -238,7 +285,7 @@ fn the_help_documents_every_exit_code() {
     let output = run(sysgenid().arg("--help"));
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for code in 0..=7 {
+    for code in 0..=8 {
         assert!(help.contains(&format!("\n  {code}  ")), "{code}: {help}");
     }
     assert!(!help.contains("demo-worker"), "{help}");

@@ -8,7 +8,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Deadline, Orchestrator, Straggler};
+use sysgenid::{Deadline, Orchestrator, Straggler, StragglerSummary};
 
 use super::crew::{Crew, Said};
 use super::member::Member;
@@ -16,7 +16,6 @@ use super::report::{Report, now};
 use super::timeline::{Entry, Event, Timeline, micros};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::wait::names;
 
 /// How long each step may take.
 const STEP: Duration = Duration::from_secs(5);
@@ -193,7 +192,7 @@ impl Play<'_> {
         let step = Step::NameStraggler;
         match orchestrator.wait_for_watchers(FIRST_LOOK) {
             Err(error) if error.is_timeout() => {}
-            Ok(()) => {
+            Ok(_) => {
                 let why = self.cause("nobody held it up, and the slow client should have");
                 return Err(step.failed(why));
             }
@@ -207,13 +206,13 @@ impl Play<'_> {
         if !stragglers.iter().any(named) {
             let why = format!(
                 "the driver named {}, not the slow client",
-                names(&stragglers)
+                StragglerSummary::of(&stragglers)
             );
             return Err(step.failed(self.cause(&why)));
         }
         let event = Event::HeldUp {
             generation,
-            names: names(&stragglers),
+            names: StragglerSummary::of(&stragglers).to_string(),
             stragglers: stragglers.iter().map(Into::into).collect(),
         };
         self.note(at, Member::Orchestrator, event);
@@ -227,13 +226,13 @@ impl Play<'_> {
     ) -> Result<(), Failure> {
         let step = Step::WaitForAll;
         match orchestrator.wait_for_watchers(STEP) {
-            Ok(()) => {
+            Ok(_) => {
                 self.note(now(), Member::Orchestrator, Event::Resumed { generation });
                 Ok(())
             }
             Err(error) if error.is_timeout() => {
                 let who = match orchestrator.stragglers() {
-                    Ok(stragglers) => names(&stragglers),
+                    Ok(stragglers) => StragglerSummary::of(&stragglers).to_string(),
                     Err(error) => error.to_string(),
                 };
                 // What the clients did say shows how far they came.

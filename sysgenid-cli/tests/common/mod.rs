@@ -9,9 +9,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,11 +66,12 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        Self::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// One whose standard output and standard error are what the caller has made them.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("it starts");
         let stdout = child.stdout.take().map(BufReader::new);
         Self { child, stdout }
     }
@@ -102,9 +104,20 @@ impl Running {
         send(self.pid(), signal);
     }
 
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait().expect("wait") {
+                Some(status) => return status,
+                None if Instant::now() > deadline => panic!("it does not end"),
+                None => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
     /// Waits for its end and returns what it said since it was last asked.
     pub(crate) fn finish(mut self) -> Output {
-        let deadline = Instant::now() + PATIENCE;
         let mut stderr = self.child.stderr.take().expect("piped");
         let errors = thread::spawn(move || {
             let mut text = Vec::new();
@@ -112,13 +125,7 @@ impl Running {
             text
         });
         // Its pipe holds all that a command prints.
-        let status = loop {
-            match self.child.try_wait().expect("wait") {
-                Some(status) => break status,
-                None if Instant::now() > deadline => panic!("it does not end"),
-                None => thread::sleep(Duration::from_millis(2)),
-            }
-        };
+        let status = self.ended();
         let mut stdout = Vec::new();
         if let Some(mut pipe) = self.stdout.take() {
             pipe.read_to_end(&mut stdout).expect("stdout");
@@ -147,7 +154,19 @@ pub(crate) fn serve(folder: &Path) -> Running {
 
 /// A tracked watcher that will never acknowledge: `sysgenid watch`, stopped.
 pub(crate) fn hung_watcher(folder: &Path) -> Running {
-    let mut watcher = Running::start(&mut on(folder, &["watch", "--tracked"]));
+    hang(on(folder, &["watch", "--tracked"]))
+}
+
+/// The same for a process that the kernel calls by the name of this file, a link to the command.
+pub(crate) fn hung_watcher_called(link: &Path, folder: &Path) -> Running {
+    symlink(env!("CARGO_BIN_EXE_sysgenid"), link).expect("a link");
+    let mut command = Command::new(link);
+    command.args(["watch", "--tracked", "--source"]).arg(folder);
+    hang(command)
+}
+
+fn hang(mut watch: Command) -> Running {
+    let mut watcher = Running::start(&mut watch);
     assert!(watcher.line().contains(": watching "));
     watcher.signal(Signal::STOP);
     let stat = format!("/proc/{}/stat", watcher.pid());
