@@ -10,6 +10,7 @@
 //! - [`hammer`]: guards, while another process changes the generation all the time.
 //! - [`bumps`]: watchers in a runtime, while the generation changes a million times.
 //! - [`starve`]: every call with its allocations failing in turn.
+//! - [`hostile`]: the userspace driver under attack, in a separate process.
 //!
 //! A suite is a table of named cases, made by [`cases!`] and run by [`suite::run`], which prints
 //! TAP. The names say the behaviour; they stay the same for every implementation.
@@ -35,6 +36,7 @@ pub mod child;
 pub(crate) mod forked;
 pub mod hammer;
 mod host;
+pub mod hostile;
 pub mod model;
 pub mod process;
 mod random;

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::{self, Case, Summary};
 use sysgenid_conformance::{
-    agents, asynchronous, bumps, child, hammer, model, process, raw, starve, stress, typed,
+    agents, asynchronous, bumps, child, hammer, hostile, model, process, raw, starve, stress, typed,
 };
 use sysgenid_sys::abi::Dialect;
 
@@ -196,6 +196,17 @@ enum Command {
         #[arg(long, value_name = "PARAMETERS", default_value = "")]
         with: String,
     },
+    /// Attacks on the userspace driver; needs root, or a user namespace with several users
+    Hostile {
+        #[command(flatten)]
+        filter: Filter,
+        /// Start a broker in a separate process for each case
+        #[arg(long, required = true)]
+        broker: bool,
+    },
+    /// A process of a hostile case
+    #[command(hide = true)]
+    Play(hostile::Play),
     /// What the program runs itself again for
     #[command(hide = true)]
     Child {
@@ -502,6 +513,26 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 },
             };
             filter.run(&subject, starve::cases(), STARVE_LIMIT)?
+        }
+        Command::Hostile { filter, broker: _ } => {
+            if let Some(status) = hostile::run_in_user_namespace() {
+                return Ok(status.success());
+            }
+            let subject = hostile::Subject::new();
+            let all = subject.has_users();
+            if !all {
+                let cases = hostile::OF_SEVERAL_USERS.join(", ");
+                println!(
+                    "# left out, these need root or a user namespace with several users: {cases}"
+                );
+            }
+            let cases = hostile::cases()
+                .filter(|case| all || !hostile::OF_SEVERAL_USERS.contains(&case.name));
+            filter.run(&subject, cases, *hostile::LIMIT)?
+        }
+        Command::Play(play) => {
+            play.run();
+            return Ok(true);
         }
         Command::Child { role, path } => {
             child::play(role, path);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::Case;
-use sysgenid_conformance::{asynchronous, model, raw, typed};
+use sysgenid_conformance::{asynchronous, hostile, model, raw, typed};
 use sysgenid_sys::abi::Dialect;
 
 const DIALECTS: [Dialect; 2] = [Dialect::V5, Dialect::V6];
@@ -28,6 +28,13 @@ fn names_are_unique_in_each_suite() {
             expect_unique(model::cases(kind).map(|case| case.name), 1);
         }
     }
+    expect_unique(hostile::cases().map(|case| case.name), 26);
+    let names = names(hostile::cases());
+    assert!(
+        hostile::OF_SEVERAL_USERS
+            .iter()
+            .all(|name| names.contains(name))
+    );
 }
 
 #[test]

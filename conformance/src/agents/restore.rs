@@ -123,14 +123,13 @@ fn oversee(
     loop {
         let handled = shared.handled.load(Ordering::Acquire);
         orchestrator.watcher().wait(Deadline::NEVER)?;
-        let generation =
-            orchestrator.settle(PATIENCE, |_generation| Ok::<_, std::io::Error>(()))?;
+        let settled = orchestrator.settle(PATIENCE, |_generation| Ok::<_, std::io::Error>(()))?;
         if shared.handled.load(Ordering::Acquire) == handled {
             return Err("the wait returned before the watcher had handled the change".into());
         }
         // So that the two lines come in one order.
         acknowledgements.recv_timeout(PATIENCE)?;
-        println!("settled generation={generation}");
+        println!("settled generation={}", settled.generation);
     }
 }
 

@@ -59,7 +59,7 @@ fn lost_broker_ends_the_stream_until_it_is_back(_: &Subject) {
         assert!(told.unwrap().unwrap_err().is_lost());
         assert!(soon(watcher.next(), "it has told").await.is_none());
         own.restart();
-        watcher.reconnect().await.unwrap();
+        watcher.reconnect(PATIENCE).await.unwrap();
         let generation = own.subject().change();
         let told = soon(watcher.next(), "the generation changed").await;
         assert_eq!(told.unwrap().unwrap(), generation);
@@ -75,7 +75,7 @@ fn reconnected_watcher_is_woken_again(_: &Subject) {
             let told = soon(watcher.changed(), "the broker has ended").await;
             assert!(told.unwrap_err().is_lost());
             own.restart();
-            watcher.reconnect().await.unwrap();
+            watcher.reconnect(PATIENCE).await.unwrap();
             expect_pending(watcher.changed(), "it has missed nothing").await;
             own.subject().change();
             handle_change(&watcher, "the generation changed").await;
@@ -92,9 +92,9 @@ fn reconnected_watcher_is_told_what_it_missed(_: &Subject) {
         handle_change(&late, "the generation changed").await;
         own.stop();
         own.restart();
-        early.reconnect().await.unwrap();
+        early.reconnect(PATIENCE).await.unwrap();
         let generation = own.subject().change();
-        late.reconnect().await.unwrap();
+        late.reconnect(PATIENCE).await.unwrap();
         for watcher in [&early, &late] {
             assert_eq!(handle_change(watcher, "it is outdated").await, generation);
         }
@@ -110,7 +110,7 @@ fn reconnected_orchestrator_goes_on(_: &Subject) {
         let triggered = soon(orchestrator.trigger(), "the broker has ended").await;
         assert!(triggered.unwrap_err().is_lost());
         own.restart();
-        orchestrator.reconnect().await.unwrap();
+        orchestrator.reconnect(PATIENCE).await.unwrap();
         let straggler = own.subject().watcher();
         soon(orchestrator.trigger(), "the broker is back")
             .await

@@ -64,11 +64,7 @@ impl Changer {
                         last = answer(control, &mut sent)?;
                     }
                     *sequence = sequence.wrapping_add(1);
-                    let request = Request {
-                        op: Op::Trigger,
-                        sequence: *sequence,
-                        arguments: [0, 0],
-                    };
+                    let request = Request::new(Op::Trigger, *sequence);
                     send(&*control, &request.encode(), SendFlags::NOSIGNAL)?;
                     sent.push_back(*sequence);
                 }

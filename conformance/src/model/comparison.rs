@@ -3,7 +3,9 @@ use std::fmt::Debug;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sysgenid_broker::model::{Ended, Model, Outcome, Refusal, Wait, WatcherId};
+use sysgenid_broker::model::{
+    Awaited, Ended, Model, Occasion, Outcome, Refusal, Wait, WaitId, WatcherId,
+};
 
 use super::device::{Counts, Device, Waited, Watcher};
 use super::operation::Operation;
@@ -21,7 +23,7 @@ pub(super) struct Comparison<'a> {
     /// Those that can be called.
     idle: Vec<(WatcherId, Box<dyn Watcher>)>,
     /// Those that wait. One cannot be called meanwhile.
-    waiting: Vec<(WatcherId, Background<WaitedFor>)>,
+    waiting: Vec<(WaitId, WatcherId, Background<WaitedFor>)>,
 }
 
 type WaitedFor = (Waited, Box<dyn Watcher>);
@@ -65,7 +67,7 @@ impl<'a> Comparison<'a> {
             }
             Operation::Trigger(minimum) => {
                 let min = minimum.number(self.model.generation());
-                let ended = self.model.trigger(min);
+                let ended = self.model.trigger(min, Occasion::default());
                 same(
                     "generation",
                     self.device.trigger(min),
@@ -136,11 +138,14 @@ impl<'a> Comparison<'a> {
             return Ok(());
         };
         let (id, watcher) = &mut self.idle[index];
-        let (timeout, expected) = match self.model.wait(*id).map_err(|r| r.to_string())? {
+        let wait = self.model.wait(Some(*id), Awaited::Generation);
+        let (timeout, expected) = match wait.map_err(|r| r.to_string())? {
             Wait::Ended(outcome) => (self.patience, waited(outcome)),
-            Wait::Busy | Wait::Pending => (MOMENT, Waited::TimedOut),
+            Wait::Pending(wait) => {
+                self.model.cancel_wait(wait);
+                (MOMENT, Waited::TimedOut)
+            }
         };
-        self.model.cancel_wait(*id);
         same("wait", watcher.wait(timeout), expected)
     }
 
@@ -148,24 +153,25 @@ impl<'a> Comparison<'a> {
         let Some(index) = self.pick(number) else {
             return Ok(());
         };
-        if self.model.wait(self.idle[index].0) != Ok(Wait::Pending) {
+        let own = Some(self.idle[index].0);
+        let Ok(Wait::Pending(pending)) = self.model.wait(own, Awaited::Generation) else {
             // Over at once, as `Wait` tries.
             return Ok(());
-        }
+        };
         let (id, mut watcher) = self.idle.swap_remove(index);
         let timeout = 2 * self.patience;
         let wait = Background::start(move || (watcher.wait(timeout), watcher));
-        self.waiting.push((id, wait));
+        self.waiting.push((pending, id, wait));
         Ok(())
     }
 
     /// Joins the waits that the model says have ended.
     fn finish(&mut self, ended: &[Ended]) -> Result {
         for end in ended {
-            let Some(index) = self.waiting.iter().position(|(id, _)| *id == end.watcher) else {
+            let Some(index) = self.waiting.iter().position(|(it, ..)| *it == end.wait) else {
                 return Err(format!("the model ended a wait that nobody began: {end:?}"));
             };
-            let (id, wait) = self.waiting.swap_remove(index);
+            let (_, id, wait) = self.waiting.swap_remove(index);
             let (result, watcher) =
                 wait.finish_within(self.patience, "the model says that the wait is over");
             self.idle.push((id, watcher));
@@ -178,8 +184,8 @@ impl<'a> Comparison<'a> {
 
     /// That the waits have not ended that the model says have not.
     fn check_waiting(&self) -> Result {
-        match self.waiting.iter().find(|(_, wait)| wait.is_finished()) {
-            Some((id, _)) => Err(format!(
+        match self.waiting.iter().find(|(.., wait)| wait.is_finished()) {
+            Some((_, id, _)) => Err(format!(
                 "the wait of watcher {} is over too early",
                 id.number()
             )),
@@ -226,7 +232,7 @@ impl Drop for Comparison<'_> {
             return;
         }
         self.device.trigger(0);
-        for (_, wait) in self.waiting.drain(..) {
+        for (.., wait) in self.waiting.drain(..) {
             wait.give_up(self.patience);
         }
     }

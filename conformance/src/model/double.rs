@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sysgenid_broker::model::{Model, Outcome, Wait, WatcherId};
+use sysgenid_broker::model::{Awaited, Model, Occasion, Outcome, Wait, WatcherId};
 
 use super::compare;
 use super::device::{Counts, Device, Waited, Watcher};
@@ -69,7 +69,7 @@ impl Device for Double {
         } else {
             min
         };
-        model.trigger(min);
+        model.trigger(min, Occasion::default());
         model.generation()
     }
 
@@ -133,8 +133,10 @@ impl Watcher for DoubleWatcher {
         loop {
             let mut model = self.double.model();
             let settled = model.outdated() == 0;
-            let wait = model.wait(self.id).unwrap();
-            model.cancel_wait(self.id);
+            let wait = model.wait(Some(self.id), Awaited::Generation).unwrap();
+            if let Wait::Pending(wait) = wait {
+                model.cancel_wait(wait);
+            }
             drop(model);
             turns += 1;
             match wait {

@@ -120,7 +120,7 @@ impl Watcher for Orchestrator {
 
     fn wait(&mut self, timeout: Duration) -> Waited {
         match self.wait_for_watchers(timeout) {
-            Ok(()) => Waited::Done,
+            Ok(_) => Waited::Done,
             Err(error) if error.is_outdated() => Waited::Outdated,
             Err(error) if error.is_timeout() => Waited::TimedOut,
             Err(error) => panic!("wait_for_watchers: {error}"),

@@ -4,9 +4,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sysgenid::Guarded;
+use sysgenid::{Guarded, Orchestrator};
 use sysgenid_broker::Background as Broker;
 use sysgenid_sys::abi::Dialect;
 use tempfile::TempDir;
@@ -21,7 +22,10 @@ cases! { Subject;
     lost_broker_ends_a_wait,
     lost_broker_ends_a_wait_for_watchers,
     lost_broker_wakes_an_event_loop,
-    second_wait_with_one_orchestrator_is_refused_at_once,
+    threads_wait_with_one_orchestrator_each_to_its_deadline,
+    reconnecting_waits_for_a_broker_that_starts,
+    reconnecting_ends_at_its_deadline,
+    required_watchers_are_waited_for,
     probe_and_guarded_value_outlive_the_broker,
     new_broker_goes_on_with_the_generation,
     reconnected_watcher_that_missed_nothing_is_up_to_date,
@@ -74,18 +78,63 @@ fn lost_broker_ends_a_wait_for_watchers(_: &Subject) {
     assert!(error.is_lost(), "{error}");
 }
 
-/// It would have to wait for the first one's answer, whatever its deadline.
-fn second_wait_with_one_orchestrator_is_refused_at_once(subject: &Subject) {
+/// They do not stand in each other's way.
+fn threads_wait_with_one_orchestrator_each_to_its_deadline(subject: &Subject) {
     let straggler = subject.straggler();
     let orchestrator = Arc::new(subject.orchestrator());
     let first = Arc::clone(&orchestrator);
     let wait = Background::start(move || first.wait_for_watchers(PATIENCE));
     wait.expect_blocked("a tracked watcher is outdated");
-    let error = orchestrator.wait_for_watchers(PATIENCE).unwrap_err();
-    assert!(error.is_unsupported(), "{error}");
+    let late = orchestrator.wait_for_watchers(Duration::ZERO).unwrap_err();
+    assert!(late.is_timeout(), "{late}");
     catch_up(&straggler);
     wait.finish("all have acknowledged").unwrap();
     orchestrator.wait_for_watchers(PATIENCE).unwrap();
+}
+
+/// The first restart is when nobody is there yet.
+fn reconnecting_waits_for_a_broker_that_starts(_: &Subject) {
+    let mut own = Own::start();
+    let mut watcher = own.subject.watcher();
+    own.stop();
+    let reconnecting = Background::start(move || {
+        watcher.reconnect(PATIENCE)?;
+        watcher.try_changed()
+    });
+    reconnecting.expect_blocked("no broker runs");
+    own.restart();
+    let changed = reconnecting.finish("a broker runs").unwrap();
+    assert_eq!(changed, None);
+}
+
+/// And the watcher is as it was.
+fn reconnecting_ends_at_its_deadline(_: &Subject) {
+    let mut own = Own::start();
+    let mut watcher = own.subject.watcher();
+    own.stop();
+    for time in [Duration::ZERO, Duration::from_millis(300)] {
+        let began = Instant::now();
+        let error = watcher.reconnect(time).unwrap_err();
+        assert!(error.is_lost(), "{error}");
+        assert!(began.elapsed() >= time);
+    }
+    own.restart();
+    watcher.reconnect(PATIENCE).unwrap();
+}
+
+/// A success is not reported for nothing.
+fn required_watchers_are_waited_for(_: &Subject) {
+    let own = Own::start();
+    let options = Orchestrator::options().require_watchers(2);
+    let orchestrator = options.open_at(own.subject.path()).unwrap();
+    let error = orchestrator.wait_for_watchers(Duration::ZERO).unwrap_err();
+    assert!(error.is_missing(), "{error}");
+    let _first = own.subject.watcher();
+    let wait = Background::start(move || orchestrator.wait_for_watchers(PATIENCE));
+    wait.expect_blocked("one of two is there");
+    let _second = own.subject.watcher();
+    let settled = wait.finish("both are there").unwrap();
+    assert_eq!(settled.watchers, Some(2));
 }
 
 /// Which then asks, and is told.
@@ -139,7 +188,7 @@ fn reconnected_watcher_that_missed_nothing_is_up_to_date(_: &Subject) {
     catch_up(&watcher);
     own.stop();
     own.restart();
-    watcher.reconnect().unwrap();
+    watcher.reconnect(PATIENCE).unwrap();
     assert_eq!(watcher.try_changed().unwrap(), None);
     let generation = own.subject.change();
     assert_eq!(watcher.wait(PATIENCE).unwrap(), generation);
@@ -153,9 +202,9 @@ fn reconnected_watcher_that_missed_a_change_is_outdated(_: &Subject) {
     catch_up(&late);
     own.stop();
     own.restart();
-    early.reconnect().unwrap();
+    early.reconnect(PATIENCE).unwrap();
     let generation = own.subject.change();
-    late.reconnect().unwrap();
+    late.reconnect(PATIENCE).unwrap();
     for watcher in [&early, &late] {
         assert_eq!(watcher.try_changed().unwrap(), Some(generation));
     }
@@ -173,8 +222,8 @@ fn reconnected_watcher_is_tracked_as_before(_: &Subject) {
     untracked.set_tracking(false).unwrap();
     own.stop();
     own.restart();
-    tracked.reconnect().unwrap();
-    untracked.reconnect().unwrap();
+    tracked.reconnect(PATIENCE).unwrap();
+    untracked.reconnect(PATIENCE).unwrap();
     own.subject.change();
     own.subject.expect_unsettled("one is tracked");
     catch_up(&tracked);
@@ -191,7 +240,7 @@ fn reconnected_watcher_keeps_its_place_in_an_event_loop(_: &Subject) {
     let before = watcher.as_raw_fd();
     own.stop();
     own.restart();
-    watcher.reconnect().unwrap();
+    watcher.reconnect(PATIENCE).unwrap();
     assert_eq!(watcher.as_raw_fd(), before);
     assert!(!is_ready(&watcher, 0), "it has missed nothing");
     own.subject.change();

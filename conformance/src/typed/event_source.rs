@@ -324,7 +324,7 @@ fn mio_tells_of_a_lost_broker_and_goes_on_after_it(_: &Subject) {
         events.expect_told(round);
         assert!(watcher.try_changed().unwrap_err().is_lost(), "{round}");
         own.restart();
-        watcher.reconnect().unwrap();
+        watcher.reconnect(PATIENCE).unwrap();
         events.expect_silence("nothing has changed");
         own.subject().change();
         events.expect_told("the generation changed");
@@ -341,7 +341,7 @@ fn mio_tells_of_a_change_that_a_lost_broker_hid(_: &Subject) {
     own.restart();
     own.subject().change();
     assert!(events.told(NOTHING).is_empty(), "it is not connected");
-    watcher.reconnect().unwrap();
+    watcher.reconnect(PATIENCE).unwrap();
     events.expect_told("it has missed a change");
     expect_rounds(own.subject(), &watcher, &mut events);
 }

@@ -52,7 +52,7 @@ fn watcher_in_a_forked_child_is_forked_in_every_call(subject: &Subject) {
         expect_forked("handle", watcher.handle(SOON, nothing));
         expect_forked("set_tracking", watcher.set_tracking(false));
         expect_forked("probe", watcher.probe());
-        expect_forked("reconnect", watcher.reconnect());
+        expect_forked("reconnect", watcher.reconnect(PATIENCE));
         assert_eq!(watcher.generation(), generation);
     });
     child.finish();
@@ -266,7 +266,7 @@ fn reopened_orchestrator_settles(subject: &Subject) {
             return;
         }
         let settled = orchestrator.settle(PATIENCE, nothing).expect("it settles");
-        assert_eq!(settled, generation);
+        assert_eq!(settled.generation, generation);
     });
     child.finish();
     assert!(is_outdated(orchestrator.watcher()), "the parent's own is");

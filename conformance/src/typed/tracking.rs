@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who is waited for, and until when.
 
+use sysgenid::Settled;
+
 use super::Subject;
 use super::subject::catch_up;
 use crate::background::{Background, PATIENCE};
@@ -57,7 +59,7 @@ fn last_of_several_watchers_ends_the_wait(subject: &Subject) {
     }
 }
 
-pub(super) fn wait_in_background(subject: &Subject) -> Background<sysgenid::Result<()>> {
+pub(super) fn wait_in_background(subject: &Subject) -> Background<sysgenid::Result<Settled>> {
     let orchestrator = subject.orchestrator();
     Background::start(move || orchestrator.wait_for_watchers(PATIENCE))
 }

@@ -2,7 +2,7 @@
 //! `Watcher::acknowledge`, in its steps.
 
 use crate::scene::{Flaw, Source};
-use crate::world::{Number, World};
+use crate::world::{Number, Request, World};
 
 /// What a step of a call leads to: the next one, or what the call returns.
 pub(crate) enum Next<At, Result> {
@@ -15,7 +15,7 @@ pub(crate) enum Next<At, Result> {
 pub(crate) enum Ack {
     // On the broker, as `sysgenid_sys::wire` gives them.
     FirstLook,
-    EmptySignal,
+    ReadNotice,
     Remember,
     LeaveInSlot,
     SecondLook,
@@ -54,10 +54,10 @@ impl World {
     pub(crate) fn acknowledge(&mut self, number: Number, at: Ack) -> Option<Next<Ack, bool>> {
         let is_current = self.page == number;
         Some(Next::At(match at {
-            Ack::FirstLook if is_current => Ack::EmptySignal,
+            Ack::FirstLook if is_current => Ack::ReadNotice,
             Ack::FirstLook => return Some(Next::Done(false)),
-            Ack::EmptySignal => {
-                self.signal = false;
+            Ack::ReadNotice => {
+                self.notices = self.notices.saturating_sub(1);
                 Ack::Remember
             }
             Ack::Remember => {
@@ -75,7 +75,7 @@ impl World {
             }
             Ack::SecondLook => Ack::Tell,
             Ack::Tell => {
-                self.requests.push(number);
+                self.requests.push(Request::Acknowledge(number));
                 return Some(Next::Done(false));
             }
             Ack::Lock if self.is_locked => return None,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A model of how a change wakes a task, and of everything that may come in between.
 //!
-//! The generation changes; the source signals; an epoll instance inside another one hands that on;
+//! The generation changes; the source tells; an epoll instance inside another one hands that on;
 //! tokio notes that the descriptor is ready and wakes the task; the task looks, acknowledges and
 //! sleeps. Each of these takes several steps, others may come between any two of them, and a kernel and a
 //! runtime cannot be put under loom. So this is their behaviour as a state machine ([`world`]), of
@@ -55,10 +55,10 @@ const fn handles_made(source: Source, left: Budget) -> Scene {
 }
 
 /// An opened one that is a stream, and waits for the next change also if it has not acknowledged.
-const fn streams(source: Source) -> Scene {
+const fn streams(source: Source, left: Budget) -> Scene {
     Scene {
         task: Use::Streams,
-        ..handles(source, ALONE)
+        ..handles(source, left)
     }
 }
 
@@ -68,6 +68,19 @@ const ALONE: Budget = Budget {
     cancellations: 1,
     moves: 1,
     looks_of_another: 0,
+};
+
+/// The same with one change less.
+const SHORTER: Budget = Budget {
+    changes: 2,
+    ..ALONE
+};
+
+/// A task that nothing else happens to.
+const UNDISTURBED: Budget = Budget {
+    cancellations: 0,
+    moves: 0,
+    ..ALONE
 };
 
 /// Another thread acknowledges, too.
@@ -89,7 +102,8 @@ const LONGER: Budget = Budget {
 fn no_wake_up_is_lost() {
     for source in SOURCES {
         let alone = handles(source, ALONE);
-        let mut scenes = vec![alone, handles(source, SHARED), streams(source)];
+        let mut scenes = vec![alone, handles(source, SHARED)];
+        scenes.extend([SHORTER, UNDISTURBED].map(|left| streams(source, left)));
         if source != Source::Broker {
             scenes.extend([handles_made(source, ALONE), handles_made(source, SHARED)]);
         }
@@ -117,15 +131,22 @@ fn expected(scene: Scene) -> Vec<Step> {
         Step::TaskIsStale,
     ];
     let is_broker = scene.source == Source::Broker;
-    let is_alone = scene.left == ALONE;
     all.extend(is_broker.then_some(Step::BrokerReadsRequest));
-    if is_alone {
+    if scene.left.moves > 0 {
         all.extend([Step::TaskIsCancelled, Step::TaskMovesToAnotherLoop]);
-    } else {
-        all.push(Step::OtherSeesPage);
-        all.extend(is_broker.then_some(Step::TaskSeesLateSignal));
     }
-    all.extend((scene.task == Use::Streams).then_some(Step::TaskKeepsChange));
+    if scene.left.looks_of_another > 0 {
+        all.push(Step::OtherSeesPage);
+        all.extend(is_broker.then_some(Step::TaskSeesLateNotice));
+    }
+    if is_broker {
+        all.push(Step::BrokerReadsSlot);
+    }
+    if scene.task == Use::Streams {
+        all.push(Step::TaskKeepsChange);
+        let has_three = is_broker && scene.left.changes > 2;
+        all.extend(has_three.then_some(Step::TaskReadsSpareNotice));
+    }
     all
 }
 
@@ -139,17 +160,21 @@ fn every_flaw_is_found() {
         (Flaw::LookBeforeRegistering, handles(Source::Broker, ALONE)),
         (Flaw::LookBeforeRegistering, handles(Source::Driver, ALONE)),
         (Flaw::HookOnce, handles_made(Source::FaultyDriver, ALONE)),
-        (Flaw::HookLater, streams(Source::FaultyDriver)),
+        (Flaw::HookLater, streams(Source::FaultyDriver, ALONE)),
         (
             Flaw::HookInSilence,
             handles_made(Source::FaultyDriver, SHARED),
         ),
         (Flaw::NoSecondLook, handles(Source::Broker, ALONE)),
-        (Flaw::LateSignalIsChange, handles(Source::Broker, SHARED)),
-        (Flaw::StaleIsChange, streams(Source::Broker)),
+        (Flaw::LateNoticeIsChange, handles(Source::Broker, SHARED)),
         (Flaw::EmptySlotIsChange, handles(Source::Broker, ALONE)),
         (Flaw::PageNotLookedAtAgain, handles(Source::Broker, LONGER)),
-        (Flaw::SignalBeforePage, handles(Source::Broker, ALONE)),
+        (Flaw::NoticeBeforePage, handles(Source::Broker, ALONE)),
+        (Flaw::NoLookAfterPage, handles(Source::Broker, ALONE)),
+        (Flaw::StaleIsNotAnswered, handles(Source::Broker, ALONE)),
+        (Flaw::StreamKeepsQuiet, streams(Source::Broker, UNDISTURBED)),
+        (Flaw::NotifyLater, streams(Source::Broker, UNDISTURBED)),
+        (Flaw::StreamFillsQueue, streams(Source::Broker, UNDISTURBED)),
     ];
     for (flaw, scene) in flaws {
         match explore(World::new(scene, Some(flaw))) {

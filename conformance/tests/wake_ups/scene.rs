@@ -61,18 +61,25 @@ pub(crate) enum Flaw {
     HookLater,
     /// A change that comes while the watcher is hooked is not reported.
     HookInSilence,
-    /// An acknowledgement is not checked against the page after the signal was emptied.
+    /// An acknowledgement is not checked against the page after a notice was read.
     NoSecondLook,
     /// What the client has left in its slot is not looked at.
-    LateSignalIsChange,
-    /// A change that comes while a late signal is emptied is told at once, before the broker signals
-    /// it again.
-    StaleIsChange,
+    LateNoticeIsChange,
     /// A slot that was emptied for a change which is not in the page yet is taken for one of before
     /// the current generation.
     EmptySlotIsChange,
     /// The page is not looked at again after the slot.
     PageNotLookedAtAgain,
-    /// The broker signals before it stores the page.
-    SignalBeforePage,
+    /// The broker sends a notice before it stores the page.
+    NoticeBeforePage,
+    /// The broker looks whether the last notice was read before it stores the page, and not after.
+    NoLookAfterPage,
+    /// The broker sends nothing to a client whose acknowledgement was stale.
+    StaleIsNotAnswered,
+    /// A stream does not say that it waits for the next change.
+    StreamKeepsQuiet,
+    /// The broker takes a stream to have seen the change that comes while the stream says so.
+    NotifyLater,
+    /// A stream leaves what it does not acknowledge in the queue, which is full at some time.
+    StreamFillsQueue,
 }

@@ -28,9 +28,22 @@ enum SourceAt {
     Idle,
     EmptySlot,
     Store,
-    Signal,
+    /// At the slot once more, with the page stored.
+    LookAtSlot,
+    Send,
     Wake,
 }
+
+/// What a client tells the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Request {
+    Acknowledge(Number),
+    /// A further notice is wanted after this generation.
+    Notify(Number),
+}
+
+/// Notices that fit into the queue, fewer than there are changes.
+const QUEUE: u8 = 2;
 
 /// tokio's I/O driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +68,10 @@ enum TaskAt {
     Asleep,
     /// `try_changed`, with the tick of the readiness that it was begun for.
     Looking(Look, u8),
+    /// `await_next`, as a stream: with a notice to spare, or none; and then telling the broker.
+    Trimming(Number, u8),
+    ReadingSpare(Number, u8),
+    Asking(Number, u8),
     Clearing(u8),
     /// `changed` has returned it, or the stream has.
     Told(Number),
@@ -63,13 +80,15 @@ enum TaskAt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Look {
-    /// At the signal, or at the driver.
+    /// At the driver.
     First,
     AtPage,
     AtSlot(Number),
     /// The slot may be that of another generation, which came meanwhile.
     AtPageAgain(Number),
-    /// The slot holds the current generation already, so the signal is emptied once more.
+    /// The slot holds the current generation already, or says nothing of it.
+    AtConnection(Number),
+    /// There is a notice all the same, which is read.
     Late(Number, Ack),
 }
 
@@ -86,13 +105,15 @@ pub(crate) enum Step {
     ChangeBegins,
     SourceGoesOn,
     BrokerReadsRequest,
+    BrokerReadsSlot,
+    TaskReadsSpareNotice,
     LoopScans,
     LoopGoesOn,
     TaskGoesOn,
     TaskWakes,
     TaskSeesChange,
     TaskSeesNothing,
-    TaskSeesLateSignal,
+    TaskSeesLateNotice,
     TaskAcknowledges,
     TaskIsStale,
     TaskKeepsChange,
@@ -108,6 +129,7 @@ impl Step {
         matches!(
             self,
             Self::ChangeBegins
+                | Self::BrokerReadsSlot
                 | Self::TaskIsCancelled
                 | Self::TaskMovesToAnotherLoop
                 | Self::OtherSeesPage
@@ -128,10 +150,14 @@ pub(crate) struct World {
     pub(crate) acknowledged: Number,
     /// What the watcher itself knows to have acknowledged.
     pub(crate) remembered: Number,
-    /// The broker's: whether there is a byte in it.
-    pub(crate) signal: bool,
-    /// Acknowledgements that were told to the broker and that it has not read.
-    pub(crate) requests: Vec<Number>,
+    /// Unread ones of the broker's.
+    pub(crate) notices: u8,
+    /// The broker takes the last one to be unread.
+    is_told: bool,
+    /// The broker sends the next one all the same.
+    tell_again: bool,
+    /// What was told to the broker and it has not read.
+    pub(crate) requests: Vec<Request>,
 
     /// The source's descriptor in the watcher's own epoll instance, level-triggered.
     pub(crate) inner: Hooked,
@@ -179,13 +205,11 @@ impl World {
             task,
             left,
             page: 0,
-            acknowledged: if source == Source::Broker {
-                emptied_for(0)
-            } else {
-                0
-            },
+            acknowledged: 0,
             remembered: 0,
-            signal: false,
+            notices: 0,
+            is_told: false,
+            tell_again: false,
             requests: Vec::new(),
             inner: Hooked::default(),
             is_certain: false,
@@ -226,6 +250,7 @@ impl World {
         let actors = [
             Self::change,
             Self::source_goes_on,
+            Self::broker_reads_slot,
             Self::loop_goes_on,
             Self::task_goes_on,
             Self::task_keeps_change,
@@ -247,7 +272,7 @@ impl World {
     /// What `poll` of the source's own descriptor says.
     pub(crate) fn is_readable(&self) -> bool {
         match self.source {
-            Source::Broker => self.signal,
+            Source::Broker => self.notices > 0,
             Source::Driver | Source::FaultyDriver => self.acknowledged != self.page,
         }
     }
@@ -271,23 +296,16 @@ impl World {
     }
 
     fn source_goes_on(&mut self) -> Option<Step> {
-        let early = self.has(Flaw::SignalBeforePage);
+        let early = self.has(Flaw::NoticeBeforePage);
         let is_broker = self.source == Source::Broker;
         self.source_at = match self.source_at {
-            SourceAt::Idle => {
-                // Stale, so the client is to be signalled again; else there is nothing to do.
-                if self.requests.is_empty() {
-                    return None;
-                }
-                if self.requests.remove(0) != self.page {
-                    self.source_at = SourceAt::Signal;
-                }
-                return Some(Step::BrokerReadsRequest);
-            }
+            SourceAt::Idle => return self.broker_reads_request(),
             SourceAt::EmptySlot => {
+                // Who has acknowledged has read the notice.
+                self.is_told &= self.acknowledged != self.page;
                 self.acknowledged = emptied_for(self.page + 1);
                 if early {
-                    SourceAt::Signal
+                    SourceAt::Send
                 } else {
                     SourceAt::Store
                 }
@@ -296,19 +314,30 @@ impl World {
                 self.page += 1;
                 match is_broker {
                     true if early => SourceAt::Idle,
-                    true => SourceAt::Signal,
+                    true => SourceAt::LookAtSlot,
                     false => SourceAt::Wake,
                 }
             }
-            // A pipe that was not empty wakes nobody. (Kernels before 5.14, and some later ones;
-            // others wake more often than that.) A stream is promised nothing on those.
-            SourceAt::Signal
-                if !std::mem::replace(&mut self.signal, true) || self.task == Use::Streams =>
-            {
-                SourceAt::Wake
+            SourceAt::LookAtSlot => {
+                let has_read = self.acknowledged == self.page - 1;
+                let sees = has_read && !self.has(Flaw::NoLookAfterPage);
+                if !self.is_told || sees || self.tell_again {
+                    SourceAt::Send
+                } else {
+                    SourceAt::Idle
+                }
             }
-            SourceAt::Signal | SourceAt::Wake => {
-                if self.source_at == SourceAt::Wake && self.inner.is_hooked {
+            SourceAt::Send => {
+                (self.is_told, self.tell_again) = (true, false);
+                if self.notices < QUEUE {
+                    self.notices += 1;
+                    SourceAt::Wake
+                } else {
+                    SourceAt::Idle
+                }
+            }
+            SourceAt::Wake => {
+                if self.inner.is_hooked {
                     self.report();
                 }
                 if early && self.acknowledged == emptied_for(self.page + 1) {
@@ -319,6 +348,38 @@ impl World {
             }
         };
         Some(Step::SourceGoesOn)
+    }
+
+    fn broker_reads_request(&mut self) -> Option<Step> {
+        if self.requests.is_empty() {
+            return None;
+        }
+        match self.requests.remove(0) {
+            Request::Acknowledge(number) if number == self.page => self.is_told = false,
+            // Stale, so the client has read a notice that it must get again.
+            Request::Acknowledge(_) if self.has(Flaw::StaleIsNotAnswered) => {}
+            Request::Acknowledge(_) => self.source_at = SourceAt::Send,
+            Request::Notify(seen) if seen == self.page || self.has(Flaw::NotifyLater) => {
+                self.tell_again = true;
+            }
+            Request::Notify(_) => self.source_at = SourceAt::Send,
+        }
+        Some(Step::BrokerReadsRequest)
+    }
+
+    /// Because somebody asks who is outdated.
+    fn broker_reads_slot(&mut self) -> Option<Step> {
+        let is_news = self.is_told && self.acknowledged == self.page;
+        if self.source != Source::Broker || self.source_at != SourceAt::Idle || !is_news {
+            return None;
+        }
+        self.is_told = false;
+        Some(Step::BrokerReadsSlot)
+    }
+
+    /// Whether a stream says that it waits for the next change.
+    fn asks(&self) -> bool {
+        self.source == Source::Broker && !self.has(Flaw::StreamKeepsQuiet)
     }
 
     fn loop_goes_on(&mut self) -> Option<Step> {
@@ -402,7 +463,10 @@ impl World {
                 Next::At(look) => TaskAt::Looking(look, tick),
                 Next::Done(found) if self.task == Use::Streams && found == self.yielded => {
                     step = Step::TaskSeesNothing;
-                    TaskAt::Clearing(tick)
+                    match found {
+                        Some(seen) if self.asks() => TaskAt::Trimming(seen, tick),
+                        _ => TaskAt::Clearing(tick),
+                    }
                 }
                 Next::Done(Some(number)) => {
                     step = Step::TaskSeesChange;
@@ -421,6 +485,22 @@ impl World {
                     TaskAt::Clearing(tick)
                 }
             },
+            TaskAt::Trimming(seen, tick) => {
+                if self.notices > 1 && !self.has(Flaw::StreamFillsQueue) {
+                    TaskAt::ReadingSpare(seen, tick)
+                } else {
+                    TaskAt::Asking(seen, tick)
+                }
+            }
+            TaskAt::ReadingSpare(seen, tick) => {
+                step = Step::TaskReadsSpareNotice;
+                self.notices = self.notices.saturating_sub(1);
+                TaskAt::Asking(seen, tick)
+            }
+            TaskAt::Asking(seen, tick) => {
+                self.requests.push(Request::Notify(seen));
+                TaskAt::Clearing(tick)
+            }
             TaskAt::Clearing(tick) => {
                 self.clear(tick);
                 TaskAt::Polling
@@ -454,8 +534,7 @@ impl World {
     /// `Watcher::try_changed`.
     fn look(&mut self, at: Look, step: &mut Step) -> Next<Look, Option<Number>> {
         Next::At(match (at, self.source) {
-            (Look::First, Source::Broker) if self.signal => Look::AtPage,
-            (Look::First, Source::Broker) => return Next::Done(None),
+            (Look::First, Source::Broker) => Look::AtPage,
             (Look::First, Source::Driver | Source::FaultyDriver) => {
                 return Next::Done(self.is_readable().then_some(self.page));
             }
@@ -464,7 +543,11 @@ impl World {
                 if !self.is_late(number) {
                     return Next::At(Look::AtPageAgain(number));
                 }
-                *step = Step::TaskSeesLateSignal;
+                Look::AtConnection(number)
+            }
+            (Look::AtConnection(_), _) if self.notices == 0 => return Next::Done(None),
+            (Look::AtConnection(number), _) => {
+                *step = Step::TaskSeesLateNotice;
                 Look::Late(number, Ack::of(self.source))
             }
             (Look::AtPageAgain(number), _) => {
@@ -475,9 +558,6 @@ impl World {
             }
             (Look::Late(number, ack), _) => match self.acknowledge(number, ack) {
                 Some(Next::At(ack)) => Look::Late(number, ack),
-                Some(Next::Done(false)) if self.has(Flaw::StaleIsChange) => {
-                    return Next::Done(Some(self.page));
-                }
                 Some(Next::Done(_)) => Look::First,
                 None => at,
             },
@@ -491,12 +571,12 @@ impl World {
         }
     }
 
-    /// Whether the signal is of a generation that was acknowledged before it came.
+    /// Whether the notice is of a generation that was acknowledged before it came.
     fn is_late(&self, number: Number) -> bool {
         let left = self.acknowledged;
         let is_for_another = left != emptied_for(number) && !self.has(Flaw::EmptySlotIsChange);
         let is_acknowledged = left == number || is_for_another && self.remembered == number;
-        is_acknowledged && !self.has(Flaw::LateSignalIsChange)
+        is_acknowledged && !self.has(Flaw::LateNoticeIsChange)
     }
 
     /// The stream is asked for the next change before this one is acknowledged.
