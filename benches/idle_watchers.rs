@@ -28,6 +28,11 @@ const IDLE: Duration = Duration::from_secs(3);
 const NOTHING: Bound = Bound::AtMost(0.0);
 /// Less than a KiB.
 const HEAP: Bound = Bound::AtMost(1023.0);
+/// In the broker, each has a connection. Its slot is mapped, and has no descriptor.
+const BROKER_DESCRIPTORS: Bound = Bound::AtMost(1.0);
+/// Without shared memory, which is the page of the slot.
+const BROKER_RESIDENT: Bound = Bound::AtMost(2048.0);
+const ANY: Bound = Bound::Unbounded;
 
 fn main() -> ExitCode {
     if let Some((_, folder)) = process::role() {
@@ -68,23 +73,32 @@ fn main() -> ExitCode {
         let each = 1.0 / f64::from(WATCHERS);
         let heap = "heap of an idle async watcher, with its task";
         bounds.report(heap, here.heap * each, HEAP, "bytes");
-        for (name, total, unit) in [
-            ("resident memory of it", here.resident, "bytes"),
-            ("file descriptors of it", here.descriptors, "descriptors"),
-            ("mappings of it", here.mappings, "mappings"),
+        let of_broker = |what| format!("{what} for it in the broker");
+        for (name, total, bound, unit) in [
+            ("resident memory of it".into(), here.resident, ANY, "bytes"),
             (
-                "resident memory for it in the broker",
-                there.resident,
-                "bytes",
-            ),
-            (
-                "file descriptors for it in the broker",
-                there.descriptors,
+                "file descriptors of it".into(),
+                here.descriptors,
+                ANY,
                 "descriptors",
             ),
-            ("mappings for it in the broker", there.mappings, "mappings"),
+            ("mappings of it".into(), here.mappings, ANY, "mappings"),
+            (
+                of_broker("resident memory"),
+                there.private,
+                BROKER_RESIDENT,
+                "bytes",
+            ),
+            (of_broker("shared memory"), there.shared, ANY, "bytes"),
+            (
+                of_broker("file descriptors"),
+                there.descriptors,
+                BROKER_DESCRIPTORS,
+                "descriptors",
+            ),
+            (of_broker("mappings"), there.mappings, ANY, "mappings"),
         ] {
-            bounds.report(name, total * each, Bound::Unbounded, unit);
+            bounds.report(&name, total * each, bound, unit);
         }
     }
     scene.end(folder.path());
@@ -155,6 +169,10 @@ struct Holds {
     /// Known of this process only.
     heap: f64,
     resident: f64,
+    /// The part of that which is anonymous: stacks and the heap.
+    private: f64,
+    /// The part that is shared memory: the slots.
+    shared: f64,
     descriptors: f64,
     mappings: f64,
 }
@@ -176,9 +194,13 @@ impl Holds {
     fn at(proc: &Path) -> Self {
         let read = |file| fs::read_to_string(proc.join(file)).expect("a file of /proc");
         let descriptors = fs::read_dir(proc.join("fd")).expect("its descriptors");
+        let status = read("status");
+        let bytes = |name| process::status_number(&status, name) * 1024.0;
         Self {
             heap: f64::NAN,
-            resident: process::status_number(&read("status"), "VmRSS") * 1024.0,
+            resident: bytes("VmRSS"),
+            private: bytes("RssAnon"),
+            shared: bytes("RssShmem"),
             descriptors: count(descriptors),
             mappings: count(read("maps").lines()),
         }
@@ -192,6 +214,8 @@ impl std::ops::Sub for Holds {
         Self {
             heap: self.heap - before.heap,
             resident: self.resident - before.resident,
+            private: self.private - before.private,
+            shared: self.shared - before.shared,
             descriptors: self.descriptors - before.descriptors,
             mappings: self.mappings - before.mappings,
         }

@@ -28,7 +28,7 @@ use tokio::runtime::Builder;
 /// Evenly spread on a logarithmic scale.
 const POINTS: [u32; 5] = [100, 316, 1_000, 3_162, 10_000];
 /// Microseconds for each watcher, where they take longest.
-const EACH: Bound = Bound::AtMost(20.0);
+const EACH: Bound = Bound::AtMost(10.0);
 /// For each where there are most, to each where they take least. If a watcher cost the more the
 /// more others there are, it would be tens of times.
 const GROWTH: Bound = Bound::AtMost(2.0);
@@ -38,8 +38,9 @@ const CACHE: usize = 32 << 20;
 
 /// The role of those that watch.
 const CLIENT: &str = "client";
-/// What a watcher takes of its client's descriptors: the connection, the signal, the readiness.
-const DESCRIPTORS: u64 = 3;
+/// What a watcher takes of its client's descriptors: the connection and the readiness. The broker has
+/// the other end of the connection.
+const DESCRIPTORS: u64 = 2;
 /// What a client has open besides.
 const OTHERS: u64 = 100;
 /// What the orchestrator takes of the broker's room: its watcher, and its requests.
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     if points != wanted {
         let limit = process::raise_descriptor_limit();
         let short = format!(
-            "{most} and not 10,000: the broker may open {limit} files here, and takes two for each"
+            "{most} and not 10,000: the broker may open {limit} files here, and takes one for each"
         );
         bounds.fact("most watchers that are measured", &short);
     }

@@ -130,8 +130,10 @@ which measures everything side by side, writes this page, and fails if a bound i
 bounded is a ratio or a difference. Its two sides take turns within one run, 101 rounds, and change
 who begins. Each round is compared on its own, and the median of the rounds counts. Beside it stands
 the interval that holds the true median with a confidence of 95 %, from the order of the rounds
-alone. The one time that is bounded itself is that of a change for each of many watchers: the median
-of 101 changes, where it is longest.
+alone. Three times are bounded themselves. That of a change for each of many watchers is the median
+of 101 changes, where it is longest. Of a client that sends as many requests as it can, they are the
+broker's processor time, which is the median of five bursts, and the longest time that the broker's
+owner waits for an answer.
 
 **How a time is measured.** By criterion: the median of 100 samples, of as many iterations each as
 take 20 ms, and the interval with a confidence of 95 % that criterion gets by resampling. One
