@@ -18,6 +18,7 @@ mod fault;
 mod first_load;
 mod guest;
 mod hibernate;
+mod hostile;
 mod hypervisor;
 mod initramfs;
 mod kernel;
@@ -98,6 +99,13 @@ pub(crate) enum Task {
     },
     /// Hibernate a guest, and read it from its disk on another machine
     Hibernate(On),
+    /// Attack the userspace driver on a kernel that cannot refuse sent file descriptors
+    Hostile {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        args: hostile::Args,
+    },
     /// The hypervisor's own counter, on a machine whose host keeps one
     Counter(On),
     /// Mainline's vmclock on a 7.x kernel, on machines with and without a generation counter
@@ -173,6 +181,7 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
         Task::Debug(part) => debug::run(&vm, part),
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Python { on, args } => finish(python::run(&vm, &vm.kernel(on.kernel)?, args)?),
+        Task::Hostile { on, args } => finish(hostile::run(&vm, &vm.kernel(on.kernel)?, args)?),
         Task::Package(on) => finish(package::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Counter(on) => finish(counter::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Vmclock => finish(vmclock::run(&vm, &vm.kernel(series::NEWEST)?)?),

@@ -58,44 +58,25 @@ impl Run<'_> {
         &self,
         vm: &Vm,
         image: Initramfs,
-        mut watch: impl FnMut(&str),
+        watch: impl FnMut(&str),
     ) -> Result<Findings> {
         let name = self.name;
         let dir = vm.run_dir()?;
         let initrd = dir.join(format!("{name}.cpio"));
         image.write(&initrd)?;
 
-        let mut machine = Machine::start(
-            vm,
-            &Config {
-                name,
-                kernel: self.kernel,
-                guid: (self.backend != Backend::Trigger).then_some("auto"),
-                initrd: &initrd,
-                dir: &dir,
-                snapshot: None,
-                timeout: TIMEOUT,
-                devices: self.devices,
-                parameters: "",
-            },
-        )?;
-        let mut listener = Listener::new(self.planted);
-        while let Some(line) = machine.line()? {
-            listener.hear(&line);
-            watch(&line);
-        }
-        let console = dir.join(format!("{name}.console"));
-        let status = machine.wait()?;
-        let mut findings = listener.finish(self.suites);
-        if status.code() != Some(SUCCESS) {
-            // Failed cases explain themselves. A machine that ended for another reason does not.
-            if findings.red.is_empty() {
-                println!("# the guest did not end well: QEMU ended with {status}");
-                println!("{}", super::qemu::tail(&console));
-            }
-            findings.tally = findings.tally.finish(false);
-        }
-        Ok(findings)
+        let config = Config {
+            name,
+            kernel: self.kernel,
+            guid: (self.backend != Backend::Trigger).then_some("auto"),
+            initrd: &initrd,
+            dir: &dir,
+            snapshot: None,
+            timeout: TIMEOUT,
+            devices: self.devices,
+            parameters: "",
+        };
+        listen(vm, &config, Listener::new(self.planted), self.suites, watch)
     }
 
     pub(crate) fn image(&self, vm: &Vm) -> Result<Initramfs> {
@@ -115,6 +96,34 @@ impl Run<'_> {
         image.add_text("cases", &self.cases.to_string());
         Ok(image)
     }
+}
+
+/// Boots a machine whose first process runs suites, and passes on what the guest prints. Shows each
+/// line to `watch`.
+pub(crate) fn listen(
+    vm: &Vm,
+    config: &Config<'_>,
+    mut listener: Listener,
+    suites: &[&str],
+    mut watch: impl FnMut(&str),
+) -> Result<Findings> {
+    let mut machine = Machine::start(vm, config)?;
+    while let Some(line) = machine.line()? {
+        listener.hear(&line);
+        watch(&line);
+    }
+    let console = config.dir.join(format!("{}.console", config.name));
+    let status = machine.wait()?;
+    let mut findings = listener.finish(suites);
+    if status.code() != Some(SUCCESS) {
+        // Failed cases explain themselves. A machine that ended for another reason does not.
+        if findings.red.is_empty() {
+            println!("# the guest did not end well: QEMU ended with {status}");
+            println!("{}", super::qemu::tail(&console));
+        }
+        findings.tally = findings.tally.finish(false);
+    }
+    Ok(findings)
 }
 
 /// Follows the guest from suite to suite, and passes on what it prints.
