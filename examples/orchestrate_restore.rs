@@ -20,7 +20,8 @@ use sysgenid_examples::random_id;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let orchestrator = Orchestrator::open()?;
+    // A resume that no watcher has acknowledged would be one that nothing vouches for.
+    let orchestrator = Orchestrator::options().require_watchers(1).open()?;
     println!(
         "quiesced at generation {}",
         orchestrator.watcher().generation()
@@ -35,7 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
 
     match settled {
-        Ok(generation) => println!("all have acknowledged generation {generation}: resumed"),
+        Ok(settled) => println!(
+            "all have acknowledged generation {}: resumed",
+            settled.generation
+        ),
         Err(error) if error.is_timeout() => {
             // Serving again now would let a stale secret out. An agent would restart these. (The
             // kernel driver does not say who they are.)

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 if !error.is_lost() {
                     return Err(error);
                 }
-                watcher.reconnect()?; // the broker was restarted; a change is not missed
+                watcher.reconnect(PATIENCE)?; // the broker was restarted; a change is not missed
                 watcher.handle(PATIENCE, replace_session)
             })?;
             let session = *SESSION.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,6 +24,8 @@ use crate::tickets::GuardedTickets;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What was cut has this long to end. It ends at once, unless a handler of requests never awaits.
 const DRAIN: Duration = Duration::from_secs(5);
+/// A broker that has ended is started again within this time.
+const RESTART: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server<W> {
     pub(crate) listener: TcpListener,
@@ -47,7 +49,7 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
                     Ok(generation) => self.start_over(generation, &mut connections).await?,
                     // The driver has ended, and is started again. The guard and the fences go on
                     // looking without it.
-                    Err(error) if error.is_lost() => self.watcher.reconnect().await?,
+                    Err(error) if error.is_lost() => self.watcher.reconnect(RESTART).await?,
                     Err(error) => return Err(error.into()),
                 },
                 accepted = self.listener.accept() => match accepted {

@@ -81,6 +81,7 @@ impl Stage {
     /// As [`AsyncOrchestrator::settle`].
     pub async fn settle(&self) -> Result<Generation, Failure> {
         let nothing = async |_| Ok::<_, Infallible>(());
-        Ok(self.orchestrator.settle(PATIENCE, nothing).await?)
+        let settled = self.orchestrator.settle(PATIENCE, nothing).await?;
+        Ok(settled.generation)
     }
 }

@@ -110,7 +110,7 @@ async fn nothing_is_of_use_in_two_generations() {
             .expect("they are served again");
         orchestrator.trigger().await.unwrap();
         let settled = orchestrator.settle(PATIENCE, nothing).await.unwrap();
-        assert_eq!(settled.get(), number);
+        assert_eq!(settled.generation.get(), number);
     }
     seen.over.store(true, Ordering::Relaxed);
     for client in clients {
