@@ -405,8 +405,7 @@ impl Server {
     }
 
     fn hold(&mut self, id: ConnectionId, request: Request) {
-        // Others are answered before the next wait for events.
-        let is_later = !self.state.is_privileged(id) && Instant::now() < self.next_answers;
+        let is_later = !self.state.is_privileged(id);
         let socket = self.state.socket(id).filter(|_| is_later);
         let is_muted = socket.is_some_and(|socket| epoll::delete(&self.epoll, socket).is_ok());
         self.held.push(Held {

@@ -113,30 +113,41 @@ impl Connection {
         bytes
     }
 
-    /// Whether the client may still have the descriptors of its opening to read.
-    pub(super) fn has_unread_descriptors(&mut self) -> bool {
-        let Some(opening) = self.watcher().and_then(|watcher| watcher.unread_opening) else {
-            return false;
-        };
-        let is_unread = unread(&self.socket).map_or(true, |bytes| bytes >= opening);
-        if !is_unread {
-            if let Some(watcher) = self.watcher_mut() {
-                watcher.unread_opening = None;
-            }
+    /// How much is unread while the client may still have the descriptors of its opening to read.
+    pub(super) fn unread_opening(&mut self) -> Option<u32> {
+        let opening = self.watcher()?.unread_opening?;
+        if is_unread(&self.socket, opening) {
+            return Some(opening);
         }
-        is_unread
+        if let Some(watcher) = self.watcher_mut() {
+            watcher.unread_opening = None;
+        }
+        None
     }
 
-    /// Makes the connection of a watcher readable.
-    pub(super) fn notify(&mut self, notice: &Notice) {
+    /// Makes the connection of a watcher readable. Whether that can be said: if not, the connection is
+    /// to be closed, so that the client sees its end and is told when it comes back.
+    #[must_use = "a watcher that was not told would sleep on"]
+    pub(super) fn notify(&mut self, notice: &Notice) -> bool {
         // Before a notice takes the place of what was read.
-        self.has_unread_descriptors();
+        let _ = self.unread_opening();
         let sent = socket::send(&self.socket, &notice.encode());
         let Some(watcher) = self.watcher_mut() else {
-            return;
+            return true;
         };
         watcher.tell_again = false;
-        // A queue that is full is readable already. A client that has gone is noticed elsewhere.
-        watcher.is_told = matches!(sent, Ok(()) | Err(Errno::AGAIN | Errno::NOBUFS));
+        watcher.is_told = match sent {
+            Ok(()) => true,
+            // A queue that is full is readable already, and the page shows the generation. Of the
+            // phase nothing but a notice tells.
+            Err(Errno::AGAIN) => !watcher.parks,
+            Err(_) => false,
+        };
+        watcher.is_told
     }
+}
+
+/// Whether the client has yet to read an opening with which so much was unread.
+pub(super) fn is_unread(socket: &OwnedFd, opening: u32) -> bool {
+    unread(socket).map_or(true, |bytes| bytes >= opening)
 }

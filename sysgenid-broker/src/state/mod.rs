@@ -13,6 +13,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
 use sysgenid_sys::slot::{Left, Slot};
 use sysgenid_sys::socket::Peer;
 use sysgenid_sys::wire::{
@@ -21,7 +22,7 @@ use sysgenid_sys::wire::{
 };
 
 use self::awaiting::Suspects;
-use self::connection::{Connection, Use, Watcher};
+use self::connection::{Connection, Use, Watcher, is_unread};
 pub(crate) use self::connection::{ConnectionId, Role};
 use self::connections::Connections;
 pub(crate) use self::limits::CONTROL_ROOM;
@@ -79,7 +80,18 @@ pub(crate) struct State {
     limits: Limits,
     /// Connections that are not watchers, by when they are idle.
     idle: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
+    /// Connections that have ended before the client had read the descriptors of its opening, and when
+    /// to look whether it has.
+    left_unread: Vec<LeftUnread>,
+    left_unread_at: Option<Instant>,
     retirement: Retirement,
+}
+
+#[derive(Debug)]
+struct LeftUnread {
+    socket: OwnedFd,
+    uid: u32,
+    opening: u32,
 }
 
 impl State {
@@ -94,6 +106,8 @@ impl State {
             suspects: Suspects::default(),
             limits: Limits::new(room.capacity, room.descriptors),
             idle: BinaryHeap::new(),
+            left_unread: Vec::new(),
+            left_unread_at: None,
             retirement: Retirement::new(room.descriptors_are_refused),
         }
     }
@@ -244,11 +258,16 @@ impl State {
 
     /// When the next connection may be idle.
     pub(crate) fn next_idle(&self) -> Option<Instant> {
-        self.idle.peek().map(|&Reverse((at, _))| at)
+        let idle = self.idle.peek().map(|&Reverse((at, _))| at);
+        [idle, self.left_unread_at].into_iter().flatten().min()
     }
 
     /// Closes the connections that are not watchers and did nothing for long.
     pub(crate) fn close_idle(&mut self, now: Instant) {
+        if self.left_unread_at.is_some_and(|at| at <= now) {
+            self.release_read();
+            self.left_unread_at = (!self.left_unread.is_empty()).then_some(now + IDLE);
+        }
         while let Some(&Reverse((at, id))) = self.idle.peek().filter(|it| it.0.0 <= now) {
             self.idle.pop();
             let Some(connection) = self.connections.get_mut(id) else {
@@ -293,7 +312,7 @@ impl State {
                 Op::Notify => self.notify_again(id, request),
                 Op::Acknowledge if is_owner => self.acknowledge(id, watcher, request),
                 Op::SetTracking if is_owner => self.set_tracking(id, watcher, request),
-                Op::AcknowledgePhase if is_owner => self.acknowledge_phase(watcher, request),
+                Op::AcknowledgePhase if is_owner => self.acknowledge_phase(id, watcher, request),
                 Op::Acknowledge | Op::SetTracking | Op::AcknowledgePhase => Handled::Yes,
                 _ => Handled::Refuse(Reason::Malformed, 0),
             };
@@ -396,7 +415,9 @@ impl State {
         }
         let opening = connection.note_opening(0);
         if must_look {
-            connection.notify(&notice);
+            if !connection.notify(&notice) {
+                return Handled::Refuse(Reason::NotReading, 0);
+            }
             if let Some(before) = opening {
                 connection.note_opening(before);
             }
@@ -412,15 +433,34 @@ impl State {
     /// Whether a user may have more watchers whose descriptors are unread.
     fn has_read_descriptors(&mut self, uid: u32) -> bool {
         let limit = self.limits.unread;
-        let opened = self.limits.unread_of(uid);
-        if opened.len() >= limit {
+        if self.unread_of(uid) >= limit {
+            self.release_read();
             let connections = &mut self.connections;
-            opened.retain(|&id| {
+            self.limits.unread_of(uid).retain(|&id| {
                 let connection = connections.get_mut(id);
-                connection.is_some_and(Connection::has_unread_descriptors)
+                connection.is_some_and(|it| it.unread_opening().is_some())
             });
         }
-        opened.len() < limit
+        self.unread_of(uid) < limit
+    }
+
+    fn unread_of(&mut self, uid: u32) -> usize {
+        let closed = self.left_unread.iter().filter(|left| left.uid == uid);
+        closed.count() + self.limits.unread_of(uid).len()
+    }
+
+    /// Closes the connections that had ended before their descriptors were read, as far as they were
+    /// read by now.
+    fn release_read(&mut self) {
+        let all = std::mem::take(&mut self.left_unread);
+        let (left, read): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|it| is_unread(&it.socket, it.opening));
+        self.left_unread = left;
+        for LeftUnread { socket, uid, .. } in read {
+            self.limits.give_back(uid, Role::Watch);
+            self.retirement.retire(socket, uid);
+        }
     }
 
     /// An acknowledgement that a client waits for, or one that is known to be stale: its client has
@@ -437,7 +477,8 @@ impl State {
                         watcher.is_told = false;
                     }
                 }
-                Err(_) => connection.notify(&notice),
+                Err(_) if connection.notify(&notice) => {}
+                Err(_) => return Handled::Refuse(Reason::NotReading, 0),
             }
             if nobody_waits || acknowledged.is_ok() {
                 if let Some(watcher) = connection.watcher() {
@@ -469,7 +510,9 @@ impl State {
         let notice = self.notice();
         if let Some(connection) = self.connections.get_mut(id) {
             if seen != notice.generation {
-                connection.notify(&notice);
+                if !connection.notify(&notice) {
+                    return Handled::Refuse(Reason::NotReading, 0);
+                }
             } else if let Some(watcher) = connection.watcher_mut() {
                 watcher.tell_again = true;
             }
@@ -477,11 +520,24 @@ impl State {
         Handled::Yes
     }
 
-    fn acknowledge_phase(&mut self, watcher: WatcherId, request: &Request) -> Handled {
+    fn acknowledge_phase(
+        &mut self,
+        id: ConnectionId,
+        watcher: WatcherId,
+        request: &Request,
+    ) -> Handled {
         let [number, _] = request.arguments;
-        // A stale one is of a phase that was: the notice of this one is unread, or comes.
-        let ended = self.model.acknowledge_phase(watcher, number);
-        self.tell(ended.unwrap_or_default());
+        match self.model.acknowledge_phase(watcher, number) {
+            Ok(ended) => self.tell(ended),
+            // Of a phase that was. Whatever the client has read, it is told of this one again.
+            Err(_) => {
+                let notice = self.notice();
+                let connection = self.connections.get_mut(id);
+                if connection.is_some_and(|connection| !connection.notify(&notice)) {
+                    return Handled::Refuse(Reason::NotReading, 0);
+                }
+            }
+        }
         Handled::Yes
     }
 
@@ -560,13 +616,15 @@ impl State {
         // of before now sees the new one in the page, or is seen here.
         fence(Ordering::SeqCst);
         let notice = self.notice();
-        for (_, connection) in self.connections.iter_mut() {
+        let mut not_told = Vec::new();
+        for (id, connection) in self.connections.iter_mut() {
             let Some(watcher) = connection.watcher_mut() else {
                 continue;
             };
             let has_read = !watcher.is_told || watcher.slot.acknowledged() == before;
-            if has_read || watcher.tell_again || watcher.parks {
-                connection.notify(&notice);
+            let is_to_be_told = has_read || watcher.tell_again || watcher.parks;
+            if is_to_be_told && !connection.notify(&notice) {
+                not_told.push(id);
             }
         }
         self.suspect_all();
@@ -575,8 +633,16 @@ impl State {
         let status = stored.map_or(Status::NotStored, |()| Status::Ok);
         let handled = self.reply(id, request, status);
         self.tell(ended);
+        self.refuse_all(not_told);
         self.await_straggler();
         handled
+    }
+
+    /// Closes the connections of watchers that could not be told.
+    fn refuse_all(&mut self, ids: Vec<ConnectionId>) {
+        for id in ids {
+            self.refuse(id, Reason::NotReading, 0, 0);
+        }
     }
 
     fn set_phase(&mut self, id: ConnectionId, request: &Request) -> Handled {
@@ -585,19 +651,23 @@ impl State {
         };
         let number = self.model.phase_number();
         let ended = self.model.set_phase(phase);
+        let mut not_told = Vec::new();
         if self.model.phase_number() != number {
             let notice = self.notice();
-            for (_, connection) in self.connections.iter_mut() {
+            for (id, connection) in self.connections.iter_mut() {
                 let watcher = connection.watcher();
                 // Also where a notice is unread: it may be read by an acknowledgement of the
                 // generation, which says nothing of the phase.
-                if watcher.is_some_and(|watcher| self.model.is_unparked(watcher.id)) {
-                    connection.notify(&notice);
+                let is_to_be_told =
+                    watcher.is_some_and(|watcher| self.model.is_unparked(watcher.id));
+                if is_to_be_told && !connection.notify(&notice) {
+                    not_told.push(id);
                 }
             }
         }
         let handled = self.reply(id, request, Status::Ok);
         self.tell(ended);
+        self.refuse_all(not_told);
         handled
     }
 
@@ -689,10 +759,12 @@ impl State {
     }
 
     fn remove(&mut self, id: ConnectionId) -> Vec<Ended> {
-        let Some(connection) = self.connections.remove(id) else {
+        let Some(mut connection) = self.connections.remove(id) else {
             return Vec::new();
         };
-        self.limits.give_back(connection.peer.uid, connection.role);
+        let uid = connection.peer.uid;
+        let opening = connection.unread_opening();
+        let opening = opening.filter(|_| !connection.is_privileged);
         let ended = match &connection.use_of {
             Use::Questions => Vec::new(),
             Use::Wait(wait, _) => {
@@ -705,8 +777,25 @@ impl State {
                 self.model.close(watcher.id)
             }
         };
-        self.retirement
-            .retire(connection.socket, connection.peer.uid);
+        match opening {
+            // The kernel goes on counting the descriptors as the broker's until the client reads them
+            // or closes its end. So the connection counts until then.
+            Some(opening) => {
+                let socket = connection.socket;
+                let _ = shutdown(&socket, Shutdown::Both);
+                self.left_unread.push(LeftUnread {
+                    socket,
+                    uid,
+                    opening,
+                });
+                let at = Instant::now() + IDLE;
+                self.left_unread_at.get_or_insert(at);
+            }
+            None => {
+                self.limits.give_back(uid, connection.role);
+                self.retirement.retire(connection.socket, uid);
+            }
+        }
         ended
     }
 

@@ -68,6 +68,39 @@ fn a_users_questions_are_limited_as_its_watchers_are() {
     }
 }
 
+/// The kernel counts them as the broker's until they are read, also when the connection has ended.
+#[test]
+fn descriptors_that_were_not_read_before_the_broker_closed_count_on() {
+    let directory = open_directory();
+    let dir = directory.path();
+    let _broker = Process::serve_with_files(dir, 256);
+    let opened = as_user(FIRST, || {
+        let open = || {
+            let mut client = Client::watch(dir);
+            client.send(Op::Open, [OPEN_TRACKED, 0]);
+            assert!(!client.is_quiet(), "the reply has come");
+            client
+        };
+        let opened: Vec<_> = (0..8)
+            .map(|_| {
+                let client = open();
+                // For which the broker closes the connection.
+                client.send_bytes(&[0]).unwrap();
+                client
+            })
+            .collect();
+        let mut refused = Client::watch(dir);
+        refused.send(Op::Open, [OPEN_TRACKED, 0]);
+        assert_eq!(refused.reason(), Reason::Unread);
+        opened
+    });
+    let Some(opened) = opened else { return };
+    let open = || Client::watch(dir).into_watcher(OPEN_TRACKED, 0).is_ok();
+    assert_eq!(as_user(SECOND, open), Some(true));
+    drop(opened);
+    assert_eq!(as_user(FIRST, open), Some(true), "nobody has them any more");
+}
+
 #[test]
 fn descriptors_that_a_user_does_not_read_are_limited_and_stop_no_others() {
     let directory = open_directory();
