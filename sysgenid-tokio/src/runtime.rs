@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sysgenid::{Deadline, Error, Reconnected, Reconnector, Result, Source, adapter};
 use tokio::io::Interest;
@@ -75,12 +75,10 @@ pub(crate) async fn reconnect(
 ) -> Result<Reconnected> {
     loop {
         let attempt = reconnector()?;
-        let until = match deadline.remaining() {
-            Some(left) => left.min(ATTEMPT),
-            None => ATTEMPT,
-        };
+        // Counted from now on, also if the call must wait for a thread.
+        let until = Instant::now() + deadline.remaining().unwrap_or(ATTEMPT).min(ATTEMPT);
         match call(source, move || attempt.connect(until)).await {
-            Err(error) if (error.is_lost() || error.is_timeout()) && !deadline.has_passed() => {}
+            Err(error) if adapter::may_reconnect(&error) && !deadline.has_passed() => {}
             outcome => return outcome,
         }
     }

@@ -58,6 +58,12 @@ pub fn still_busy(source: Option<&Source>) -> Error {
     locate(Error::new(Kind::TimedOut(message)), source)
 }
 
+/// Whether reconnecting may succeed a moment later, after this error of an attempt.
+#[must_use]
+pub fn may_reconnect(error: &Error) -> bool {
+    watcher::may_reconnect(error)
+}
+
 /// For those who wait for the next *event* while `seen` is not acknowledged, as a stream does: to be
 /// called each time before waiting, when [`Watcher::try_changed`] has told `seen` again. Never waits.
 ///

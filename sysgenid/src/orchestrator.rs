@@ -189,8 +189,8 @@ impl Orchestrator {
     ///
     /// [`is_permission`](Error::is_permission) without `CAP_CHECKPOINT_RESTORE` or
     /// `CAP_SYS_ADMIN` (`EACCES`), or if the broker belongs to another user;
-    /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) after five seconds, on a
-    /// broker.
+    /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) if it does not answer
+    /// [in time](OrchestratorOptions::answer_within), on a broker.
     pub fn trigger(&self) -> Result<Generation> {
         self.trigger_at_least(0)
     }
@@ -319,10 +319,15 @@ impl Orchestrator {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let deadline = deadline.into();
+        let mut pause = SHORTEST_PAUSE;
         loop {
             if self.watcher.try_changed()?.is_some() {
                 self.watcher.handle(deadline, &mut rebuild)?;
+            } else if pause > SHORTEST_PAUSE {
+                // A broker that knows of a change and cannot write its page.
+                self.watcher.sleep(deadline.at_most(pause))?;
             }
+            pause = (pause * 2).min(LONGEST_PAUSE);
             match self.wait_for_watchers(deadline) {
                 Ok(settled) => return Ok(settled),
                 Err(error) if error.is_outdated() && !deadline.has_passed() => {}
@@ -358,7 +363,8 @@ impl Orchestrator {
     ///
     /// [`is_unsupported`](Error::is_unsupported) on a kernel driver that does not tell, as the
     /// shipped ones, and without `/proc`; [`is_permission`](Error::is_permission) if the broker belongs to another user;
-    /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) after five seconds.
+    /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) if the broker does not answer
+    /// [in time](OrchestratorOptions::answer_within).
     pub fn stragglers(&self) -> Result<Vec<Straggler>> {
         self.watcher.check_process()?;
         let list = || {

@@ -235,7 +235,7 @@ impl BrokerWatcher {
         }))
     }
 
-    /// Never waits: whatever the broker is asked afterwards, it has done this before.
+    /// Never waits: the broker does this before it answers what it is asked afterwards.
     pub(super) fn set_tracking(&self, tracked: bool) -> Result<()> {
         if getpid() != self.owner {
             return Err(Error::new(Kind::Forked));
@@ -334,7 +334,7 @@ mod tests {
 
     /// The window is less than a microsecond wide, so no race is sure to hit it.
     #[test]
-    fn a_change_between_the_looks_is_stale_and_signalled_again() {
+    fn a_change_between_the_looks_is_stale_and_notified_again() {
         let Scene {
             watcher,
             orchestrator,
@@ -352,7 +352,7 @@ mod tests {
             .unwrap_err();
         assert!(error.is_stale(), "{error}");
         assert_eq!(error.current(), second);
-        // The signal of the second change was emptied with that of the first.
+        // The notice of the second change was read in place of that of the first.
         assert_eq!(watcher.wait(PATIENCE).ok(), second);
     }
 
@@ -404,7 +404,7 @@ mod tests {
 
     /// Else the next look would find nothing, and the one after that the same change again.
     #[test]
-    fn a_change_whose_signal_goes_with_a_late_one_is_told_when_it_is_signalled_again() {
+    fn a_change_whose_notice_goes_with_a_late_one_is_told_when_it_is_notified_again() {
         let Scene {
             watcher,
             orchestrator,
@@ -420,17 +420,17 @@ mod tests {
         let meanwhile = |moment| {
             if moment == Moment::BeforeReading && second.is_none() {
                 second = orchestrator.trigger().ok();
-                // The broker has stored the page, and signals after that.
+                // The broker has stored the page, and notifies after that.
                 thread::sleep(Duration::from_millis(50));
             }
         };
         let told = backend.try_changed_in_steps(meanwhile).unwrap();
-        // The broker may have signalled again already.
+        // The broker may have notified again already.
         assert!(told.is_none() || backend.connection.await_notice(None).unwrap());
         assert_eq!(watcher.wait(PATIENCE).ok(), second);
     }
 
-    /// The broker empties the slots, then stores the page. In between comes the signal of before.
+    /// The broker empties the slots, then stores the page. In between comes the notice of the change before.
     #[test]
     fn a_slot_that_is_emptied_for_the_next_change_is_no_change() {
         let Scene {

@@ -16,6 +16,7 @@ use sysgenid_sys::fork;
 
 use self::broker::BrokerWatcher;
 use self::device::DeviceWatcher;
+pub(crate) use self::reconnect::may_reconnect;
 pub use self::reconnect::{Reconnected, Reconnector};
 use crate::broker::LOOK_TIME;
 use crate::error::{Error, Kind, Result};
@@ -402,8 +403,8 @@ impl Watcher {
     }
 
     /// Sets whether orchestrators wait for this watcher. Turning it on while outdated makes them
-    /// wait at once. Never waits: whatever a broker is asked afterwards, by anyone, it has done this
-    /// before.
+    /// wait at once. Never waits: a broker does this before it answers what it is asked afterwards,
+    /// by any client, unless it has hundreds of requests of the same user to read.
     ///
     /// # Errors
     ///

@@ -149,7 +149,7 @@ impl Reconnector {
             let answer_by = deadline.at_most(ANSWER_TIME).at_least(LOOK_TIME);
             match BrokerWatcher::connect(directory, lost.tracked, resume, answer_by) {
                 Ok(fresh) => return Ok(Reconnected(Some((lost.source, fresh)))),
-                Err(error) if may_pass(&error) && !deadline.has_passed() => {
+                Err(error) if may_reconnect(&error) && !deadline.has_passed() => {
                     pauses.pause(deadline)?;
                 }
                 Err(error) => return Err(error.at(directory)),
@@ -159,7 +159,7 @@ impl Reconnector {
 }
 
 /// Whether the next attempt may succeed.
-fn may_pass(error: &Error) -> bool {
+pub(crate) fn may_reconnect(error: &Error) -> bool {
     // Of many that reconnect at once, each needs a descriptor or two more for a moment.
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
     let is_exhausted = error
