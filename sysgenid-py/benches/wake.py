@@ -36,9 +36,9 @@ PAUSE = 50_000
 #: Nanoseconds after which a task is not waited for any more.
 LOST = 10_000_000_000
 
-#: A request for a change, in the userspace driver's protocol: version, operation, sequence, two
-#: arguments.
-REQUEST = struct.pack("<HHIII", 1, 7, 1, 0, 0)
+#: A request for a change, in the userspace driver's protocol: version, operation, sequence, a
+#: watcher, two arguments, and eight bytes that are not used.
+REQUEST = struct.pack("<HHIQII8x", 2, 7, 1, 0, 0, 0)
 
 
 def map_numbers(path: Path, *, write: bool) -> memoryview:
@@ -100,8 +100,10 @@ class Subject:
             pass
         before, times = page[0], resumed.times
         self._socket.send(REQUEST)
+        lost = time.monotonic_ns() + LOST
         while page[0] == before:
-            pass
+            if time.monotonic_ns() > lost:
+                raise RuntimeError("the generation was not changed")
         changed = time.monotonic_ns()
         lost = changed + LOST
         while resumed.times == times:
