@@ -150,7 +150,7 @@ impl Scene {
         assert!(ended.is_some(), "the kernel ends the broker");
     }
 
-    /// Starts another broker in the place of one that was killed.
+    /// Starts another broker instead of one that was killed.
     pub(super) fn start_again(&mut self) {
         self.broker = start_broker(&self.subject, self.directory.path(), self.setting);
     }

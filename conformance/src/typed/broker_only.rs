@@ -92,7 +92,7 @@ fn threads_wait_with_one_orchestrator_each_to_its_deadline(subject: &Subject) {
     orchestrator.wait_for_watchers(PATIENCE).unwrap();
 }
 
-/// The first restart is when nobody is there yet.
+/// A new broker is not bound yet when its clients notice the end of the old one.
 fn reconnecting_waits_for_a_broker_that_starts(_: &Subject) {
     let mut own = Own::start();
     let mut watcher = own.subject.watcher();

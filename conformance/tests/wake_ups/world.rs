@@ -150,13 +150,13 @@ pub(crate) struct World {
     pub(crate) acknowledged: Number,
     /// What the watcher itself knows to have acknowledged.
     pub(crate) remembered: Number,
-    /// Unread ones of the broker's.
+    /// Notices that the client has not read.
     pub(crate) notices: u8,
     /// The broker takes the last one to be unread.
     is_told: bool,
     /// The broker sends the next one all the same.
     tell_again: bool,
-    /// What was told to the broker and it has not read.
+    /// Requests that the broker has not read.
     pub(crate) requests: Vec<Request>,
 
     /// The source's descriptor in the watcher's own epoll instance, level-triggered.
@@ -301,7 +301,7 @@ impl World {
         self.source_at = match self.source_at {
             SourceAt::Idle => return self.broker_reads_request(),
             SourceAt::EmptySlot => {
-                // Who has acknowledged has read the notice.
+                // A client that has acknowledged has read the notice.
                 self.is_told &= self.acknowledged != self.page;
                 self.acknowledged = emptied_for(self.page + 1);
                 if early {
@@ -367,7 +367,7 @@ impl World {
         Some(Step::BrokerReadsRequest)
     }
 
-    /// Because somebody asks who is outdated.
+    /// A client asks which watchers are outdated.
     fn broker_reads_slot(&mut self) -> Option<Step> {
         let is_news = self.is_told && self.acknowledged == self.page;
         if self.source != Source::Broker || self.source_at != SourceAt::Idle || !is_news {
