@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::task::{Context, Poll, ready};
 
 use sysgenid::{Result, Source};
+use tokio::io::Ready;
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
 
@@ -19,12 +20,12 @@ pub(crate) fn poll_found<T: AsRawFd, F>(
     registered: &AsyncFd<T>,
     source: Option<&Source>,
     cx: &mut Context<'_>,
-    mut look: impl FnMut(&T) -> Result<Option<F>>,
+    mut look: impl FnMut(Ready) -> Result<Option<F>>,
 ) -> Poll<Result<F>> {
     loop {
         let mut ready = ready!(registered.poll_read_ready(cx))
             .map_err(|error| runtime::not_registered(&error, source))?;
-        if let Some(found) = look(ready.get_inner())? {
+        if let Some(found) = look(ready.ready())? {
             return Poll::Ready(Ok(found));
         }
         ready.clear_ready();
@@ -35,7 +36,7 @@ pub(crate) fn poll_found<T: AsRawFd, F>(
 pub(crate) async fn found<T: AsRawFd, F>(
     registered: &AsyncFd<T>,
     source: Option<&Source>,
-    mut look: impl FnMut(&T) -> Result<Option<F>>,
+    mut look: impl FnMut(Ready) -> Result<Option<F>>,
 ) -> Result<F> {
     loop {
         // `readable` does not count as a step of the task, and one that is never asked to yield
@@ -45,7 +46,7 @@ pub(crate) async fn found<T: AsRawFd, F>(
             .readable()
             .await
             .map_err(|error| runtime::not_registered(&error, source))?;
-        if let Some(found) = look(ready.get_inner())? {
+        if let Some(found) = look(ready.ready())? {
             return Ok(found);
         }
         ready.clear_ready();

@@ -6,8 +6,10 @@ use std::error::Error as StdError;
 use std::io;
 use std::ops::ControlFlow;
 
+use rustix::fd::BorrowedFd;
+
 use crate::error::{Error, Kind, Result};
-use crate::{Generation, Orchestrator, Probe, Source, Watcher, interrupt, watcher};
+use crate::{Generation, Orchestrator, Probe, Reconnected, Source, Watcher, interrupt, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.
@@ -62,6 +64,40 @@ pub fn still_busy(source: Option<&Source>) -> Error {
 #[must_use]
 pub fn may_reconnect(error: &Error) -> bool {
     watcher::may_reconnect(error)
+}
+
+/// What an event loop waits with for a watcher, if it is told of each reconnecting: see [`resume`]. It is
+/// readable when the descriptor of [`AsFd`](std::os::fd::AsFd) is, and costs one step less at each wake-up, because on the
+/// broker it is what that one waits for.
+#[must_use]
+pub fn events(watcher: &Watcher) -> BorrowedFd<'_> {
+    watcher.events()
+}
+
+/// [`Watcher::resume`] for those who wait with [`events`]: `register` is given the descriptor that the
+/// watcher will have, while it still has the old one, so that the old one can be taken out of an event
+/// loop by its number. It is not called where the descriptor stays, as it does on the kernel device.
+///
+/// # Errors
+///
+/// As [`Watcher::resume`], and those of `register`. The watcher then is as it was.
+pub fn resume(
+    watcher: &mut Watcher,
+    connected: Reconnected,
+    register: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+) -> Result<()> {
+    watcher.resume_with(connected, register)
+}
+
+/// [`Watcher::try_changed`] for an event loop that was told that [`events`] is readable, and not that the
+/// other end has hung up: saves the system call that asks for that.
+///
+/// # Errors
+///
+/// As [`Watcher::try_changed`]. If the broker was lost since that event, a change is told of, and the next
+/// event or call says that it is lost.
+pub fn try_changed_at_event(watcher: &Watcher) -> Result<Option<Generation>> {
+    watcher.try_changed_at_event()
 }
 
 /// For those who wait for the next *event* while `seen` is not acknowledged, as a stream does: to be

@@ -70,7 +70,11 @@ fn watcher_goes_on_in_another_runtime(subject: &Subject) {
 /// For those who take what tokio gives, and look for themselves.
 fn async_fd_of_a_watcher_is_readable_while_outdated(subject: &Subject) {
     in_each_runtime(async || {
-        let registered: AsyncFd<sysgenid::Watcher> = open(subject).await.into();
+        #[expect(
+            deprecated,
+            reason = "a watcher keeps the descriptor that it gives away"
+        )]
+        let registered = AsyncFd::new(subject.watcher()).unwrap();
         for _ in 0..3 {
             let generation = subject.change();
             let mut ready = soon(registered.readable(), "it is outdated").await.unwrap();
@@ -79,7 +83,7 @@ fn async_fd_of_a_watcher_is_readable_while_outdated(subject: &Subject) {
             assert_eq!(ready.get_inner().try_changed().unwrap(), None);
             ready.clear_ready();
         }
-        let watcher = Watcher::from(registered);
+        let watcher = Watcher::new(registered.into_inner()).unwrap();
         subject.change();
         handle_change(&watcher, "the generation changed").await;
     });

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use sysgenid::Generation;
 use sysgenid_tokio::Watcher;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -125,11 +124,10 @@ impl Follower {
     async fn move_about(&mut self, watcher: Watcher) -> Watcher {
         match self.random.below(256) {
             0 => self.open_another(watcher).await,
-            1..16 => {
+            1..32 => {
                 self.tally.registered_again += 1;
                 Watcher::new(watcher.into()).expect("there is a runtime")
             }
-            16..32 => Watcher::from(AsyncFd::from(watcher)),
             _ => watcher,
         }
     }

@@ -226,7 +226,9 @@ impl AsyncOrchestrator {
     /// # }
     /// ```
     pub fn poll_changed(&self, cx: &mut Context<'_>) -> Poll<Result<Generation>> {
-        readiness::poll_found(&self.registered, self.source(), cx, try_changed)
+        readiness::poll_found(&self.registered, self.source(), cx, |_| {
+            self.as_ref().watcher().try_changed()
+        })
     }
 
     /// Waits until the orchestrator's own watcher is outdated, and returns the current generation.
@@ -258,7 +260,10 @@ impl AsyncOrchestrator {
     /// # }
     /// ```
     pub async fn changed(&self) -> Result<Generation> {
-        readiness::found(&self.registered, self.source(), try_changed).await
+        readiness::found(&self.registered, self.source(), |_| {
+            self.as_ref().watcher().try_changed()
+        })
+        .await
     }
 
     /// Acknowledges the current generation for the orchestrator itself. Returns it. Never waits, and
@@ -346,10 +351,6 @@ impl AsyncOrchestrator {
 
 const SHARED: &str = "this orchestrator is shared with others, who may be using the connection; \
                       drop their references to it, then reconnect";
-
-fn try_changed(orchestrator: &Arc<Orchestrator>) -> Result<Option<Generation>> {
-    orchestrator.watcher().try_changed()
-}
 
 impl AsRef<Orchestrator> for AsyncOrchestrator {
     fn as_ref(&self) -> &Orchestrator {

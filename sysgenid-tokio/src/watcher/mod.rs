@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod convert;
+mod events;
 mod handle;
 mod stream;
 
@@ -7,9 +8,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
-use sysgenid::{Deadline, Generation, Probe, Result, Source, WatcherOptions};
+use sysgenid::{Deadline, Generation, Probe, Result, Source, WatcherOptions, adapter};
+use tokio::io::Ready;
 use tokio::io::unix::AsyncFd;
 
+use self::events::Events;
 use self::stream::Yielded;
 use crate::{NotRegistered, readiness, runtime};
 
@@ -67,7 +70,9 @@ use crate::{NotRegistered, readiness, runtime};
 /// # }
 /// ```
 pub struct Watcher {
-    registered: AsyncFd<sysgenid::Watcher>,
+    /// Before the watcher, so that the runtime lets go of the descriptor before it is closed.
+    events: AsyncFd<Events>,
+    watcher: sysgenid::Watcher,
     yielded: Yielded,
 }
 
@@ -190,13 +195,13 @@ impl Watcher {
     /// # }
     /// ```
     pub fn new(watcher: sysgenid::Watcher) -> Result<Self, NotRegistered> {
-        let source = watcher.source().cloned();
-        match runtime::register(watcher, source.as_ref()) {
-            Ok(registered) => Ok(Self {
-                registered,
+        match Events::register(adapter::events(&watcher), watcher.source()) {
+            Ok(events) => Ok(Self {
+                events,
+                watcher,
                 yielded: Yielded::default(),
             }),
-            Err((watcher, error)) => Err(NotRegistered::new(watcher, error)),
+            Err(error) => Err(NotRegistered::new(watcher, error)),
         }
     }
 
@@ -241,12 +246,9 @@ impl Watcher {
     /// ```
     pub fn poll_changed(&self, cx: &mut Context<'_>) -> Poll<Result<Generation>> {
         match self.changed_in_silence() {
-            Ok(None) => readiness::poll_found(
-                &self.registered,
-                self.source(),
-                cx,
-                sysgenid::Watcher::try_changed,
-            ),
+            Ok(None) => readiness::poll_found(&self.events, self.source(), cx, |event| {
+                changed_at(event, &self.watcher)
+            }),
             Ok(Some(generation)) => Poll::Ready(Ok(generation)),
             Err(error) => Poll::Ready(Err(error)),
         }
@@ -288,11 +290,9 @@ impl Watcher {
         if let Some(generation) = self.changed_in_silence()? {
             return Ok(generation);
         }
-        readiness::found(
-            &self.registered,
-            self.source(),
-            sysgenid::Watcher::try_changed,
-        )
+        readiness::found(&self.events, self.source(), |event| {
+            changed_at(event, &self.watcher)
+        })
         .await
     }
 
@@ -361,7 +361,12 @@ impl Watcher {
         let deadline = deadline.into();
         let connected =
             runtime::reconnect(self.source(), deadline, || self.as_ref().reconnector()).await?;
-        self.registered.get_mut().resume(connected)?;
+        let source = self.source().cloned();
+        adapter::resume(&mut self.watcher, connected, |fresh| {
+            // The old one leaves the runtime here, while it is still open.
+            self.events = Events::register(fresh, source.as_ref())?;
+            Ok(())
+        })?;
         self.yielded.has_ended = false;
         Ok(())
     }
@@ -400,6 +405,14 @@ impl Watcher {
     /// As [`sysgenid::Watcher::probe`].
     pub fn probe(&self) -> Result<Probe> {
         self.as_ref().probe()
+    }
+}
+
+fn changed_at(event: Ready, watcher: &sysgenid::Watcher) -> Result<Option<Generation>> {
+    if event.is_read_closed() {
+        watcher.try_changed()
+    } else {
+        adapter::try_changed_at_event(watcher)
     }
 }
 

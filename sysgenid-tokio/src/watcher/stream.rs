@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use sysgenid::{Generation, Result, adapter};
 
-use super::Watcher;
+use super::{Watcher, changed_at};
 use crate::readiness;
 
 /// What the stream of a watcher has told.
@@ -22,14 +22,6 @@ pub(super) struct Yielded {
 }
 
 impl Yielded {
-    /// Of a watcher that others have waited with.
-    pub(super) fn unknown() -> Self {
-        Self {
-            is_silenced: true,
-            ..Self::default()
-        }
-    }
-
     /// The generation, if it is one to yield.
     fn next(&mut self, outdated_by: Option<Generation>) -> Option<Generation> {
         if outdated_by == self.last {
@@ -87,21 +79,26 @@ impl Stream for Watcher {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self {
-            registered,
+            events,
+            watcher,
             yielded,
         } = self.get_mut();
         if yielded.has_ended {
             return Poll::Ready(None);
         }
-        let source = registered.get_ref().source();
-        let found = ready!(readiness::poll_found(registered, source, cx, |watcher| {
-            let next = yielded.next(watcher.try_changed()?);
-            if let (true, Some(seen)) = (yielded.is_silenced, yielded.last) {
-                // It is readable already, and this waits for the next change.
-                adapter::await_next(watcher, seen)?;
+        let found = ready!(readiness::poll_found(
+            events,
+            watcher.source(),
+            cx,
+            |event| {
+                let next = yielded.next(changed_at(event, watcher)?);
+                if let (true, Some(seen)) = (yielded.is_silenced, yielded.last) {
+                    // It is readable already, and this waits for the next change.
+                    adapter::await_next(watcher, seen)?;
+                }
+                Ok(next)
             }
-            Ok(next)
-        }));
+        ));
         yielded.has_ended = found.is_err();
         Poll::Ready(Some(found))
     }

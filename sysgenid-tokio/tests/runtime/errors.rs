@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use sysgenid::{Error, Orchestrator, Result, Source};
+use sysgenid::{Error, Orchestrator, Result, Source, adapter};
 use sysgenid_tokio::{AsyncOrchestrator, NotRegistered, Watcher};
 use tokio::io::unix::AsyncFd;
 
@@ -105,7 +105,7 @@ fn a_refusal_of_the_kernel_gives_the_watcher_back() {
     one_thread().block_on(async {
         let watcher = sysgenid::Watcher::open_at(scene.path()).unwrap();
         #[expect(deprecated, reason = "the descriptor lives longer than this")]
-        let twice = AsyncFd::new(watcher.as_raw_fd()).unwrap();
+        let twice = AsyncFd::new(adapter::events(&watcher).as_raw_fd()).unwrap();
         let refused = Watcher::new(watcher).unwrap_err();
         let (watcher, error) = refused.into_parts();
         assert!(!error.is_runtime(), "{error}");

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use sysgenid_tokio::Watcher;
-use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
@@ -76,12 +75,9 @@ fn what_was_yielded_is_told_by_the_others() {
         let polled = std::future::poll_fn(|cx| watcher.poll_changed(cx));
         assert_eq!(timeout(SOON, polled).await.unwrap().unwrap(), generation);
 
-        let registered = AsyncFd::from(watcher);
-        assert_eq!(
-            registered.get_ref().try_changed().unwrap(),
-            Some(generation)
-        );
-        let watcher = Watcher::from(registered);
+        let watcher = sysgenid::Watcher::from(watcher);
+        assert_eq!(watcher.try_changed().unwrap(), Some(generation));
+        let watcher = Watcher::new(watcher).unwrap();
         let told = timeout(SOON, watcher.changed()).await;
         assert_eq!(told.expect("lost").unwrap(), generation);
         watcher.ack(generation).unwrap();

@@ -8,7 +8,6 @@ use std::task::{Context, Wake};
 use std::time::Duration;
 
 use sysgenid_tokio::Watcher;
-use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use crate::scene::{PATIENCE, SOON, Scene, in_both};
@@ -237,29 +236,12 @@ fn a_watcher_that_is_outdated_when_it_is_registered_tells() {
         let watcher = Watcher::try_from(watcher).unwrap();
         assert_eq!(watcher.changed().await.unwrap(), generation);
 
-        // Out of the runtime and in again, by both ways.
+        // Out of the runtime and in again.
         let watcher = Watcher::new(sysgenid::Watcher::from(watcher)).unwrap();
-        assert_eq!(watcher.changed().await.unwrap(), generation);
-        let watcher = Watcher::from(AsyncFd::from(watcher));
         assert_eq!(watcher.changed().await.unwrap(), generation);
         watcher.ack(generation).unwrap();
         let generation = scene.trigger();
         assert_eq!(watcher.changed().await.unwrap(), generation);
-    });
-}
-
-/// As the owner of an `AsyncFd` may do.
-#[test]
-fn an_async_fd_that_was_told_to_wait_while_outdated_tells() {
-    in_both(async || {
-        let scene = Scene::new();
-        let registered = AsyncFd::from(scene.watcher().await);
-        let generation = scene.trigger();
-        registered.readable().await.unwrap().clear_ready();
-        let watcher = Watcher::from(registered);
-        assert_eq!(watcher.changed().await.unwrap(), generation);
-        let polled = poll_fn(|cx| watcher.poll_changed(cx)).await;
-        assert_eq!(polled.unwrap(), generation);
     });
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use rustix::event::epoll;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::getpid;
 use sysgenid_sys::Errno;
 use sysgenid_sys::page::CounterPage;
@@ -106,9 +106,20 @@ impl BrokerWatcher {
         .map_err(|errno| Error::call("epoll_ctl", errno))
     }
 
-    /// Goes on with another connection.
-    pub(super) fn replace(&mut self, fresh: Self, readiness: &OwnedFd) -> Result<()> {
+    /// What becomes readable at a change, or when the broker is lost.
+    pub(super) fn events(&self) -> BorrowedFd<'_> {
+        self.connection.socket().as_fd()
+    }
+
+    /// Goes on with another connection. `register` is given it while the old one is still open.
+    pub(super) fn replace(
+        &mut self,
+        fresh: Self,
+        readiness: &OwnedFd,
+        register: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
         fresh.register(readiness)?;
+        register(fresh.events())?;
         let old = std::mem::replace(self, fresh);
         // Closing would do if nobody else held it; a forked child may.
         let _ = epoll::delete(readiness, old.connection.socket());
@@ -126,12 +137,18 @@ impl BrokerWatcher {
     }
 
     pub(super) fn try_changed(&self) -> Result<Option<Generation>> {
-        self.try_changed_in_steps(|_| {})
+        self.try_changed_in_steps(|_| {}, || self.connection.await_notice(None).map(drop))
+    }
+
+    /// The same for who knows that the connection is open: an event of a moment ago said so.
+    pub(super) fn try_changed_at_event(&self) -> Result<Option<Generation>> {
+        self.try_changed_in_steps(|_| {}, || Ok(()))
     }
 
     fn try_changed_in_steps(
         &self,
         mut meanwhile: impl FnMut(Moment),
+        check: impl Fn() -> Result<()>,
     ) -> Result<Option<Generation>> {
         loop {
             let current = self.page.load_low();
@@ -145,7 +162,7 @@ impl BrokerWatcher {
                 if self.page.load_low() == current {
                     // The notice is there, or on its way; unless it is the change of another broker,
                     // which this watcher has not connected to.
-                    self.connection.await_notice(None)?;
+                    check()?;
                     return Ok(Some(current.into()));
                 }
                 continue;
@@ -424,7 +441,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(50));
             }
         };
-        let told = backend.try_changed_in_steps(meanwhile).unwrap();
+        let told = backend.try_changed_in_steps(meanwhile, || Ok(())).unwrap();
         // The broker may have notified again already.
         assert!(told.is_none() || backend.connection.await_notice(None).unwrap());
         assert_eq!(watcher.wait(PATIENCE).ok(), second);

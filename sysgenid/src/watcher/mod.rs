@@ -467,6 +467,27 @@ impl Watcher {
         waited.map_err(|error| self.locate(error))
     }
 
+    /// What to wait with instead of [`AsFd`], which has this inside of it, by those who learn of each
+    /// reconnecting.
+    pub(crate) fn events(&self) -> BorrowedFd<'_> {
+        match &self.backend {
+            Backend::Device(_) => self.readiness.as_fd(),
+            Backend::Broker(broker) => broker.events(),
+        }
+    }
+
+    /// As [`try_changed`](Self::try_changed), at an event that did not say that the broker is lost.
+    pub(crate) fn try_changed_at_event(&self) -> Result<Option<Generation>> {
+        match &self.backend {
+            Backend::Device(_) => self.try_changed(),
+            Backend::Broker(broker) => {
+                self.check_process()?;
+                let changed = broker.try_changed_at_event();
+                changed.map_err(|error| self.locate(error))
+            }
+        }
+    }
+
     /// Until there may be a change, or the deadline.
     pub(crate) fn sleep(&self, deadline: Deadline) -> Result<()> {
         let slept = match &self.backend {

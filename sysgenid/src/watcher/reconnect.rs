@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use rustix::event::poll;
+use rustix::fd::BorrowedFd;
 use sysgenid_sys::Errno;
 
 use super::broker::BrokerWatcher;
@@ -117,10 +118,20 @@ impl Watcher {
     /// watcher's; the error of `epoll_ctl`; [`is_forked`](Error::is_forked) in a forked child. The
     /// watcher then is as it was.
     pub fn resume(&mut self, connected: Reconnected) -> Result<()> {
+        self.resume_with(connected, |_| Ok(()))
+    }
+
+    /// The same, with a step before it that may fail: if there is another connection, it is given to
+    /// `register` while the old one is still open.
+    pub(crate) fn resume_with(
+        &mut self,
+        connected: Reconnected,
+        register: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.check_process()?;
         let resumed = match (&mut self.backend, &self.source, connected.0) {
             (Backend::Broker(broker), Some(own), Some((source, fresh))) if *own == source => {
-                broker.replace(fresh, &self.readiness)
+                broker.replace(fresh, &self.readiness, register)
             }
             (Backend::Device(_), _, None) => Ok(()),
             _ => Err(Error::new(Kind::Unsupported(
