@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Acknowledging on the broker beside a write and a read of an eventfd, which is the least that
-//! two processes can say to each other.
+//! two processes can say to each other; and beside the reading of a packet, which is the least that a
+//! client of the broker can do.
 //!
 //! What a client pays is asked for, each time for a change that it has been told of, while nobody
 //! waits for the others.
@@ -13,12 +14,16 @@ use std::process::ExitCode;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use sysgenid::{Orchestrator, Watcher};
-use sysgenid_benches::{Bound, Bounds};
+use sysgenid_benches::{Bound, Bounds, send_notice, timed};
+use sysgenid_sys::wire::Notice;
 
 /// Most of it is to read the notice: a packet of a unix socket, which alone takes twice as long as both
 /// calls on the eventfd. Nothing cheaper is known that a client cannot block the broker with.
-const BOUND: Bound = Bound::AtMost(4.0);
+const TO_EVENTFD: Bound = Bound::AtMost(2.5);
+/// What we add to that.
+const TO_PACKET: Bound = Bound::AtMost(1.7);
 
 /// Watchers that acknowledge one change, each once.
 const BATCH: usize = 100;
@@ -47,11 +52,31 @@ fn main() -> ExitCode {
             rustix::io::read(&event, &mut [0_u8; 8]).expect("a read");
         }
     };
+    // As many as there are watchers, because each is a cache of its own to miss.
+    let pairs: Vec<_> = (0..BATCH)
+        .map(|_| {
+            let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
+            socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None).expect("a pair of sockets")
+        })
+        .collect();
+    let send_notices = || {
+        for (theirs, _) in &pairs {
+            send_notice(theirs);
+        }
+    };
+    let read_notices = || {
+        for (_, ours) in &pairs {
+            recv(ours, &mut [0_u8; Notice::LEN], RecvFlags::DONTWAIT).expect("a packet");
+        }
+    };
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("acknowledge");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("eventfd write and read", |bencher| bencher.iter(signal));
+    group.bench_function("packet read", |bencher| {
+        bencher.iter_batched(&send_notices, |()| read_notices(), BatchSize::PerIteration);
+    });
     group.bench_function("Watcher::acknowledge on the broker", |bencher| {
         bencher.iter_batched(&change, |()| acknowledge(), BatchSize::PerIteration);
     });
@@ -61,10 +86,22 @@ fn main() -> ExitCode {
     let mut bounds = Bounds::new();
     bounds.ratio(
         "acknowledge to eventfd write and read",
-        BOUND,
+        TO_EVENTFD,
         change,
         acknowledge,
         signal,
+    );
+    bounds.ratio_of(
+        "acknowledge to reading a packet",
+        TO_PACKET,
+        || {
+            change();
+            timed(acknowledge)
+        },
+        || {
+            send_notices();
+            timed(read_notices)
+        },
     );
     bounds.verdict()
 }

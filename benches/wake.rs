@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From a change of the generation to the task that awaits it, beside an eventfd that a task of the
-//! same runtime awaits.
+//! same runtime awaits, and beside a bare packet.
 //!
 //! An eventfd is written by whoever has something to tell, and a change is asked of a broker. So
 //! the eventfd gets a server as well, of the same shape: a thread that takes the same request from
-//! a socket of the same kind, stores a counter in a mapped page, writes the eventfd and answers.
+//! a socket of the same kind, stores a counter in a mapped page, writes the eventfd and answers. The
+//! packet's server sends a packet in its place.
 //! Who asks looks at that page without a pause, and the time begins when the counter has changed
 //! there. It ends in the task: with the generation, or with what was read from the eventfd.
 //!
@@ -27,22 +28,25 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::read;
+use rustix::io::{ioctl_fionbio, read};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
     send, socket_with, socketpair,
 };
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use sysgenid_benches::{Bound, Bounds, stand_in};
+use sysgenid_benches::{Bound, Bounds, send_notice, stand_in, write_eventfd};
 use sysgenid_sys::page::{CounterPage, CounterPageMut};
-use sysgenid_sys::wire::{CONTROL_SOCKET, Op, PAGE_FILE, Reply, Request};
+use sysgenid_sys::wire::{CONTROL_SOCKET, Notice, Op, PAGE_FILE, Reply, Request};
 use sysgenid_tokio::Watcher;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Handle};
 
-/// To send a packet takes about three times as long as to write an eventfd.
-const BOUND: Bound = Bound::AtMost(1.4);
+/// To send a packet takes about three times as long as to write an eventfd, and to receive one as to read
+/// it. Nothing cheaper is known that a client cannot block the broker with.
+const TO_EVENTFD: Bound = Bound::AtMost(1.3);
+/// What we add to that.
+const TO_PACKET: Bound = Bound::AtMost(1.1);
 
 /// Changes that one side takes in its turn. Their median counts.
 const CHANGES: usize = 51;
@@ -60,24 +64,40 @@ fn main() -> ExitCode {
         ("current-thread", current_thread()),
         ("multi-thread", multi_thread()),
     ];
-    let mut scenes = runtimes
-        .map(|(name, runtime)| (name, Subject::broker(&runtime), Subject::eventfd(&runtime)));
+    let mut scenes = runtimes.map(|(name, runtime)| Scene {
+        runtime: name,
+        broker: Subject::broker(&runtime),
+        eventfd: Subject::eventfd(&runtime),
+        packet: Subject::packet(&runtime),
+    });
     stay_on(ours);
 
-    for (name, broker, eventfd) in &mut scenes {
+    for scene in &mut scenes {
         bounds.ratio_of(
-            &format!("change to task resumed, to eventfd to task resumed, {name} runtime"),
-            BOUND,
-            || broker.median(Since::Change),
-            || eventfd.median(Since::Change),
+            &format!(
+                "change to task resumed, to eventfd to task resumed, {} runtime",
+                scene.runtime
+            ),
+            TO_EVENTFD,
+            || scene.broker.median(Since::Change),
+            || scene.eventfd.median(Since::Change),
+        );
+        bounds.ratio_of(
+            &format!(
+                "the same to packet to task resumed, {} runtime",
+                scene.runtime
+            ),
+            TO_PACKET,
+            || scene.broker.median(Since::Change),
+            || scene.packet.median(Since::Change),
         );
     }
-    for (name, broker, eventfd) in &mut scenes {
+    for scene in &mut scenes {
         bounds.ratio_of(
-            &format!("the same from the request on, {name} runtime"),
+            &format!("to eventfd, from the request on, {} runtime", scene.runtime),
             Bound::Unbounded,
-            || broker.median(Since::Request),
-            || eventfd.median(Since::Request),
+            || scene.broker.median(Since::Request),
+            || scene.eventfd.median(Since::Request),
         );
     }
 
@@ -92,8 +112,13 @@ fn main() -> ExitCode {
     ] {
         let mut group = criterion.benchmark_group(group);
         group.sampling_mode(SamplingMode::Flat);
-        for (name, broker, eventfd) in &mut scenes {
-            for (what, subject) in [("eventfd", eventfd), ("sysgenid_tokio::Watcher", broker)] {
+        for scene in &mut scenes {
+            let name = scene.runtime;
+            for (what, subject) in [
+                ("eventfd", &mut scene.eventfd),
+                ("packet", &mut scene.packet),
+                ("sysgenid_tokio::Watcher", &mut scene.broker),
+            ] {
                 group.bench_function(format!("{what}, {name}"), |bencher| {
                     bencher.iter_custom(|changes| (0..changes).map(|_| subject.take(since)).sum());
                 });
@@ -144,6 +169,14 @@ enum Since {
     Request,
 }
 
+/// What is compared in one runtime.
+struct Scene {
+    runtime: &'static str,
+    broker: Subject,
+    eventfd: Subject,
+    packet: Subject,
+}
+
 /// A server, and a task that awaits what it tells.
 struct Subject {
     socket: OwnedFd,
@@ -189,15 +222,31 @@ impl Subject {
     fn eventfd(runtime: &Handle) -> Self {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let event = Arc::new(eventfd(0, flags).expect("an eventfd"));
+        let task_event = Arc::clone(&event);
+        Self::with_stand_in(runtime, task_event, move || write_eventfd(&event))
+    }
+
+    /// The stand-in, and a task that reads its packets.
+    fn packet(runtime: &Handle) -> Self {
+        let (ours, theirs) = packet_pair();
+        ioctl_fionbio(&ours, true).expect("a socket that does not block");
+        Self::with_stand_in(runtime, Arc::new(ours), move || send_notice(&theirs))
+    }
+
+    fn with_stand_in(
+        runtime: &Handle,
+        event: Arc<OwnedFd>,
+        tell: impl Fn() + Send + 'static,
+    ) -> Self {
         let resumed = Arc::new(Resumed::new());
         let task = {
             let _context = runtime.enter();
             #[expect(deprecated, reason = "its successor is unsafe; this owns a descriptor")]
-            let event = AsyncFd::with_interest(Arc::clone(&event), Interest::READABLE);
+            let event = AsyncFd::with_interest(event, Interest::READABLE);
             let event = event.expect("a place in the runtime");
             let resumed = Arc::clone(&resumed);
             async move {
-                let mut value = [0_u8; 8];
+                let mut value = [0_u8; Notice::LEN];
                 let mut take = |event: &Arc<OwnedFd>| Ok(read(event, &mut value)?);
                 while event.async_io(Interest::READABLE, &mut take).await.is_ok() {
                     resumed.now();
@@ -208,14 +257,8 @@ impl Subject {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(4096).expect("room for a page");
         let counter = CounterPageMut::map(&file).expect("a mapping");
-        let (socket, their_socket) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .expect("a pair of sockets");
-        thread::spawn(move || stand_in(&counter, &event, &their_socket));
+        let (socket, their_socket) = packet_pair();
+        thread::spawn(move || stand_in(&counter, tell, &their_socket));
         Self {
             socket,
             page: CounterPage::map(&file).expect("a mapping"),
@@ -259,6 +302,11 @@ impl Subject {
             .saturating_duration_since(since)
             .max(Duration::from_nanos(1))
     }
+}
+
+fn packet_pair() -> (OwnedFd, OwnedFd) {
+    let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None).expect("a pair of sockets")
 }
 
 fn packets() -> OwnedFd {

@@ -20,7 +20,7 @@ use criterion::Criterion;
 
 use crate::results::Results;
 pub use crate::results::{Bound, RESULTS};
-pub use crate::stand_in::stand_in;
+pub use crate::stand_in::{send_notice, stand_in, write_eventfd};
 pub use crate::subject::{Page, Subject};
 
 /// Rounds in which the two sides take turns.
@@ -252,7 +252,8 @@ fn turns(
     Measured::of(rounds.collect())
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
+/// How long it takes.
+pub fn timed(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
     start.elapsed()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A server for an eventfd, of the broker's shape: so that what is compared has the same way to go.
+//! A server of the broker's shape that tells by an eventfd, or by whatever else: so that what is compared has the same way to go.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -12,10 +12,21 @@ use rustix::fd::AsFd;
 use rustix::io::write;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use sysgenid_sys::page::CounterPageMut;
-use sysgenid_sys::wire::{Reply, Request};
+use sysgenid_sys::wire::{Notice, Reply, Request};
 
-/// What the broker does for one client and one watcher, with an eventfd, until the client ends.
-pub fn stand_in(counter: &CounterPageMut, event: impl AsFd, socket: impl AsFd) {
+/// Tells by an eventfd.
+pub fn write_eventfd(event: impl AsFd) {
+    write(event, &1_u64.to_ne_bytes()).expect("an eventfd that is not full");
+}
+
+/// Tells by a packet, as the broker does.
+pub fn send_notice(socket: impl AsFd) {
+    send(socket, &[0; Notice::LEN], SendFlags::DONTWAIT).expect("a client that reads");
+}
+
+/// What the broker does for one client and one watcher, which `tell` tells of the change, until the client
+/// ends.
+pub fn stand_in(counter: &CounterPageMut, tell: impl Fn(), socket: impl AsFd) {
     let poller = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll instance");
     let data = epoll::EventData::new_u64(0);
     epoll::add(&poller, &socket, data, epoll::EventFlags::IN).expect("a socket to wait for");
@@ -29,7 +40,7 @@ pub fn stand_in(counter: &CounterPageMut, event: impl AsFd, socket: impl AsFd) {
             _ => return,
         }
         counter.store(counter.load().wrapping_add(1));
-        write(&event, &1_u64.to_ne_bytes()).expect("an eventfd that is not full");
+        tell();
         send(&socket, &[0; Reply::LEN], SendFlags::DONTWAIT).expect("a client that reads");
     }
 }
