@@ -208,10 +208,9 @@ def test_it_is_lost_with_its_broker(broker: support.Broker) -> None:
         assert settled.watchers is None or settled.watchers >= 1
 
 
-def test_settled_is_a_value(orchestrator: sysgenid.Orchestrator, source: str) -> None:
-    with sysgenid.Watcher(source, tracked=False):
-        settled = orchestrator.wait_for_watchers(0)
-        again = orchestrator.wait_for_watchers(0)
+def test_settled_is_a_value(orchestrator: sysgenid.Orchestrator) -> None:
+    settled = orchestrator.wait_for_watchers(0)
+    again = orchestrator.wait_for_watchers(0)
     assert settled.generation == orchestrator.generation
     assert settled == again
     assert hash(settled) == hash(again)
