@@ -2,24 +2,23 @@
 //! The model with its connections: what each request does, and who is told.
 
 mod awaiting;
+mod changing;
 mod clients;
 mod connection;
 mod connections;
 mod limits;
 mod listing;
+mod watching;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
-use sysgenid_sys::slot::{Left, Slot};
 use sysgenid_sys::wire::{
-    Awaited, Cause, IDLE_SECONDS, Notice, OPEN_PARKS, OPEN_RESUME, OPEN_TRACKED, Op, Reason,
-    Refusal, Reply, Request, Status,
+    Awaited, IDLE_SECONDS, Notice, Op, Reason, Refusal, Reply, Request, Status,
 };
 
 use self::awaiting::Suspects;
@@ -29,8 +28,7 @@ use self::connections::Connections;
 pub(crate) use self::limits::CONTROL_ROOM;
 use self::limits::Limits;
 use crate::directory::Page;
-use crate::model::{Ended, Model, Occasion, Outcome, Wait, WaitId, WatcherId};
-use crate::process::Process;
+use crate::model::{Ended, Model, Outcome, Wait, WaitId, WatcherId};
 use crate::retire::Retirement;
 use crate::socket;
 
@@ -240,153 +238,6 @@ impl State {
         }
     }
 
-    fn open(&mut self, id: ConnectionId, request: &Request, sender: u32) -> Handled {
-        let [flags, acknowledged] = request.arguments;
-        if flags & !(OPEN_TRACKED | OPEN_RESUME | OPEN_PARKS) != 0 {
-            return self.reply(id, request, Status::Invalid);
-        }
-        let Some(connection) = self.connections.get(id) else {
-            return Handled::Close;
-        };
-        // One that waits is not to lose its wait, nor the wait its connection.
-        if matches!(connection.use_of, Use::Wait(..)) {
-            return self.reply(id, request, Status::Invalid);
-        }
-        let (uid, is_privileged) = (connection.peer.uid, connection.is_privileged);
-        if !is_privileged && !self.has_read_descriptors(uid) {
-            return Handled::Refuse(Reason::Unread, self.limits.unread as u64);
-        }
-        let (Ok(()), Ok((slot, slot_file))) = (self.reserve_memory(), Slot::create()) else {
-            return Handled::Refuse(Reason::Exhausted, 0);
-        };
-        let _ = slot.reset(self.model.generation());
-        let resume = (flags & OPEN_RESUME != 0).then_some(acknowledged);
-        let number = self.model.open(flags & OPEN_TRACKED != 0, resume);
-        if flags & OPEN_PARKS != 0 {
-            let _ = self.model.set_parking(number);
-        }
-        self.by_watcher.insert(number, id);
-
-        let mut reply = reply(&self.model, request, Status::Ok);
-        reply.watcher = number.number();
-        let must_look = self.model.is_outdated(number) || self.model.is_unparked(number);
-        let notice = self.notice();
-        let Some(connection) = self.connections.get_mut(id) else {
-            return Handled::Close;
-        };
-        let descriptors = [self.page.reader(), slot_file.as_fd()];
-        let sent = socket::send_with(&connection.socket, &reply.encode(), &descriptors);
-        connection.use_of = Use::Watcher(Watcher {
-            id: number,
-            slot,
-            owner: Process::with_pid(sender),
-            is_told: false,
-            tell_again: false,
-            parks: flags & OPEN_PARKS != 0,
-            is_suspect: false,
-            unread_opening: None,
-        });
-        match sent {
-            Ok(()) => {}
-            // Clients have not read their descriptors yet, and these would be too many.
-            Err(Errno::TOOMANYREFS) => return Handled::Refuse(Reason::Unread, 0),
-            Err(_) => return Handled::Close,
-        }
-        let opening = connection.note_opening(0);
-        if must_look {
-            if !connection.notify(&notice) {
-                return Handled::Refuse(Reason::NotReading, 0);
-            }
-            if let Some(before) = opening {
-                connection.note_opening(before);
-            }
-        }
-        if !is_privileged {
-            self.limits.unread_of(uid).push_back(id);
-        }
-        self.suspect(id);
-        self.await_straggler();
-        Handled::Yes
-    }
-
-    /// An acknowledgement that a client waits for, or one that is known to be stale: its client has
-    /// read a notice, and must get it again.
-    fn acknowledge(&mut self, id: ConnectionId, watcher: WatcherId, request: &Request) -> Handled {
-        let [generation, _] = request.arguments;
-        let acknowledged = self.model.acknowledge(watcher, generation);
-        let nobody_waits = self.model.waits_for(Awaited::Generation) == 0;
-        let notice = self.notice();
-        if let Some(connection) = self.connections.get_mut(id) {
-            match &acknowledged {
-                Ok(_) => {
-                    if let Some(watcher) = connection.watcher_mut() {
-                        watcher.is_told = false;
-                    }
-                }
-                Err(_) if connection.notify(&notice) => {}
-                Err(_) => return Handled::Refuse(Reason::NotReading, 0),
-            }
-            if nobody_waits || acknowledged.is_ok() {
-                if let Some(watcher) = connection.watcher() {
-                    watcher.slot.set_awaited(false);
-                }
-            }
-        }
-        self.tell(acknowledged.unwrap_or_default());
-        self.await_straggler();
-        Handled::Yes
-    }
-
-    fn set_tracking(&mut self, id: ConnectionId, watcher: WatcherId, request: &Request) -> Handled {
-        let tracked = match request.arguments {
-            [0, _] => false,
-            [1, _] => true,
-            _ => return Handled::Refuse(Reason::Malformed, 0),
-        };
-        self.read_slot(id);
-        let ended = self.model.set_tracking(watcher, tracked);
-        self.tell(ended.unwrap_or_default());
-        self.suspect(id);
-        self.await_straggler();
-        Handled::Yes
-    }
-
-    fn notify_again(&mut self, id: ConnectionId, request: &Request) -> Handled {
-        let [seen, _] = request.arguments;
-        let notice = self.notice();
-        if let Some(connection) = self.connections.get_mut(id) {
-            if seen != notice.generation {
-                if !connection.notify(&notice) {
-                    return Handled::Refuse(Reason::NotReading, 0);
-                }
-            } else if let Some(watcher) = connection.watcher_mut() {
-                watcher.tell_again = true;
-            }
-        }
-        Handled::Yes
-    }
-
-    fn acknowledge_phase(
-        &mut self,
-        id: ConnectionId,
-        watcher: WatcherId,
-        request: &Request,
-    ) -> Handled {
-        let [number, _] = request.arguments;
-        match self.model.acknowledge_phase(watcher, number) {
-            Ok(ended) => self.tell(ended),
-            // Of a phase that was. Whatever the client has read, it is told of this one again.
-            Err(_) => {
-                let notice = self.notice();
-                let connection = self.connections.get_mut(id);
-                if connection.is_some_and(|connection| !connection.notify(&notice)) {
-                    return Handled::Refuse(Reason::NotReading, 0);
-                }
-            }
-        }
-        Handled::Yes
-    }
-
     fn wait(&mut self, id: ConnectionId, request: &Request) -> Handled {
         let (Some(awaited), Some(connection)) = (request.awaited(), self.connections.get(id))
         else {
@@ -434,87 +285,6 @@ impl State {
             Err(_) => Status::Invalid,
         };
         self.reply(id, request, status)
-    }
-
-    fn trigger(&mut self, id: ConnectionId, request: &Request) -> Handled {
-        let [min, cause] = request.arguments;
-        let before = Left::of(self.model.generation());
-        let occasion = Occasion {
-            cause: match Cause(cause) {
-                Cause::NONE => Cause::TRIGGER,
-                cause => cause,
-            },
-            time: now(),
-            payload: request.payload,
-        };
-        let ended = self.model.trigger(min, occasion);
-        let generation = self.model.generation();
-        // In this order: a client that finds the generation in the page finds its slot emptied,
-        // and one that is notified finds the generation in the page.
-        for (_, connection) in self.connections.iter_mut() {
-            if let Some(watcher) = connection.watcher_mut() {
-                // Who has acknowledged has read the notice.
-                watcher.is_told &= watcher.slot.reset(generation) != before;
-            }
-        }
-        let stored = self.page.store(generation);
-        // Its partner is the fence in `Slot::acknowledge`: a client that acknowledges the generation
-        // of before now sees the new one in the page, or is seen here.
-        fence(Ordering::SeqCst);
-        let notice = self.notice();
-        let mut not_told = Vec::new();
-        for (id, connection) in self.connections.iter_mut() {
-            let Some(watcher) = connection.watcher_mut() else {
-                continue;
-            };
-            let has_read = !watcher.is_told || watcher.slot.acknowledged() == before;
-            let is_to_be_told = has_read || watcher.tell_again || watcher.parks;
-            if is_to_be_told && !connection.notify(&notice) {
-                not_told.push(id);
-            }
-        }
-        self.suspect_all();
-        // If it is not stored the client must not take the trigger for done. `Watch::look` reports
-        // why.
-        let status = stored.map_or(Status::NotStored, |()| Status::Ok);
-        let handled = self.reply(id, request, status);
-        self.tell(ended);
-        self.refuse_all(not_told);
-        self.await_straggler();
-        handled
-    }
-
-    /// Closes the connections of watchers that could not be told.
-    fn refuse_all(&mut self, ids: Vec<ConnectionId>) {
-        for id in ids {
-            self.refuse(id, Reason::NotReading, 0, 0);
-        }
-    }
-
-    fn set_phase(&mut self, id: ConnectionId, request: &Request) -> Handled {
-        let Some(phase) = request.phase() else {
-            return self.reply(id, request, Status::Invalid);
-        };
-        let number = self.model.phase_number();
-        let ended = self.model.set_phase(phase);
-        let mut not_told = Vec::new();
-        if self.model.phase_number() != number {
-            let notice = self.notice();
-            for (id, connection) in self.connections.iter_mut() {
-                let watcher = connection.watcher();
-                // Also where a notice is unread: it may be read by an acknowledgement of the
-                // generation, which says nothing of the phase.
-                let is_to_be_told =
-                    watcher.is_some_and(|watcher| self.model.is_unparked(watcher.id));
-                if is_to_be_told && !connection.notify(&notice) {
-                    not_told.push(id);
-                }
-            }
-        }
-        let handled = self.reply(id, request, Status::Ok);
-        self.tell(ended);
-        self.refuse_all(not_told);
-        handled
     }
 
     fn notice(&self) -> Notice {

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What an orchestrator changes for all watchers: the generation, and the phase.
+
+use std::sync::atomic::{Ordering, fence};
+
+use sysgenid_sys::slot::Left;
+use sysgenid_sys::wire::{Cause, Reason, Request, Status};
+
+use super::connection::ConnectionId;
+use super::{Handled, State, now};
+use crate::model::Occasion;
+
+impl State {
+    pub(super) fn trigger(&mut self, id: ConnectionId, request: &Request) -> Handled {
+        let [min, cause] = request.arguments;
+        let before = Left::of(self.model.generation());
+        let occasion = Occasion {
+            cause: match Cause(cause) {
+                Cause::NONE => Cause::TRIGGER,
+                cause => cause,
+            },
+            time: now(),
+            payload: request.payload,
+        };
+        let ended = self.model.trigger(min, occasion);
+        let generation = self.model.generation();
+        // In this order: a client that finds the generation in the page finds its slot emptied,
+        // and one that is notified finds the generation in the page.
+        for (_, connection) in self.connections.iter_mut() {
+            if let Some(watcher) = connection.watcher_mut() {
+                // Who has acknowledged has read the notice.
+                watcher.is_told &= watcher.slot.reset(generation) != before;
+            }
+        }
+        let stored = self.page.store(generation);
+        // Its partner is the fence in `Slot::acknowledge`: a client that acknowledges the generation
+        // of before now sees the new one in the page, or is seen here.
+        fence(Ordering::SeqCst);
+        let notice = self.notice();
+        let mut not_told = Vec::new();
+        for (id, connection) in self.connections.iter_mut() {
+            let Some(watcher) = connection.watcher_mut() else {
+                continue;
+            };
+            let has_read = !watcher.is_told || watcher.slot.acknowledged() == before;
+            let is_to_be_told = has_read || watcher.tell_again || watcher.parks;
+            if is_to_be_told && !connection.notify(&notice) {
+                not_told.push(id);
+            }
+        }
+        self.suspect_all();
+        // If it is not stored the client must not take the trigger for done. `Watch::look` reports
+        // why.
+        let status = stored.map_or(Status::NotStored, |()| Status::Ok);
+        let handled = self.reply(id, request, status);
+        self.tell(ended);
+        self.refuse_all(not_told);
+        self.await_straggler();
+        handled
+    }
+
+    /// Closes the connections of watchers that could not be told.
+    fn refuse_all(&mut self, ids: Vec<ConnectionId>) {
+        for id in ids {
+            self.refuse(id, Reason::NotReading, 0, 0);
+        }
+    }
+
+    pub(super) fn set_phase(&mut self, id: ConnectionId, request: &Request) -> Handled {
+        let Some(phase) = request.phase() else {
+            return self.reply(id, request, Status::Invalid);
+        };
+        let number = self.model.phase_number();
+        let ended = self.model.set_phase(phase);
+        let mut not_told = Vec::new();
+        if self.model.phase_number() != number {
+            let notice = self.notice();
+            for (id, connection) in self.connections.iter_mut() {
+                let watcher = connection.watcher();
+                // Also where a notice is unread: it may be read by an acknowledgement of the
+                // generation, which says nothing of the phase.
+                let is_to_be_told =
+                    watcher.is_some_and(|watcher| self.model.is_unparked(watcher.id));
+                if is_to_be_told && !connection.notify(&notice) {
+                    not_told.push(id);
+                }
+            }
+        }
+        let handled = self.reply(id, request, Status::Ok);
+        self.tell(ended);
+        self.refuse_all(not_told);
+        handled
+    }
+}
