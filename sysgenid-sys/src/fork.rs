@@ -6,12 +6,38 @@
 //! gets round it: `fork`, a bare `clone`, whatever library makes the call. A child that *shares* its
 //! parent's memory (`vfork`, `CLONE_VM`, a thread) has copied nothing, and sees no change.
 //!
-//! Where the kernel or a sandbox refuses that advice, or an emulator only says that it follows it,
-//! the process id is compared instead, which costs a system call at each look and sees less:
+//! # Where the advice is lost
 //!
-//! - not a child that has its parent's id, which takes a pid namespace of its own;
-//! - not a descendant that is given the id of an ancestor who has ended;
+//! Nothing rests on the page alone, because checkpoint and restore in userspace may bring the page
+//! back without the advice: CRIU before 4.2 does. Two more things tell of a fork:
+//!
+//! - The C library's fork handlers. One renews the advice before each `fork`, and another empties
+//!   the page in the child.
+//! - The process id. [`current`] and [`process`] compare it with that of the process that the page
+//!   was filled in, which costs a system call; [`glance`] does not.
+//!
+//! [`renew`] gives the kernel the advice again, and the SDK calls it whenever it has seen a change.
+//! What is not seen is this: in a process that CRIU has restored and that has not seen a change
+//! since, a child that a bare system call made *glances* at its parent's number. The id tells it as
+//! soon as it asks for the number itself.
+//!
+//! # Where there is no page
+//!
+//! Where the kernel or a sandbox refuses the advice, or an emulator only says that it follows it,
+//! the process id is compared at each look, and the fork handlers are counted. That costs a system
+//! call at each look and sees less:
+//!
+//! - not a child that a bare system call made and that has its parent's id, which takes a pid
+//!   namespace of its own;
+//! - not a descendant that bare system calls made and that is given the id of an ancestor who has
+//!   ended;
 //! - and a child that shares its parent's memory is taken for a fork, in the child.
+//!
+//! # Children that share memory
+//!
+//! With a page, a child that shares its parent's memory is known by `kcmp` when it asks for
+//! [`current`] or [`process`]. Where a sandbox refuses that call as well, it is taken for a fork, and
+//! the parent after it: watchers that the parent has open then fail as those of a forked child.
 
 use std::ptr;
 
@@ -22,12 +48,13 @@ use crate::Errno;
 #[cfg(not(loom))]
 use crate::abi::PAGE_LEN;
 use crate::process::PROCESS;
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, constant, shared};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, constant, shared};
 
 /// The number, in one look; or 0 if [`current`] must be asked.
 ///
-/// A copy of the process never sees the number of the original here. Whoever sees the number that
-/// an [`advance`] gave sees what was done before it, too.
+/// A copy of the process never sees the number of the original here, unless the kernel has lost the
+/// advice: see the module. Whoever sees the number that an [`advance`] gave sees what was done
+/// before it, too.
 #[inline]
 #[must_use]
 pub fn glance() -> u32 {
@@ -35,7 +62,7 @@ pub fn glance() -> u32 {
     PROCESS.forks.words().generation.load(Ordering::Acquire)
 }
 
-/// The number. It is never 0. Ordered as [`glance`].
+/// The number. It is never 0. Ordered as [`glance`]. Makes a system call.
 #[cold]
 #[must_use]
 pub fn current() -> u32 {
@@ -49,32 +76,63 @@ pub fn advance() {
 }
 
 /// A number for this process, that changes by nothing but a fork, and is never 0. It is another one
-/// than that of each process that this one is a copy of.
-#[inline]
+/// than that of each process that this one is a copy of. Makes a system call.
 #[must_use]
 pub fn process() -> u32 {
-    // Relaxed: nothing but the kernel changes it, before the child runs.
-    match PROCESS.forks.words().process.load(Ordering::Relaxed) {
-        0 => PROCESS.forks.process(),
-        number => number,
-    }
+    PROCESS.forks.process()
+}
+
+/// Has the kernel empty the page in children from now on, if it has forgotten that it should. A
+/// process that was restored by CRIU needs it.
+pub fn renew() {
+    PROCESS.forks.advise();
+}
+
+/// The same, but only if `seen`, a number that changes with each restore, is not that of the call
+/// before.
+pub fn renew_for(seen: u64) {
+    PROCESS.forks.renew_for(seen);
 }
 
 shared! {
     static UNSET: Words = Words {
         generation: AtomicU32::new(0),
-        process: AtomicU32::new(0),
+        process: AtomicU64::new(0),
     };
     static REFUSED: Words = Words {
         generation: AtomicU32::new(0),
-        process: AtomicU32::new(0),
+        process: AtomicU64::new(0),
     };
 }
 
 /// What the kernel empties. 0 is no number yet.
+// The generation first, where the page begins: it is what a glance loads.
+#[repr(C)]
 pub(crate) struct Words {
     generation: AtomicU32,
-    process: AtomicU32,
+    /// The process's number, and above it the id of the process that it was given in. They are one
+    /// word, so that of several threads that find another's id here one gives a number, and the
+    /// others take it.
+    process: AtomicU64,
+}
+
+/// A process's number and its id, as one word.
+#[derive(Clone, Copy)]
+struct Owner(u64);
+
+impl Owner {
+    fn new(pid: u32, number: u32) -> Self {
+        Self(u64::from(pid) << 32 | u64::from(number))
+    }
+
+    fn pid(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    fn number(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 pub(crate) struct Forks {
@@ -87,9 +145,19 @@ pub(crate) struct Forks {
     refused: &'static Words,
     /// The last number that was given out in this process or, by way of the copy, in one before it.
     last: AtomicU32,
+    /// How many forks the C library has told of, from the first process down to this one.
+    handled: AtomicU32,
+    /// What [`renew_for`] was called with last.
+    renewed_for: AtomicU64,
     #[cfg(loom)]
     pages: Pages,
+    /// The process id in a model.
+    #[cfg(loom)]
+    pid: std::sync::atomic::AtomicU32,
 }
+
+/// The kernel gives no greater ids than these bits have.
+const PID_BITS: u32 = 22;
 
 impl Forks {
     constant! {
@@ -100,8 +168,12 @@ impl Forks {
                 unset: &UNSET,
                 refused: &REFUSED,
                 last: AtomicU32::new(0),
+                handled: AtomicU32::new(0),
+                renewed_for: AtomicU64::new(0),
                 #[cfg(loom)]
                 pages: Pages::default(),
+                #[cfg(loom)]
+                pid: std::sync::atomic::AtomicU32::new(1),
             }
         }
     }
@@ -117,39 +189,73 @@ impl Forks {
     }
 
     pub(crate) fn current(&self) -> u32 {
-        self.number(|words| &words.generation)
-            .unwrap_or_else(|| self.by_pid())
+        let Some((words, _)) = self.own() else {
+            return self.by_pid();
+        };
+        loop {
+            // Acquire, as in `glance`.
+            match words.generation.load(Ordering::Acquire) {
+                // Of several threads of a child, one gives the number. Release: its partner is the
+                // acquire load in `own`, which then sees whose number this is. What this thread had
+                // seen before the fork, all threads of the child have seen.
+                0 => drop(words.generation.compare_exchange(
+                    0,
+                    self.next(),
+                    Ordering::Release,
+                    Ordering::Relaxed,
+                )),
+                number => return number,
+            }
+        }
     }
 
-    #[cold]
     fn process(&self) -> u32 {
-        self.number(|words| &words.process).unwrap_or_else(pid)
+        match self.own() {
+            Some((_, owner)) => owner.number(),
+            // Acquire: its partner is the addition in `in_child`.
+            None => self.pid() | self.handled.load(Ordering::Acquire) << PID_BITS,
+        }
     }
 
-    /// The number in a word of the page, a new one if it was emptied; `None` without a page.
-    fn number(&self, word: fn(&Words) -> &AtomicU32) -> Option<u32> {
+    /// The page, and whose it is, once it is certain that this is not a process that this one is a
+    /// copy of; `None` without a page.
+    fn own(&self) -> Option<(&'static Words, Owner)> {
         loop {
             let words = self.words();
             if ptr::eq(words, self.unset) {
                 self.set_up();
-            } else if ptr::eq(words, self.refused) {
-                return None;
-            } else {
-                let word = word(words);
-                // Acquire, as in `glance`.
-                match word.load(Ordering::Acquire) {
-                    // Of several threads of a child, one gives the number. Relaxed: nothing was
-                    // done before it that others must see; and what its thread had seen before the
-                    // fork, all threads of the child have seen.
-                    0 => drop(word.compare_exchange(
-                        0,
-                        self.next(),
-                        Ordering::Relaxed,
-                        Ordering::Relaxed,
-                    )),
-                    number => return Some(number),
-                }
+                continue;
             }
+            if ptr::eq(words, self.refused) {
+                return None;
+            }
+            // Before the owner, so that a number that another thread of this process has given is
+            // not taken for a left one. Acquire: its partner is the release exchange in `current`.
+            let generation = words.generation.load(Ordering::Acquire);
+            // Acquire: its partner is the exchange below, before which the generation was emptied.
+            let owner = Owner(words.process.load(Ordering::Acquire));
+            let pid = self.pid();
+            let is_left = owner.0 != 0 && owner.pid() != pid;
+            if owner.0 != 0 && (!is_left || shares_memory_with(owner.pid())) {
+                return Some((words, owner));
+            }
+            if is_left {
+                // A copy that the kernel has not emptied. If this fails, another thread has done it.
+                let _ = words.generation.compare_exchange(
+                    generation,
+                    0,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+            }
+            // Of several threads one gives the number. Release: its partner is the load above.
+            let own = Owner::new(pid, self.next());
+            let _ = words.process.compare_exchange(
+                owner.0,
+                own.0,
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -158,19 +264,30 @@ impl Forks {
         let number = self.next();
         let words = self.words();
         if !ptr::eq(words, self.refused) {
-            // Release: its partners are the acquire loads of `glance` and `number`. Two who advance
+            // Release: its partners are the acquire loads of `glance` and `current`. Two who advance
             // at a time may come in either order: neither number was there before.
             words.generation.store(number, Ordering::Release);
         }
     }
 
-    /// Points `words` at a page that the kernel empties in a child, or at `refused`. Takes no lock:
-    /// its holder could be left behind in a fork.
+    /// Points `words` at a page that the kernel empties in a child, or at `refused`. Takes no lock
+    /// that a fork could leave behind: only the C library's for its handlers, which is free in a
+    /// child.
     fn set_up(&self) {
         #[cfg(not(loom))]
         let page = map_wiped();
         #[cfg(loom)]
         let page = self.pages.next();
+        // The handlers before the page: a child that has the page has them, too. Several threads that
+        // come here at once register several, which do the same thing twice.
+        #[cfg(not(loom))]
+        let page = match (page, register_handlers()) {
+            (Ok(page), Err(errno)) => {
+                unmap(page);
+                Err(errno)
+            }
+            (page, _) => page,
+        };
         let words = page.unwrap_or(ptr::from_ref(self.refused).cast_mut());
         let unset = ptr::from_ref(self.unset).cast_mut();
         // Relaxed: see `words`. The page's first zeros are there before its address is.
@@ -180,6 +297,35 @@ impl Forks {
         if let (Err(_), Ok(page)) = (installed, page) {
             // Another thread was faster, and nobody has seen this page.
             unmap(page);
+        }
+    }
+
+    /// What the kernel should have done already. In a child, which has one thread.
+    fn in_child(&self) {
+        // For the numbers without a page. Release: their partners are the loads there.
+        self.last.fetch_add(1, Ordering::Release);
+        self.handled.fetch_add(1, Ordering::Release);
+        let words = self.words();
+        if !ptr::eq(words, self.unset) && !ptr::eq(words, self.refused) {
+            // Relaxed: there is no other thread, and those that come see what this one did.
+            words.generation.store(0, Ordering::Relaxed);
+            words.process.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn advise(&self) {
+        let words = self.words();
+        if !ptr::eq(words, self.unset) && !ptr::eq(words, self.refused) {
+            #[cfg(not(loom))]
+            advise(ptr::from_ref(words).cast_mut());
+        }
+    }
+
+    fn renew_for(&self, seen: u64) {
+        // Relaxed, both: of two threads that come here at once, both may advise.
+        if self.renewed_for.load(Ordering::Relaxed) != seen {
+            self.renewed_for.store(seen, Ordering::Relaxed);
+            self.advise();
         }
     }
 
@@ -198,20 +344,68 @@ impl Forks {
     /// The generation without a page. Nothing is stored, so there is nothing that a fork could come
     /// in between of, or that a child which shares the memory could spoil.
     fn by_pid(&self) -> u32 {
-        /// The kernel gives no greater ids than these bits have.
-        const PID_BITS: u32 = 22;
+        // What is left counts the calls of `advance` and the forks, and comes round after 1,024 of
+        // them. Acquire: its partners are `next` there, and `in_child`.
+        self.pid() | self.last.load(Ordering::Acquire) << PID_BITS
+    }
 
-        // What is left counts the calls of `advance`, and comes round after 1,024 of them. Acquire:
-        // its partner is `next` there.
-        pid() | self.last.load(Ordering::Acquire) << PID_BITS
+    #[cfg(not(loom))]
+    fn pid(&self) -> u32 {
+        rustix::process::getpid()
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs()
+    }
+
+    #[cfg(loom)]
+    fn pid(&self) -> u32 {
+        self.pid.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 
-fn pid() -> u32 {
-    rustix::process::getpid()
-        .as_raw_nonzero()
-        .get()
-        .unsigned_abs()
+/// Whether the process with this id has this very memory, so that neither is a copy. If the kernel
+/// does not tell, it counts as a copy.
+#[cfg(not(loom))]
+fn shares_memory_with(pid: u32) -> bool {
+    /// `KCMP_VM` of `linux/kcmp.h`.
+    const VM: libc::c_int = 1;
+
+    let (Ok(this), Ok(other)) = (
+        libc::pid_t::try_from(PROCESS.forks.pid()),
+        libc::pid_t::try_from(pid),
+    ) else {
+        return false;
+    };
+    // SAFETY: The call compares two processes, and takes no pointers.
+    unsafe { libc::syscall(libc::SYS_kcmp, this, other, VM, 0, 0) == 0 }
+}
+
+#[cfg(loom)]
+fn shares_memory_with(_: u32) -> bool {
+    false
+}
+
+/// Has the C library call the handlers below at each of its forks.
+#[cfg(not(loom))]
+fn register_handlers() -> Result<(), Errno> {
+    // SAFETY: The handlers are functions of this program. They take no lock and allocate nothing, so
+    // they may run in a child of a process with several threads.
+    match unsafe { libc::pthread_atfork(Some(before_fork), None, Some(in_child)) } {
+        0 => Ok(()),
+        code => Err(Errno::from_raw_os_error(code)),
+    }
+}
+
+/// So that the kernel empties the page before the child runs, and handlers of other libraries that
+/// come first there see no number of the parent's.
+#[cfg(not(loom))]
+unsafe extern "C" fn before_fork() {
+    PROCESS.forks.advise();
+}
+
+#[cfg(not(loom))]
+unsafe extern "C" fn in_child() {
+    PROCESS.forks.in_child();
 }
 
 /// A new page of zeros, that is one again in a child.
@@ -240,6 +434,15 @@ fn map_with_advice(flags: MapFlags) -> Result<*mut Words, Errno> {
             Err(errno)
         }
     }
+}
+
+/// Gives the advice once more. If the kernel refuses it now, the handlers and the process id are
+/// left.
+#[cfg(not(loom))]
+fn advise(page: *mut Words) {
+    // SAFETY: `map_with_advice` has made the mapping, with this length, and it is never unmapped. The
+    // advice changes nothing in this process's memory.
+    let _ = unsafe { madvise(page.cast(), PAGE_LEN, Advice::LinuxWipeOnFork) };
 }
 
 /// Takes back what [`map_with_advice`] made and nobody has seen.
@@ -276,7 +479,7 @@ pub(crate) mod loom_models {
     fn leaked() -> &'static Words {
         Box::leak(Box::new(Words {
             generation: AtomicU32::new(0),
-            process: AtomicU32::new(0),
+            process: AtomicU64::new(0),
         }))
     }
 
@@ -288,7 +491,10 @@ pub(crate) mod loom_models {
                 unset,
                 refused: leaked(),
                 last: AtomicU32::new(0),
+                handled: AtomicU32::new(0),
+                renewed_for: AtomicU64::new(0),
                 pages: Pages(std::sync::Mutex::new(vec![leaked(), leaked()])),
+                pid: std::sync::atomic::AtomicU32::new(1),
             }
         }
 
@@ -301,6 +507,32 @@ pub(crate) mod loom_models {
             self.words().generation.store(0, Ordering::Relaxed);
             self.words().process.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// As in a process that CRIU has restored: the kernel empties nothing.
+    #[test]
+    fn threads_of_a_child_whose_page_was_not_emptied_agree_on_numbers_that_the_parent_never_had() {
+        loom::model(|| {
+            let forks = Arc::new(Forks::new());
+            let parent = [forks.current(), forks.process()];
+            forks.pid.store(2, std::sync::atomic::Ordering::Relaxed);
+            let (own, other) = both(&forks, |forks| (forks.current(), forks.process()));
+            assert_eq!(own, other);
+            assert!(!parent.contains(&own.0) && !parent.contains(&own.1));
+            assert_eq!(forks.glance(), own.0);
+        });
+    }
+
+    /// The handler comes in addition to what the kernel does.
+    #[test]
+    fn a_child_of_which_the_handler_is_told_has_new_numbers() {
+        loom::model(|| {
+            let forks = Forks::new();
+            let parent = [forks.current(), forks.process()];
+            forks.in_child();
+            assert_eq!(forks.glance(), 0);
+            assert!(!parent.contains(&forks.current()) && !parent.contains(&forks.process()));
+        });
     }
 
     /// Runs `work` in two threads at once.

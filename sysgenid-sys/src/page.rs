@@ -102,12 +102,17 @@ impl CounterPage {
         // SAFETY: `counter` points to a whole word of the mapping and is aligned for it: a mapping
         // starts on a page boundary, and `wide` checked the offset. The mapping lives as long as
         // `self`, and its file has a page there (whoever mapped it has checked a regular file's
-        // length; a device maps whole pages).
+        // length; a device maps whole pages). The memory is initialised, whatever is in it: any
+        // bits are an integer.
         //
-        // Relaxed loads of a word are allowed on read-only memory. Whoever writes does it through
-        // a mapping of its own, so to this program the memory changes by itself. The machine does
-        // not tear the counter: the word is aligned, and the counter is written at once.
-        let counter = unsafe { AtomicWord::from_ptr(self.counter) };
+        // The cast is dereferenced because `from_ptr` asks for memory that can be written. A
+        // reference to an atomic does not ask for that: what lies behind it may change, so nothing
+        // is assumed of its contents, and a relaxed load of a word is allowed on read-only memory
+        // (see the documentation of `std::sync::atomic`). It never becomes another operation, as
+        // the reference does not leave this function. Whoever writes does it through a mapping of
+        // its own, so to this program the memory changes by itself. The machine does not tear the
+        // counter: the word is aligned, and the counter is written at once.
+        let counter = unsafe { &*self.counter.cast::<AtomicWord>() };
         // Relaxed: there is no partner. Who needs one puts a fence before.
         #[allow(clippy::useless_conversion, reason = "other machines need it")]
         u64::from(counter.load(Ordering::Relaxed))
@@ -118,7 +123,7 @@ impl CounterPage {
     #[must_use]
     pub fn load_low(&self) -> u32 {
         // SAFETY: As in `load`; the low half of a word comes first where it has two.
-        let counter = unsafe { AtomicU32::from_ptr(self.counter.cast()) };
+        let counter = unsafe { &*self.counter.cast::<AtomicU32>() };
         counter.load(Ordering::Relaxed)
     }
 

@@ -117,9 +117,10 @@ impl fmt::Debug for Counter {
 fn leak(page: CounterPage) -> &'static AtomicWord {
     let counter = page.word();
     std::mem::forget(page);
-    // SAFETY: It points to an aligned word of a mapping that nobody is left to unmap, and that is
-    // only accessed atomically.
-    unsafe { AtomicWord::from_ptr(counter) }
+    // SAFETY: It points to an aligned word of a mapping that nobody is left to unmap, and that this
+    // program only ever loads from, relaxed, as in `CounterPage::load`. The cast is dereferenced
+    // because `from_ptr` asks for memory that can be written.
+    unsafe { &*counter.cast::<AtomicWord>() }
 }
 
 /// A model has no pages; it leaks counters of its own.

@@ -50,7 +50,9 @@ pub trait Witness {
 impl Witness for Probe {
     fn mark(&self) -> Uniqueness {
         let fork = fork::current();
-        Uniqueness::new(self.generation().get(), 0, fork)
+        let generation = self.generation().get();
+        fork::renew_for(generation);
+        Uniqueness::new(generation, 0, fork)
     }
 
     #[inline]

@@ -20,10 +20,14 @@ cases! { Subject;
 /// The system call, past the C library and its hooks.
 fn uniqueness_changes_in_a_bare_clone(_: &Subject) {
     let parent = uniqueness();
-    // SAFETY: Without a stack and flags it is `fork`. The child allocates nothing unless it fails,
-    // and ends.
-    let clone = || unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-    Forked::start_with(|| pid(clone()), |_| expect_new(parent)).finish();
+    Forked::start_with(bare_clone, |_| expect_new(parent)).finish();
+}
+
+/// Forks by the system call. What the child does must not need a lock that another thread held.
+pub(super) fn bare_clone() -> libc::pid_t {
+    // SAFETY: Without a stack and flags it is `fork`. The child does what little its caller says, and
+    // ends.
+    pid(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })
 }
 
 fn uniqueness_changes_in_a_clone3(_: &Subject) {

@@ -4,6 +4,7 @@
 
 mod clones;
 mod forks;
+mod lost;
 mod pages;
 mod sandbox;
 mod shared;
@@ -61,10 +62,17 @@ pub const IN_PID_NAMESPACES: [&str; 2] = [
 /// All cases for a sandbox: first those that hold everywhere.
 pub fn cases(sandbox: Sandbox) -> impl Iterator<Item = &'static Case<Subject>> {
     let own = match sandbox {
-        Sandbox::None => shared::WITH_A_PAGE,
-        Sandbox::Refuses | Sandbox::Lies => shared::BY_PROCESS_ID,
+        Sandbox::None => [shared::WITH_A_PAGE, lost::CASES],
+        Sandbox::Refuses | Sandbox::Lies => [shared::BY_PROCESS_ID, &[]],
     };
-    [forks::CASES, clones::CASES, own, pages::CASES]
-        .into_iter()
-        .flatten()
+    [
+        forks::CASES,
+        clones::CASES,
+        shared::EVERYWHERE,
+        own[0],
+        own[1],
+        pages::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }

@@ -4,7 +4,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Mutex;
 
-use sysgenid::{Uniqueness, uniqueness};
+use sysgenid::uniqueness;
 
 use super::Subject;
 use super::clones::enter_pid_namespace;
@@ -12,17 +12,17 @@ use super::forks::expect_new;
 use crate::forked::Forked;
 use crate::suite::Case;
 
+/// Where the kernel empties memory, and where it does not.
+pub(super) const EVERYWHERE: &[Case<Subject>] = &[Case {
+    name: "uniqueness_changes_in_a_child_of_the_same_id",
+    run: uniqueness_changes_in_a_child_of_the_same_id,
+}];
+
 /// Where the kernel empties memory.
-pub(super) const WITH_A_PAGE: &[Case<Subject>] = &[
-    Case {
-        name: "child_that_shares_memory_sees_no_change",
-        run: child_that_shares_memory_sees_no_change,
-    },
-    Case {
-        name: "uniqueness_changes_in_a_child_of_the_same_id",
-        run: uniqueness_changes_in_a_child_of_the_same_id,
-    },
-];
+pub(super) const WITH_A_PAGE: &[Case<Subject>] = &[Case {
+    name: "child_that_shares_memory_sees_no_change",
+    run: child_that_shares_memory_sees_no_change,
+}];
 
 /// Where it does not.
 pub(super) const BY_PROCESS_ID: &[Case<Subject>] = &[Case {
@@ -30,12 +30,12 @@ pub(super) const BY_PROCESS_ID: &[Case<Subject>] = &[Case {
     run: child_that_shares_memory_is_taken_for_a_fork,
 }];
 
-const VFORK: c_int = libc::CLONE_VM | libc::CLONE_VFORK;
+pub(super) const VFORK: c_int = libc::CLONE_VM | libc::CLONE_VFORK;
 
 fn child_that_shares_memory_sees_no_change(_: &Subject) {
     let parent = uniqueness();
     for flags in [VFORK, libc::CLONE_VM] {
-        assert_eq!(uniqueness_in_a_clone(flags), parent, "{flags:#x}");
+        assert_eq!(in_a_clone(flags, uniqueness), parent, "{flags:#x}");
         assert_eq!(uniqueness(), parent, "{flags:#x}");
     }
 }
@@ -44,7 +44,7 @@ fn child_that_shares_memory_sees_no_change(_: &Subject) {
 fn child_that_shares_memory_is_taken_for_a_fork(_: &Subject) {
     let parent = uniqueness();
     for flags in [VFORK, libc::CLONE_VM] {
-        assert_ne!(uniqueness_in_a_clone(flags), parent, "{flags:#x}");
+        assert_ne!(in_a_clone(flags, uniqueness), parent, "{flags:#x}");
         assert_eq!(uniqueness(), parent, "{flags:#x}");
     }
 }
@@ -69,11 +69,12 @@ fn uniqueness_changes_in_a_child_of_the_same_id(_: &Subject) {
 }
 
 /// What a child that has this process's memory, but not its threads, sees.
-fn uniqueness_in_a_clone(flags: c_int) -> Uniqueness {
-    extern "C" fn look(seen: *mut c_void) -> c_int {
+pub(super) fn in_a_clone<T>(flags: c_int, look: fn() -> T) -> T {
+    extern "C" fn note<T>(noted: *mut c_void) -> c_int {
         // SAFETY: It points to what the parent keeps until this child has ended, and does not touch
         // meanwhile.
-        unsafe { *seen.cast::<Option<Uniqueness>>() = Some(uniqueness()) };
+        let (look, seen) = unsafe { &mut *noted.cast::<(fn() -> T, Option<T>)>() };
+        *seen = Some(look());
         0
     }
 
@@ -83,20 +84,20 @@ fn uniqueness_in_a_clone(flags: c_int) -> Uniqueness {
     let mut stack = STACK
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut seen: Option<Uniqueness> = None;
+    let mut noted: (fn() -> T, Option<T>) = (look, None);
     // SAFETY: The stack is aligned, large enough for two loads and a system call, and the child's
     // alone; it grows down. The child has no thread-local memory of its own and uses none.
     unsafe {
         let pid = libc::clone(
-            look,
+            note::<T>,
             stack.as_mut_ptr_range().end.cast(),
             flags | libc::SIGCHLD,
-            (&raw mut seen).cast(),
+            (&raw mut noted).cast(),
         );
         assert!(pid > 0, "clone: {}", std::io::Error::last_os_error());
         let mut status = 0;
         assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
         assert_eq!(status, 0);
     }
-    seen.expect("the child has looked")
+    noted.1.expect("the child has looked")
 }

@@ -121,7 +121,7 @@ impl ClockPage {
 
     fn version(&self) -> u16 {
         // SAFETY: As in `load_u32`.
-        let version = unsafe { AtomicU16::from_ptr(self.field(offset::VERSION)) };
+        let version = unsafe { &*self.field::<AtomicU16>(offset::VERSION) };
         u16::from_le(version.load(Ordering::Relaxed))
     }
 
@@ -135,16 +135,17 @@ impl ClockPage {
     fn load_u32(&self, offset: usize) -> u32 {
         // SAFETY: `field` points into the mapping, which lives as long as `self` and has a page of
         // the file behind it (`map` checked a regular file's length; a device maps whole pages),
-        // and fields are aligned. Relaxed loads of 32 bits are allowed on read-only memory. Whoever
-        // writes does it through a mapping of its own.
-        let field = unsafe { AtomicU32::from_ptr(self.field(offset)) };
+        // and fields are aligned. Relaxed loads of 32 bits are allowed on read-only memory, and
+        // nothing else is done with the reference (`CounterPage::load` says why it is not made by
+        // `from_ptr`). Whoever writes does it through a mapping of its own.
+        let field = unsafe { &*self.field::<AtomicU32>(offset) };
         // Relaxed: the fences of `try_fields` order it.
         u32::from_le(field.load(Ordering::Relaxed))
     }
 
     /// Where a field is. Its offset is one of [`offset`]'s, so it lies within the page.
-    fn field<T>(&self, offset: usize) -> *mut T {
-        self.map.as_mut_ptr().wrapping_add(offset).cast()
+    fn field<T>(&self, offset: usize) -> *const T {
+        self.map.as_ptr().wrapping_add(offset).cast()
     }
 }
 

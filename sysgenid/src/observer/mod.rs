@@ -179,6 +179,8 @@ impl Observer {
         if current != self.told {
             // A failure can wait: the next call has it as well.
             self.told = current;
+            // It may have been a restore that has lost the advice.
+            fork::renew();
             return Ok(Some(current));
         }
         acknowledged.map_err(|error| self.locate(error))?;
@@ -228,7 +230,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Whether the observer is this process's own, at the cost of a load.
+    /// Whether the observer is this process's own, at the cost of a system call.
     fn check_process(&self) -> Result<()> {
         if self.process == fork::process() {
             return Ok(());

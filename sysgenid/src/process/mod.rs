@@ -99,7 +99,10 @@ impl Witness for ProcessWide {
     fn mark(&self) -> Uniqueness {
         STANDING.set_up(search);
         let fork = fork::current();
-        Uniqueness::new(PROCESS.primary.load(), PROCESS.secondary.load_low(), fork)
+        let (primary, secondary) = (PROCESS.primary.load(), PROCESS.secondary.load_low());
+        // No two of these are the same: beside a counter of 64 bits there is no other one.
+        fork::renew_for(primary.rotate_left(32) ^ u64::from(secondary));
+        Uniqueness::new(primary, secondary, fork)
     }
 
     #[inline]

@@ -298,6 +298,10 @@ impl Watcher {
             Backend::Device(device) => device.try_changed(),
             Backend::Broker(broker) => broker.try_changed(),
         };
+        if let Ok(Some(_)) = changed {
+            // It may have been a restore that has lost the advice.
+            fork::renew();
+        }
         changed.map_err(|error| self.locate(error))
     }
 

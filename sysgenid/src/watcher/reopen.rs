@@ -72,8 +72,7 @@ impl Watcher {
         })
     }
 
-    /// Whether the watcher is this process's own, at the cost of a load.
-    #[inline]
+    /// Whether the watcher is this process's own, at the cost of a system call.
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.process == fork::process() {
             return Ok(());
