@@ -12,10 +12,10 @@ use std::process::ExitCode;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use rustix::rand::{GetRandomFlags, getrandom};
 use sysgenid::rand_core::UnwrapErr;
 use sysgenid::{ProcessWide, SnapshotSafeRng};
 use sysgenid_benches::{Bound, Bounds, Subject, aws_lc, repeat};
+use sysgenid_sys::entropy::getrandom;
 
 const RAND: Bound = Bound::AtMost(1.05);
 const AWS_LC: Bound = Bound::AtLeast(20.0);
@@ -95,6 +95,6 @@ fn of_aws_lc() -> [u8; 16] {
 
 fn of_the_kernel() -> [u8; 16] {
     let mut bytes = [0; 16];
-    getrandom(&mut bytes, GetRandomFlags::empty()).expect("the kernel's bytes");
+    getrandom(&mut bytes).expect("the kernel's bytes");
     bytes
 }

@@ -5,20 +5,17 @@
 
 mod stage;
 
-use std::io;
-
 pub use stage::{Failure, Stage};
 
-/// A number that no other clone draws: from the kernel, which reseeds itself on a restore. One
-/// from a generator in this process's memory would be the same in every clone.
+/// Draws a number from the kernel, which reseeds itself on a restore. A number from a generator in
+/// the memory of this process would be the same in every clone.
 ///
 /// # Errors
 ///
-/// The kernel has no `getrandom`, or a sandbox forbids it.
-pub fn random_id() -> io::Result<u64> {
+/// A sandbox forbids the system call `getrandom`.
+pub fn random_id() -> sysgenid::Result<u64> {
     let mut bytes = [0; 8];
-    // Up to 256 bytes are never cut short.
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    sysgenid::entropy::fill(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
 }
 

@@ -12,6 +12,7 @@
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
 //! - [`cpu`]: random numbers of the processor (feature `std`).
 //! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
+//! - [`entropy`]: random bytes of the kernel, by the system call itself.
 //! - [`fdinfo`]: the state of a watcher of any process, from `/proc`.
 //! - [`fork`]: a number that changes in a forked child (feature `std`).
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
@@ -39,6 +40,7 @@ pub mod abi;
 #[cfg(feature = "std")]
 pub mod cpu;
 pub mod device;
+pub mod entropy;
 pub mod fdinfo;
 #[cfg(feature = "std")]
 pub mod fork;

@@ -93,10 +93,6 @@ pub(crate) enum Kind {
          changed"
     )]
     Reentrant,
-    #[cfg_attr(
-        not(feature = "rand_core"),
-        expect(dead_code, reason = "who asks need not know the features")
-    )]
     #[error(
         "the kernel gave no random bytes; if a sandbox forbids the system call getrandom, allow it"
     )]

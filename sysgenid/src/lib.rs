@@ -19,8 +19,8 @@
 //! ProcessWide.verify()?; // without a source no restore is seen
 //! let mut key = Guarded::new(ProcessWide, |_generation| {
 //!     let mut key = [0_u8; 32];
-//!     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut key)?;
-//!     Ok::<_, std::io::Error>(key)
+//!     sysgenid::entropy::fill(&mut key)?;
+//!     Ok::<_, sysgenid::Error>(key)
 //! });
 //! // Rebuilt first if this is a clone, or a forked child.
 //! let first_byte = key.with(|key| key[0])?;
@@ -36,6 +36,7 @@
 //!   [`uniqueness`] ask it. It and a probe are [`Witness`]es, which guards look at.
 //! - [`Guarded`]: a cached secret that is rebuilt after a restore or a fork. [`SharedGuarded`] is
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
+//! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
 //! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop: of mio by the
@@ -76,6 +77,7 @@ pub mod adapter;
 mod attributes;
 mod broker;
 mod deadline;
+pub mod entropy;
 mod error;
 mod fork_lock;
 mod generation;

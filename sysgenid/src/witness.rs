@@ -44,6 +44,16 @@ pub trait Witness {
     fn glance_at_restores(&self) -> Uniqueness {
         self.glance().without_fork()
     }
+
+    /// Returns whether this witness shows restores. Where it does not, a generator of random numbers
+    /// keeps no state, and draws from the kernel instead.
+    ///
+    /// The call may look for a source, so it is for slow paths. A witness that has once returned true
+    /// must not return false later. [`ProcessWide`](crate::ProcessWide) returns false while it has no
+    /// source; the default is true.
+    fn shows_restores(&self) -> bool {
+        true
+    }
 }
 
 /// The generation of its source, and forks of the process.
@@ -81,6 +91,10 @@ impl<W: Witness + ?Sized> Witness for &W {
     fn glance_at_restores(&self) -> Uniqueness {
         (**self).glance_at_restores()
     }
+
+    fn shows_restores(&self) -> bool {
+        (**self).shows_restores()
+    }
 }
 
 impl<W: Witness + ?Sized> Witness for Arc<W> {
@@ -96,6 +110,10 @@ impl<W: Witness + ?Sized> Witness for Arc<W> {
     #[inline]
     fn glance_at_restores(&self) -> Uniqueness {
         (**self).glance_at_restores()
+    }
+
+    fn shows_restores(&self) -> bool {
+        (**self).shows_restores()
     }
 }
 
@@ -118,5 +136,9 @@ impl<W: Witness> Witness for RestoreOnly<W> {
     #[inline]
     fn glance(&self) -> Uniqueness {
         self.0.glance_at_restores()
+    }
+
+    fn shows_restores(&self) -> bool {
+        self.0.shows_restores()
     }
 }

@@ -24,9 +24,9 @@ use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
-use rustix::rand::{GetRandomFlags, getrandom};
 use sysgenid::{Deadline, Observer, Probe, SourceKind, Watcher};
 use sysgenid_sys::abi::PAGE_LEN;
+use sysgenid_sys::entropy::getrandom;
 
 use super::{Result, spawn};
 use crate::raw::mapping::{Mapping, Request};
@@ -115,7 +115,7 @@ fn watch(watcher: &Watcher, turns: &Turns) -> Result<()> {
 /// What a program would build a new secret of, at this moment.
 fn draw() -> rustix::io::Result<u64> {
     let mut bytes = [0; 8];
-    let length = getrandom(&mut bytes, GetRandomFlags::empty())?;
+    let length = getrandom(&mut bytes)?;
     if length != bytes.len() {
         return Err(Errno::IO);
     }

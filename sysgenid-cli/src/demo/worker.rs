@@ -8,9 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::set_name;
-use sysgenid::{Deadline, Guarded, Probe, Source, Watcher, Zeroize};
+use sysgenid::{Deadline, Guarded, Probe, Source, Watcher, Zeroize, entropy};
 
 use super::member::{BETWEEN_USES, Member};
 use super::report::{Report, now};
@@ -40,7 +39,7 @@ fn guard(source: Source, deadline: Deadline) -> Result<(), Failure> {
         let secret = Secret::new()?;
         // The receiver lives as long as this process.
         let _ = builds.send((generation.get(), noticed, now()));
-        Ok::<_, io::Error>(secret)
+        Ok::<_, sysgenid::Error>(secret)
     });
 
     let mut known: Option<String> = None;
@@ -80,7 +79,7 @@ fn guard(source: Source, deadline: Deadline) -> Result<(), Failure> {
 /// Sleeps until it is woken, rebuilds and acknowledges.
 fn watch(role: Member, source: Source, deadline: Deadline) -> Result<(), Failure> {
     let watcher = Watcher::open_at(source.path())?;
-    let mut secret = Secret::new().map_err(|error| Failure::call("getrandom", error))?;
+    let mut secret = Secret::new()?;
     Report::Ready {
         generation: watcher.generation().get(),
         fingerprint: secret.fingerprint(),
@@ -102,7 +101,7 @@ fn watch(role: Member, source: Source, deadline: Deadline) -> Result<(), Failure
             secret = Secret::new()?;
             // The acknowledgement is the next thing that happens.
             at = now();
-            Ok::<_, io::Error>(())
+            Ok::<_, sysgenid::Error>(())
         })?;
         Report::Rebuilt {
             at,
@@ -120,13 +119,10 @@ struct Secret([u8; 32]);
 
 impl Secret {
     /// From the kernel's generator, which is reseeded on a restore.
-    fn new() -> io::Result<Self> {
+    fn new() -> sysgenid::Result<Self> {
         let mut secret = [0; 32];
-        // Up to 256 bytes come whole, once the generator is seeded.
-        match getrandom(&mut secret, GetRandomFlags::empty())? {
-            32 => Ok(Self(secret)),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+        entropy::fill(&mut secret)?;
+        Ok(Self(secret))
     }
 
     /// 32 of its 256 bits' hash: tells two secrets apart and gives neither away.

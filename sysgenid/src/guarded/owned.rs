@@ -26,8 +26,8 @@ type Build<T> = dyn FnMut(Generation) -> Result<T, BuildError> + Send;
 ///
 /// let mut ticket_key = Guarded::new(ProcessWide, |_generation| {
 ///     let mut key = [0_u8; 32];
-///     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut key)?;
-///     Ok::<_, std::io::Error>(key)
+///     sysgenid::entropy::fill(&mut key)?;
+///     Ok::<_, sysgenid::Error>(key)
 /// });
 ///
 /// // The result was computed from a key of this generation, or it is not returned.
@@ -52,7 +52,8 @@ type Build<T> = dyn FnMut(Generation) -> Result<T, BuildError> + Send;
 /// # What is not
 ///
 /// - A change that the witness does not show *yet* is not seen: there is a window between the
-///   resume of a restored machine and the change of the counter.
+///   resume of a restored machine and the change of the counter. A [`ProcessWide`] without a source
+///   shows no restores at all, and the use of a value that is built already does not look for one.
 /// - A snapshot that is taken after the last check copies the value with everything else. What a
 ///   computation gave away while it ran (bytes on a socket) is not taken back.
 /// - Only the value itself is wiped: not what `build` and the computations leave on the stack when
@@ -71,9 +72,10 @@ pub struct Guarded<T, W = ProcessWide> {
 impl<T: Zeroize, W: Witness> Guarded<T, W> {
     /// Guards what `build` returns, and wipes what it returned before. Builds nothing yet.
     ///
-    /// `build` must take its entropy from the kernel (`getrandom`, `/dev/urandom`), which reseeds
-    /// itself on a restore; from anything in this process's memory it would get the same value in
-    /// every clone.
+    /// `build` must take its entropy from the kernel by a system call, as
+    /// [`entropy::fill`](crate::entropy::fill) does. From anything in the memory of this process it
+    /// would get the same value in every clone. The C library's `getrandom`, and so the crate
+    /// getrandom from 0.3 on, may draw from such memory.
     pub fn new<E>(
         witness: W,
         build: impl FnMut(Generation) -> Result<T, E> + Send + 'static,

@@ -29,8 +29,8 @@ type Build<T> = dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync;
 /// static TICKET_KEY: LazyLock<SharedGuarded<[u8; 32]>> = LazyLock::new(|| {
 ///     SharedGuarded::new(ProcessWide, |_generation| {
 ///         let mut key = [0_u8; 32];
-///         std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut key)?;
-///         Ok::<_, std::io::Error>(key)
+///         sysgenid::entropy::fill(&mut key)?;
+///         Ok::<_, sysgenid::Error>(key)
 ///     })
 /// });
 ///

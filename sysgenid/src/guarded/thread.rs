@@ -18,8 +18,8 @@ use crate::{Generation, ProcessWide, Witness};
 /// thread_local! {
 ///     static SESSION: ThreadGuarded<[u8; 16]> = ThreadGuarded::new(ProcessWide, |_generation| {
 ///         let mut id = [0_u8; 16];
-///         std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut id)?;
-///         Ok::<_, std::io::Error>(id)
+///         sysgenid::entropy::fill(&mut id)?;
+///         Ok::<_, sysgenid::Error>(id)
 ///     });
 /// }
 ///

@@ -6,7 +6,7 @@ mod tests;
 use sysgenid_sys::fork;
 use sysgenid_sys::process::{PROCESS, UNSET};
 
-use self::standing::{STANDING, search};
+use self::standing::{STANDING, now, search};
 use crate::error::Result;
 use crate::{Generation, Source, Uniqueness, Witness};
 
@@ -62,10 +62,19 @@ pub fn uniqueness() -> Uniqueness {
 ///
 /// # Without a source
 ///
-/// It works on a machine that has none: then the generation is 0 and never changes, and only forks
-/// are seen. Nothing fails by it, so a program that relies on restores being seen asks
-/// [`verify`](Self::verify) when it starts. A source that appears later is used after a
-/// [`refresh`](Self::refresh).
+/// It works on a machine that has none: then the generation is 0, and only forks are seen. No call
+/// fails for lack of a source, so a program that relies on restores being seen calls
+/// [`verify`](Self::verify) when it starts.
+///
+/// Calls that are slow anyway notice a source that appears later: the build of a guarded value, a
+/// draw from `rng()`, [`mark`](Witness::mark), [`sources`](Self::sources), `verify` and
+/// [`refresh`](Self::refresh). The last two look at each call, the others at most once a second. The
+/// appearance of a source counts as a change. Fast calls do not look: [`generation`],
+/// [`uniqueness`] and the use of a guarded value that is built already go on with the constant until
+/// another call in the process has looked.
+///
+/// A look opens files and allocates memory. A sandbox that kills the process for opening a file must
+/// not be entered without a source.
 ///
 /// # What is not guaranteed
 ///
@@ -78,7 +87,8 @@ pub fn uniqueness() -> Uniqueness {
 /// - Where the kernel or a sandbox refuses `MADV_WIPEONFORK`, forks are told by the process id: see
 ///   the page on guarantees.
 /// - A driver of the v5 dialect waits for every open file. Nobody acknowledges for this witness, so
-///   it does not use such a driver, and `verify` says so.
+///   it does not use such a driver, and `verify` says so. If that is all there is, the process has
+///   no source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessWide;
 
@@ -97,7 +107,8 @@ pub enum Refreshed {
 impl Witness for ProcessWide {
     #[cold]
     fn mark(&self) -> Uniqueness {
-        STANDING.set_up(search);
+        // First: a source that it finds is a change, which the mark is to have.
+        let _ = self.shows_restores();
         let fork = fork::current();
         let (primary, secondary) = (PROCESS.primary.load(), PROCESS.secondary.load_low());
         // No two of these are the same: beside a counter of 64 bits there is no other one.
@@ -116,6 +127,11 @@ impl Witness for ProcessWide {
     #[inline]
     fn glance_at_restores(&self) -> Uniqueness {
         Uniqueness::new(PROCESS.primary.load(), PROCESS.secondary.load_low(), 0)
+    }
+
+    #[cold]
+    fn shows_restores(&self) -> bool {
+        STANDING.has_source(now, search)
     }
 }
 
@@ -136,13 +152,14 @@ impl ProcessWide {
     }
 
     /// Checks that the process sees what it relies on. Some tens of system calls, for a health
-    /// check.
+    /// check. A process without a source takes one that is there by now, as
+    /// [`refresh`](Self::refresh) does.
     ///
     /// # Errors
     ///
     /// - [`is_absent`](crate::Error::is_absent) if there is no source, or one that is in use was removed;
-    /// - [`is_broken`](crate::Error::is_broken) if one that is in use was replaced, or if there is a source
-    ///   now and none was there when the process looked: [`refresh`](Self::refresh);
+    /// - [`is_broken`](crate::Error::is_broken) if one that is in use was replaced, or if there is a
+    ///   second one now that was not there when the process looked: [`refresh`](Self::refresh);
     /// - the error of [`Probe::on`](crate::Probe::on) if the driver's is there and cannot be used,
     ///   such as [`is_permission`](crate::Error::is_permission), or
     ///   [`is_unsupported`](crate::Error::is_unsupported) for the v5 dialect.
@@ -168,7 +185,7 @@ impl ProcessWide {
 
     /// The sources that are looked at, at most two: the preferred one first.
     pub fn sources(self) -> impl Iterator<Item = &'static Source> {
-        STANDING.set_up(search);
+        let _ = self.shows_restores();
         STANDING.sources()
     }
 }

@@ -3,7 +3,9 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::time::{ClockId, clock_gettime};
 use sysgenid_sys::fork;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::process::{Counter, Latest, PROCESS};
@@ -14,10 +16,16 @@ use crate::fork_lock::ForkLock;
 use crate::source::{FileIdentity, user_folder};
 use crate::{SOURCE_VARIABLE, Source, SourceKind};
 
+/// The least time between two looks for a first source, in milliseconds.
+pub(super) const PERIOD: u64 = 1000;
+
 /// What a process stands on. The process has one; tests have others.
 pub(super) struct Standing {
     /// Held while sources are looked for.
     pub(super) lock: ForkLock,
+    /// When the last look for a first source began, by [`now`]. It is not one of loom's atomics,
+    /// because no other access depends on its order.
+    pub(super) looked: AtomicU64,
     pub(super) primary: &'static Counter,
     pub(super) secondary: &'static Counter,
     /// Where the two are from; nothing before the first search. A child that is forked in the middle
@@ -28,6 +36,7 @@ pub(super) struct Standing {
 #[cfg(not(loom))]
 pub(super) static STANDING: Standing = Standing {
     lock: ForkLock::new(),
+    looked: AtomicU64::new(0),
     primary: &PROCESS.primary,
     secondary: &PROCESS.secondary,
     chosen: Latest::new(),
@@ -37,6 +46,7 @@ pub(super) static STANDING: Standing = Standing {
 loom::lazy_static! {
     pub(super) static ref STANDING: Standing = Standing {
         lock: ForkLock::new(),
+        looked: AtomicU64::new(0),
         primary: &PROCESS.primary,
         secondary: &PROCESS.secondary,
         chosen: Latest::new(),
@@ -217,6 +227,7 @@ impl Standing {
             return;
         }
         let environment = Environment::read();
+        self.looked.store(now(), Ordering::Relaxed);
         let found = search(&environment);
         // The preferred one last: whoever looks at it in a hurry then has the other one, too. The
         // order holds for those who ask for a mark: they see what was chosen.
@@ -228,6 +239,38 @@ impl Standing {
             primary,
             secondary,
         });
+    }
+
+    /// Returns whether there is a source. While there is none it looks again, at most once in a
+    /// [`PERIOD`].
+    pub(super) fn has_source(
+        &self,
+        now: impl Fn() -> u64,
+        search: impl Fn(&Environment) -> Found,
+    ) -> bool {
+        self.set_up(&search);
+        let has_source = || self.chosen.get().is_some_and(|it| it.primary.is_some());
+        if has_source() {
+            return true;
+        }
+        if self.is_due(now()) {
+            // `verify` reports the error to callers that want it. A look is refused in a signal
+            // handler that interrupts another look; the next one is a period later.
+            let _ = self.refresh(search);
+        }
+        has_source()
+    }
+
+    /// Returns whether it is time for another look: once for each, to one thread.
+    fn is_due(&self, now: u64) -> bool {
+        // Relaxed, both: no other memory is published with the time.
+        let looked = self.looked.load(Ordering::Relaxed);
+        // If the clock went back, as it may for a restored process, this wraps to a long time.
+        now.wrapping_sub(looked) >= PERIOD
+            && self
+                .looked
+                .compare_exchange(looked, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     pub(super) fn refresh(&self, search: impl Fn(&Environment) -> Found) -> Result<Refreshed> {
@@ -266,13 +309,16 @@ impl Standing {
 
     pub(super) fn verify(&self, search: impl Fn(&Environment) -> Found) -> Result<()> {
         self.set_up(&search);
-        let chosen = self.chosen.get().ok_or_else(interrupted)?;
+        let mut chosen = self.chosen.get().ok_or_else(interrupted)?;
+        if chosen.primary.is_none() {
+            let _ = self.refresh(&search)?;
+            chosen = self.chosen.get().ok_or_else(interrupted)?;
+        }
         chosen.places().try_for_each(Place::verify)?;
         let found = search(&chosen.environment);
         match (&chosen.primary, &chosen.secondary) {
-            (None, _) => Err(found
-                .primary
-                .map_or_else(|error| error, |found| late(&found))),
+            // `refresh` has found none.
+            (None, _) => found.primary.map(drop),
             (Some(primary), None) => {
                 let found = [found.primary.ok(), found.secondary?];
                 let mut others = found.iter().flatten();
@@ -292,6 +338,17 @@ impl Standing {
             .flat_map(Chosen::places)
             .map(|place| &place.source)
     }
+}
+
+/// The time in milliseconds, since a moment that means nothing.
+pub(super) fn now() -> u64 {
+    // The coarse clock is exact to some milliseconds, and costs a fraction of the exact one.
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    let [seconds, nanoseconds] =
+        [time.tv_sec, time.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
+    seconds
+        .wrapping_mul(1000)
+        .wrapping_add(nanoseconds / 1_000_000)
 }
 
 fn late(found: &Mapped) -> Error {

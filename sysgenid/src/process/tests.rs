@@ -9,12 +9,13 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sysgenid_sys::fork;
 use sysgenid_sys::process::{Counter, Latest, UNSET};
 
 use super::Refreshed;
-use super::standing::{Found, Mapped, Standing};
+use super::standing::{Found, Mapped, PERIOD, Standing};
 use crate::error::{Error, Kind};
 use crate::fork_lock::ForkLock;
 use crate::{Result, Source};
@@ -37,6 +38,7 @@ impl Machine {
             folder: tempfile::tempdir().unwrap(),
             standing: Standing {
                 lock: ForkLock::new(),
+                looked: AtomicU64::new(0),
                 primary,
                 secondary,
                 chosen: Latest::new(),
@@ -76,6 +78,16 @@ impl Machine {
 
     fn set_up(&self) {
         self.standing.set_up(|_| self.search());
+    }
+
+    /// As slow calls do it, so many milliseconds after the last look.
+    fn has_source_after(&self, time: u64) -> bool {
+        let now = self
+            .standing
+            .looked
+            .load(Ordering::Relaxed)
+            .wrapping_add(time);
+        self.standing.has_source(|| now, |_| self.search())
     }
 
     fn refresh(&self) -> Result<Refreshed> {
@@ -126,14 +138,95 @@ fn a_late_source_is_taken_by_a_refresh_and_counts_as_a_change() {
     let machine = Machine::new();
     machine.set_up();
     machine.write("driver", 7);
-    let error = machine.verify().unwrap_err();
-    assert!(error.is_broken(), "{error}");
     assert_eq!(machine.numbers(), [0, 0]);
     let (refreshed, is_changed) = refresh_and_look(&machine);
     assert_eq!(refreshed.ok(), Some(Refreshed::Moved));
     assert!(is_changed);
     assert_eq!(machine.numbers(), [7, 0]);
     machine.verify().unwrap();
+}
+
+#[test]
+fn a_late_source_is_noticed_by_slow_calls_a_second_later() {
+    let machine = Machine::new();
+    machine.set_up();
+    machine.write("driver", 0);
+    assert!(!machine.has_source_after(PERIOD - 1), "it looks too often");
+    assert_eq!(machine.sources(), [""; 0]);
+    let before = fork::current();
+    assert!(machine.has_source_after(PERIOD));
+    assert_ne!(fork::current(), before, "although the number is the same");
+    assert_eq!(machine.sources(), ["driver"]);
+    machine.verify().unwrap();
+}
+
+#[test]
+fn looks_are_a_second_apart_and_end_when_there_is_a_source() {
+    let machine = Machine::new();
+    machine.set_up();
+    let searches = RefCell::new(0);
+    let start = machine.standing.looked.load(Ordering::Relaxed);
+    let look = |time: u64| {
+        let search = |_: &_| {
+            *searches.borrow_mut() += 1;
+            machine.search()
+        };
+        machine
+            .standing
+            .has_source(|| start.wrapping_add(time), search)
+    };
+    for time in 0..10 * PERIOD {
+        assert!(!look(time));
+    }
+    assert_eq!(searches.take(), 9);
+    // The clock goes back, where a process is restored on another machine: that is a reason to look.
+    for time in 0..PERIOD {
+        assert!(!look(time));
+    }
+    assert_eq!(searches.take(), 1);
+    machine.write("hypervisor", 3);
+    assert!(look(2 * PERIOD));
+    assert_eq!(searches.take(), 1);
+    for time in 0..10 * PERIOD {
+        assert!(look(time));
+    }
+    assert_eq!(searches.take(), 0);
+}
+
+#[test]
+fn a_check_takes_the_source_that_there_is_by_now() {
+    let machine = Machine::new();
+    machine.set_up();
+    assert!(machine.verify().unwrap_err().is_absent());
+    machine.write("driver", 7);
+    let before = fork::current();
+    machine.verify().unwrap();
+    assert_ne!(fork::current(), before);
+    assert_eq!(machine.numbers(), [7, 0]);
+}
+
+/// As a driver of the v5 dialect, which the process may not use.
+#[test]
+fn a_source_that_is_of_no_use_is_none_and_looked_at_again() {
+    let machine = Machine::new();
+    *machine.refused.borrow_mut() = Some(|| Error::new(Kind::Unsupported("as the v5 dialect")));
+    machine.set_up();
+    assert!(!machine.has_source_after(PERIOD));
+    assert!(machine.verify().unwrap_err().is_unsupported());
+    machine.refused.take();
+    machine.write("hypervisor", 7);
+    assert!(machine.has_source_after(PERIOD));
+}
+
+/// A signal handler that interrupts a look, and a guard that is used by what looks.
+#[test]
+fn a_call_within_a_look_looks_at_nothing_and_returns() {
+    let machine = Machine::new();
+    machine.set_up();
+    machine.write("driver", 7);
+    let _within = machine.standing.lock.lock().unwrap();
+    assert!(!machine.has_source_after(PERIOD));
+    assert_eq!(machine.numbers(), [0, 0]);
 }
 
 #[test]

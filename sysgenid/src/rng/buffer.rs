@@ -8,9 +8,9 @@ use rand_core::SeedableRng;
 use rand_core::block::Generator;
 use zeroize::Zeroize;
 
-use super::{ATTEMPTS, entropy};
+use super::ATTEMPTS;
 use crate::error::Result;
-use crate::{Uniqueness, Witness};
+use crate::{Uniqueness, Witness, entropy};
 
 type ChaCha12 = ChaChaCore<R12, Legacy>;
 
@@ -100,14 +100,19 @@ impl Buffer {
     }
 
     /// Fills `bytes` with what was drawn since the last change that `witness` shows, whatever it
-    /// takes.
+    /// takes. If it shows no restores, the bytes come from the kernel and no key is kept.
     ///
     /// # Errors
     ///
-    /// A new key is needed and the kernel gives none. `bytes` is all zeros then.
+    /// The kernel gives no bytes, or no new key that is needed. `bytes` is all zeros then.
     pub(super) fn fill(&mut self, witness: &impl Witness, bytes: &mut [u8]) -> Result<()> {
         for _ in 0..ATTEMPTS {
             if !(self.is_seeded && self.is_still_unique(witness)) {
+                // A buffer is seeded only where restores are seen, and a witness that shows them goes
+                // on to do so.
+                if !(self.is_seeded || witness.shows_restores()) {
+                    break;
+                }
                 self.seed(witness).inspect_err(|_| bytes.zeroize())?;
             }
             self.take_all(bytes);
@@ -115,7 +120,7 @@ impl Buffer {
                 return Ok(());
             }
         }
-        // Where changes do not end, the kernel has to keep up with them.
+        // Where changes do not end or are not seen, the kernel has to keep up with them.
         entropy::fill(bytes)
     }
 

@@ -3,7 +3,6 @@
 
 #[cfg(feature = "rng")]
 mod buffer;
-mod entropy;
 mod snapshot_safe;
 #[cfg(feature = "rng")]
 mod thread;

@@ -5,9 +5,9 @@ use std::sync::atomic::{Ordering, fence};
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 use zeroize::Zeroize;
 
-use super::{ATTEMPTS, entropy};
+use super::ATTEMPTS;
 use crate::error::{Error, Result};
-use crate::{ProcessWide, Uniqueness, Witness};
+use crate::{ProcessWide, Uniqueness, Witness, entropy};
 
 /// A generator of the caller's choice that never draws from a state of which there are copies.
 ///
@@ -42,9 +42,13 @@ use crate::{ProcessWide, Uniqueness, Witness};
 /// - The old generator is dropped before a new one is made. It is wiped from memory if `R` does so
 ///   when it is dropped (`chacha20` does, with its feature `zeroize`).
 /// - There is no `Clone`: the clone would draw the same.
-/// - **Only changes that the witness shows are seen.** Without a source there are none but forks:
-///   ask `ProcessWide::verify` at the start. There is a window between the resume of a restored
-///   machine and the change that the source shows; see the book's page on guarantees.
+/// - **If the witness shows no restores, no generator is used**: every draw comes from the kernel, by
+///   [`entropy::fill`](crate::entropy::fill), and costs a system call. That is the case for
+///   `ProcessWide` while it has no source, or only a driver of the v5 dialect.
+/// - **Only changes that the witness shows are seen.** There is a window between the resume of a
+///   restored machine and the change that the source shows; see the book's page on guarantees. Keys
+///   that are kept are better built from [`entropy::fill`](crate::entropy::fill): only the window
+///   until the kernel reseeds remains then.
 /// - What was returned is the caller's. A snapshot that is taken afterwards copies it with
 ///   everything else.
 /// - A seed is the kernel's random numbers, with the processor's mixed into them where it has any
@@ -86,6 +90,10 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
     pub fn reseed(&mut self) -> Result<()> {
         // First, so that nothing leaves the old one behind.
         self.seeded = None;
+        if !self.witness.shows_restores() {
+            // No generator is made. The caller still learns whether the kernel returns bytes.
+            return entropy::fill(&mut [0]);
+        }
         // Before the seed: a change in between makes the next check fail.
         let now = self.witness.mark();
         let mut seed = R::Seed::default();
@@ -102,7 +110,7 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
     }
 
     /// Returns what `draw` has drawn from the generator, once nothing has changed meanwhile. In the
-    /// end `draw` gets no generator, and draws from the kernel.
+    /// end, and if no restores are seen, `draw` gets no generator and draws from the kernel.
     ///
     /// There is no check before the draw: what the one after it refuses is seen by nobody.
     #[inline]
@@ -116,6 +124,8 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
                 if self.witness.glance() == *seeded || is_still(&self.witness, *seeded) {
                     return Ok(drawn);
                 }
+            } else if is_blind(&self.witness) {
+                break;
             }
             self.reseed()?;
         }
@@ -127,6 +137,12 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
 #[cold]
 fn is_still(witness: &impl Witness, seeded: Uniqueness) -> bool {
     witness.mark() == seeded
+}
+
+/// Returns whether a clone could draw from a copy of the state without being noticed.
+#[cold]
+fn is_blind(witness: &impl Witness) -> bool {
+    !witness.shows_restores()
 }
 
 impl<R: SeedableRng + Rng, W: Witness> TryRng for SnapshotSafeRng<R, W> {

@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use rand_core::{Infallible, Rng, SeedableRng, TryRng, UnwrapErr};
 
 use super::buffer::Buffer;
-use super::entropy::test::{fail_after, on_call};
 use super::{ATTEMPTS, SnapshotSafeRng};
-use crate::{Generation, ProcessWide, Uniqueness, Witness};
+use crate::entropy::test::{calls, fail_after, on_call};
+use crate::{Generation, ProcessWide, RestoreOnly, Uniqueness, Witness};
 
 /// A witness for which something changes just before chosen looks, counted from 0; and whenever
 /// [`EXTRA`] does.
@@ -29,6 +29,8 @@ struct Script {
     generation: Cell<u64>,
     /// Whether a glance leaves everything open, as one does without `MADV_WIPEONFORK`.
     is_shy: Cell<bool>,
+    /// Whether it reports that it shows no restores.
+    is_blind: Cell<bool>,
 }
 
 impl Script {
@@ -62,6 +64,10 @@ impl Witness for Script {
             return Uniqueness::of(Generation::new(u64::MAX));
         }
         seen
+    }
+
+    fn shows_restores(&self) -> bool {
+        !self.is_blind.get()
     }
 }
 
@@ -356,6 +362,42 @@ fn a_draw_ends_though_changes_do_not() {
     fill(&mut buffer, &witness, &mut a).unwrap();
     fill(&mut buffer, &witness, &mut b).unwrap();
     assert!(a != b && a != [0; 32] && b != [0; 32]);
+}
+
+/// The witnesses around another one pass the question on.
+#[test]
+fn where_restores_are_not_seen_there_is_no_generator() {
+    let witness = Script::default();
+    witness.is_blind.set(true);
+    let witnesses: [&dyn Witness; 3] = [&witness, &&witness, &RestoreOnly(&witness)];
+    for witness in witnesses {
+        assert!(!witness.shows_restores());
+        let mut rng = SnapshotSafeRng::<Spied, _>::new(witness).unwrap();
+        for number in 0..3 {
+            let before = calls();
+            rng.try_next_u32().unwrap();
+            let drawn = [rng.try_next_u64().unwrap(), rng.try_next_u64().unwrap()];
+            assert_ne!(drawn[0], drawn[1]);
+            rng.try_fill_bytes(&mut [0; 10]).unwrap();
+            assert_eq!(calls(), before + 4, "round {number}");
+        }
+        fail_after(0);
+        let mut bytes = [0xa5; 32];
+        assert!(rng.try_fill_bytes(&mut bytes).unwrap_err().is_entropy());
+        assert_eq!(bytes, [0; 32]);
+        assert!(rng.reseed().unwrap_err().is_entropy());
+        fail_after(None);
+    }
+    assert_eq!(SEEDS.with_borrow(Vec::len), 0);
+
+    // A source appears.
+    let mut rng = SnapshotSafeRng::<Spied, _>::new(&witness).unwrap();
+    witness.is_blind.set(false);
+    rng.try_next_u64().unwrap();
+    let before = calls();
+    rng.try_next_u64().unwrap();
+    assert_eq!(calls(), before);
+    assert_eq!(SEEDS.with_borrow(Vec::len), 1);
 }
 
 #[test]

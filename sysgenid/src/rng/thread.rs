@@ -7,9 +7,8 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use rand_core::{TryCryptoRng, TryRng};
 
 use super::buffer::Buffer;
-use super::entropy;
 use crate::error::{Error, Result};
-use crate::{ProcessWide, Uniqueness, Witness};
+use crate::{ProcessWide, Uniqueness, Witness, entropy};
 
 thread_local! {
     /// Without a destructor, so that it can be reached until the thread has ended: by the
@@ -31,7 +30,9 @@ impl Drop for Wipe {
 /// This thread's generator of random numbers: what `rand::rng()` is, but for restores and forks.
 ///
 /// After a restore, and in a forked child, it takes a new seed from the kernel before it returns
-/// another number. Otherwise it costs what rand's costs. It looks at [`ProcessWide`].
+/// another number. Otherwise it costs what rand's costs. It asks [`ProcessWide`]. While that has no
+/// source that shows restores, every number is drawn from the kernel by
+/// [`entropy::fill`](crate::entropy::fill), so that it is never less safe than the kernel's numbers.
 ///
 /// ```
 /// use rand::RngExt;
@@ -64,14 +65,18 @@ pub fn rng() -> ThreadRng {
 ///
 /// - Numbers are checked after they were drawn, and returned only if nothing has changed since the
 ///   seed that they come from: see [`SnapshotSafeRng`](crate::SnapshotSafeRng), whose limits hold
-///   here as well. In short: a source must exist (ask `ProcessWide::verify` at the start), there is a
-///   window between the resume of a machine and the change of its generation, and what was returned
-///   is the caller's. On the v5 dialect the process has no page of its own, so restores are not seen.
+///   here as well. In short: there is a window between the resume of a machine and the change of its
+///   generation, and what was returned is the caller's. Keys are built from
+///   [`entropy::fill`](crate::entropy::fill), which keeps no state in this process.
+/// - Without a source that shows restores, and with only a driver of the v5 dialect, nothing is drawn
+///   ahead: each draw is a system call. `ProcessWide::verify` reports that as an error. A source that
+///   appears later is used from the first draw that is at least a second after the last look.
 /// - What was drawn is erased from the generator's memory, and cannot be computed from what is left.
 ///   The whole is wiped when the thread ends.
 /// - A draw in a destructor at the end of the thread works. What it leaves behind is not wiped.
 /// - A draw in a signal handler that interrupts another draw of the same thread takes its bytes from
-///   the kernel. But a handler must not make the first draw of a thread, which allocates.
+///   the kernel. But a handler must not make the first draw of a thread, nor any draw while the
+///   process has no source: these look for one, which allocates.
 /// - Only numbers of this generator are covered. A library that has one of its own, or a generator
 ///   that was seeded from this one, is copied as before.
 ///
@@ -151,6 +156,15 @@ impl Witness for ThisThread {
     fn glance(&self) -> Uniqueness {
         ProcessWide.glance()
     }
+
+    #[cold]
+    fn shows_restores(&self) -> bool {
+        #[cfg(test)]
+        if let Some(answer) = tests::ANSWER.get() {
+            return answer;
+        }
+        ProcessWide.shows_restores()
+    }
 }
 
 /// So many words.
@@ -215,15 +229,21 @@ fn give_up(error: &Error) -> ! {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::panic::catch_unwind;
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
 
     use rand_core::Rng;
 
-    use super::super::entropy::test::fail_after;
     use super::{BUFFER, rng};
+    use crate::entropy::test::{calls, fail_after};
+
+    thread_local! {
+        /// What this thread is told when it asks whether restores are seen. The machine that runs
+        /// the tests need not have a source.
+        pub(super) static ANSWER: Cell<Option<bool>> = const { Cell::new(Some(true)) };
+    }
 
     /// Does something when its thread ends.
     struct AtEnd(RefCell<Option<Box<dyn FnOnce()>>>);
@@ -282,6 +302,38 @@ mod tests {
             assert_ne!(rng().next_u64(), rng().next_u64());
         });
         assert_ne!(bytes, [0; 32]);
+    }
+
+    #[test]
+    fn without_a_source_each_draw_is_the_kernels_and_no_state_is_kept() {
+        ANSWER.set(Some(false));
+        let draws: [fn(); 5] = [
+            || assert_ne!(rng().next_u64(), rng().next_u64()),
+            || assert_ne!([rng().next_u32(); 2], [0; 2]),
+            || rng().fill_bytes(&mut [0; 1]),
+            || rng().fill_bytes(&mut [0; 16]),
+            || rng().fill_bytes(&mut [0; 100_000]),
+        ];
+        for (number, draw) in draws.into_iter().enumerate() {
+            let before = calls();
+            draw();
+            assert!(calls() > before, "draw {number}");
+            assert!(is_wiped(), "after draw {number}");
+        }
+        rng().reseed().unwrap();
+        assert!(is_wiped());
+        fail_after(0);
+        assert!(catch_unwind(|| rng().next_u32()).is_err());
+        assert!(rng().reseed().unwrap_err().is_entropy());
+        fail_after(None);
+
+        // One has appeared.
+        ANSWER.set(Some(true));
+        rng().next_u64();
+        let before = calls();
+        draws[0]();
+        assert_eq!(calls(), before);
+        assert!(!is_wiped());
     }
 
     #[test]

@@ -7,13 +7,17 @@
 //! Terminal 3: `SYSGENID_SOURCE=/tmp/sysgenid sysgenid trigger`, three times
 #![forbid(unsafe_code)]
 
+mod series;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use sysgenid::{Guarded, Probe};
-use uuid::{Builder, ContextV7, Timestamp, Uuid};
+use uuid::{Builder, Uuid};
+
+use self::series::Series;
 
 /// An example ends: after this many generations, or this long.
 const GENERATIONS: usize = 4;
@@ -23,14 +27,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let probe = Probe::open()?;
     // It counts within a millisecond. A clone would go on counting where the snapshot was taken,
     // perhaps in the same millisecond, because its clock stood still as well.
-    let mut context = Guarded::unwiped(Probe::open()?, |_generation| {
-        Ok::<_, Infallible>(ContextV7::new())
+    let mut series = Guarded::unwiped(Probe::open()?, |_generation| {
+        Ok::<_, Infallible>(Series::default())
     });
     let (mut last, mut seen) = (None, 0);
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         let random = v4();
-        let ordered = context.with(|context| Uuid::new_v7(Timestamp::now(&*context)))?;
+        let ordered = series.with(Series::next_v7)?;
         let generation = probe.generation();
         if last.replace(generation) != Some(generation) {
             println!("generation {generation}: {random} {ordered}");

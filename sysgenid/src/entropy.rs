@@ -1,41 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The kernel's random numbers. It reseeds its generator on a restore, and no copy of it is in this
-//! process.
+//! Random bytes of the kernel, to build secrets from.
+//!
+//! A restored snapshot and a fork copy the whole memory of a process, including every generator of
+//! random numbers in it. The kernel's generator is not in the process, and the kernel reseeds it when
+//! the hypervisor announces a restore.
 
-use rustix::io::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
+#[cfg(feature = "rand_core")]
 use sysgenid_sys::cpu;
+use sysgenid_sys::{Errno, entropy};
 
 use crate::error::{Error, Kind, Result};
 
-/// Fills all of `seed`, from the kernel and from the processor.
+/// Fills all of `bytes` with random bytes of the kernel, for a key, a token or a seed.
 ///
-/// A restored kernel reseeds only when it is told of the restore, and a counter of the hypervisor's may
-/// have changed before. What the processor draws tells clones apart meanwhile; and it can do no harm,
-/// whatever it draws.
+/// It makes the system call `getrandom` itself, which leaves no state in this process. The C
+/// library's function of the same name is not an equal replacement, and neither are the crates that
+/// call it: from glibc 2.41 on it may draw from a generator in the memory of the process (the
+/// vDSO's), and CRIU before 4.2 copies that. A read from `/dev/urandom` is as good as this function.
+///
+/// ```
+/// let mut key = [0; 32];
+/// sysgenid::entropy::fill(&mut key)?;
+/// # assert_ne!(key, [0; 32]);
+/// # Ok::<(), sysgenid::Error>(())
+/// ```
+///
+/// The call waits until the kernel's generator has been seeded, early in the boot. A signal does not
+/// end the wait.
+///
+/// # What is not guaranteed
+///
+/// - Different bytes in clones whose kernels have not been reseeded: a restored kernel reseeds only
+///   when the hypervisor announces the restore, a moment after the resume.
+/// - Anything about the bytes after the return. A secret that is built from them and kept belongs in
+///   a [`Guarded`](crate::Guarded).
 ///
 /// # Errors
 ///
-/// As [`fill`].
+/// [`is_entropy`](Error::is_entropy) if the kernel returns none, because a sandbox forbids the call
+/// (`ENOSYS`, `EPERM`). Then all of `bytes` is zeroed.
 #[cold]
-pub(super) fn seed(seed: &mut [u8]) -> Result<()> {
-    fill(seed)?;
-    for bytes in seed.chunks_mut(8) {
-        let drawn = cpu::random().unwrap_or_default().to_ne_bytes();
-        for (byte, drawn) in bytes.iter_mut().zip(drawn) {
-            *byte ^= drawn;
-        }
-    }
-    Ok(())
-}
-
-/// Fills all of `bytes`.
-///
-/// # Errors
-///
-/// The kernel gives none: a sandbox forbids the call. `bytes` is all zeros then, whatever was in it.
-#[cold]
-pub(super) fn fill(bytes: &mut [u8]) -> Result<()> {
+pub fn fill(bytes: &mut [u8]) -> Result<()> {
     let mut rest = &mut *bytes;
     while !rest.is_empty() {
         match draw(rest) {
@@ -54,30 +59,55 @@ pub(super) fn fill(bytes: &mut [u8]) -> Result<()> {
     }
 }
 
+/// Fills all of `seed`, from the kernel and from the processor.
+///
+/// A restored kernel reseeds when the hypervisor announces the restore, and a hypervisor counter may
+/// change before that. In between, the processor's numbers make the seeds of clones differ. Mixing
+/// them in can do no harm, whatever they are.
+///
+/// # Errors
+///
+/// As [`fill`].
+#[cfg(feature = "rand_core")]
+#[cold]
+pub(crate) fn seed(seed: &mut [u8]) -> Result<()> {
+    fill(seed)?;
+    for bytes in seed.chunks_mut(8) {
+        let drawn = cpu::random().unwrap_or_default().to_ne_bytes();
+        for (byte, drawn) in bytes.iter_mut().zip(drawn) {
+            *byte ^= drawn;
+        }
+    }
+    Ok(())
+}
+
 fn failed(bytes: &mut [u8], errno: Errno) -> Error {
     bytes.fill(0);
     Error::new(Kind::Entropy).errno(errno)
 }
 
-#[cfg(not(test))]
+#[cfg(not(all(test, feature = "rng")))]
 fn draw(bytes: &mut [u8]) -> Result<usize, Errno> {
-    getrandom(bytes, GetRandomFlags::empty())
+    entropy::getrandom(bytes)
 }
 
 /// As above, unless a test has this thread's calls fail or cut short.
-#[cfg(test)]
+#[cfg(all(test, feature = "rng"))]
 fn draw(bytes: &mut [u8]) -> Result<usize, Errno> {
     test::draw(bytes)
 }
 
-#[cfg(test)]
-pub(super) mod test {
+#[cfg(all(test, feature = "rng"))]
+pub(crate) mod test {
     use std::cell::{Cell, RefCell};
 
-    use super::{Errno, GetRandomFlags, getrandom};
+    use super::{Errno, entropy};
 
     thread_local! {
-        /// Calls that this thread makes before they fail.
+        /// Calls that this thread has made.
+        static MADE: Cell<u64> = const { Cell::new(0) };
+
+        /// Calls that it makes before they fail.
         static CALLS: Cell<Option<u32>> = const { Cell::new(None) };
 
         /// Whether the kernel gives the same each time, as one does that has not been reseeded.
@@ -87,18 +117,24 @@ pub(super) mod test {
         static MEANWHILE: RefCell<Box<dyn FnMut()>> = RefCell::new(Box::new(|| {}));
     }
 
-    pub(in crate::rng) fn on_call(meanwhile: impl FnMut() + 'static) {
+    pub(crate) fn on_call(meanwhile: impl FnMut() + 'static) {
         MEANWHILE.set(Box::new(meanwhile));
     }
 
+    /// How many calls this thread has made.
+    pub(crate) fn calls() -> u64 {
+        MADE.get()
+    }
+
     /// Has the calls of this thread fail after `calls` more; `None` heals them.
-    pub(in crate::rng) fn fail_after(calls: impl Into<Option<u32>>) {
+    pub(crate) fn fail_after(calls: impl Into<Option<u32>>) {
         CALLS.set(calls.into());
     }
 
     pub(super) fn draw(bytes: &mut [u8]) -> Result<usize, Errno> {
         // A destructor at the end of the thread may come later than that of this.
         let _ = MEANWHILE.try_with(|meanwhile| meanwhile.borrow_mut()());
+        MADE.set(MADE.get() + 1);
         match CALLS.get() {
             Some(0) => return Err(Errno::NOSYS),
             Some(calls) => CALLS.set(Some(calls - 1)),
@@ -110,10 +146,7 @@ pub(super) mod test {
         }
         // As a signal would cut it.
         let length = bytes.len().min(256);
-        getrandom(
-            bytes.get_mut(..length).unwrap_or_default(),
-            GetRandomFlags::empty(),
-        )
+        entropy::getrandom(bytes.get_mut(..length).unwrap_or_default())
     }
 
     #[test]

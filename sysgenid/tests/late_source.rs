@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A source that appears after the process was set up. The test runs a child process, because a
+//! process is set up only once.
+#![cfg(all(target_os = "linux", feature = "rng"))]
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use sysgenid::rand_core::Rng;
+use sysgenid::{Guarded, ProcessWide, SOURCE_VARIABLE, Witness};
+use sysgenid_sys::page::CounterPageMut;
+
+/// Longer than the time between two looks.
+const A_WHILE: Duration = Duration::from_millis(1200);
+
+#[test]
+fn a_draw_notices_a_source_that_appears_and_a_bare_get_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .env(SOURCE_VARIABLE, folder.path().join("page"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{child:?}"
+    );
+}
+
+#[test]
+#[ignore = "the child of the test above"]
+fn child() {
+    let page = env::var_os(SOURCE_VARIABLE).unwrap();
+    let page = Path::new(&page);
+    let mut count = 0;
+    let mut counted = Guarded::unwiped(ProcessWide, move |_generation| {
+        count += 1;
+        Ok::<_, Infallible>(count)
+    });
+    assert_eq!(*counted.get().unwrap(), 1);
+    assert!(!ProcessWide.shows_restores());
+
+    // It has the same number as a process without a source.
+    let new = page.with_extension("new");
+    fs::write(&new, [0; 4096]).unwrap();
+    fs::rename(&new, page).unwrap();
+    thread::sleep(A_WHILE);
+    assert_eq!(*counted.get().unwrap(), 1, "a get looked, and is slow");
+    sysgenid::rng().next_u32();
+    assert_eq!(*counted.get().unwrap(), 2, "the source is a change");
+    assert!(ProcessWide.shows_restores());
+    assert_eq!(ProcessWide.source().unwrap().path(), page);
+
+    let page = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(page)
+        .unwrap();
+    let page = CounterPageMut::map(&page).unwrap();
+    page.store(1);
+    assert_eq!(*counted.get().unwrap(), 3);
+}
