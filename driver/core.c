@@ -12,7 +12,6 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/ktime.h>
-#include <linux/minmax.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -25,9 +24,11 @@
 #include <linux/uaccess.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
-#include <linux/sysgenid.h>
 
 #include "compat.h"
+/* By its place: a kernel may ship a header of this name, of another dialect. */
+#include "include/uapi/linux/sysgenid.h"
+#include "pure.h"
 #include "sysgenid.h"
 
 #define CREATE_TRACE_POINTS
@@ -125,13 +126,7 @@ void sysgenid_bump(u32 min, enum sysgenid_cause cause)
 	u32 next;
 
 	spin_lock_irqsave(&lock, flags);
-	/*
-	 * The larger of the two, but never the one that is there: at the top
-	 * of the range, asking for just that would be a change nobody sees.
-	 */
-	next = *generation + 1;
-	if (min != *generation)
-		next = max(min, next);
+	next = sysgenid_next(*generation, min);
 	/*
 	 * Whoever sees the new generation in the page also sees what was
 	 * written before it changed.
@@ -167,7 +162,7 @@ static int sysgenid_open(struct inode *inode, struct file *file)
 	spin_unlock_irq(&lock);
 
 	file->private_data = watcher;
-	return nonseekable_open(inode, file);
+	return 0;
 }
 
 static int sysgenid_release(struct inode *inode, struct file *file)
@@ -276,26 +271,34 @@ static bool wait_is_over(const struct watcher *self, int *ret)
 	return over;
 }
 
-static long wait_watchers(const struct watcher *self, unsigned long ms)
+static long wait_watchers(const struct watcher *self, u32 ms)
 {
-	/* Seconds too many for a ktime_t become KTIME_MAX, which is for ever. */
-	ktime_t timeout = ktime_set(ms / MSEC_PER_SEC,
-				    ms % MSEC_PER_SEC * NSEC_PER_MSEC);
+	/* In 64 bits, which 32 bits of milliseconds cannot overflow. */
+	ktime_t timeout = ms ? ms_to_ktime(ms) : KTIME_MAX;
 	int ret = 0;
 	int stopped;
 
 	stopped = wait_event_interruptible_hrtimeout(settled,
 						     wait_is_over(self, &ret),
-						     ms ? timeout : KTIME_MAX);
-	/* A restart by the kernel would begin the timeout anew. */
+						     timeout);
+	/*
+	 * A signal, or what looks like one here: a stop and its end, a tracer,
+	 * the freezer. A restart by the kernel would begin the timeout again.
+	 */
 	if (stopped == -ERESTARTSYS)
 		return -EINTR;
 	/* On timeout, ETIME. */
 	return stopped ?: ret;
 }
 
-static long set_tracking(struct watcher *watcher, bool track)
+static long set_tracking(struct file *file, bool track)
 {
+	struct watcher *watcher = file->private_data;
+
+	/* One that cannot acknowledge would be waited for in vain. */
+	if (track && !(file->f_mode & FMODE_WRITE))
+		return -EBADF;
+
 	spin_lock_irq(&lock);
 	update(watcher, watcher->acked, track);
 	spin_unlock_irq(&lock);
@@ -314,29 +317,27 @@ static long trigger(u32 min)
 	return 0;
 }
 
-/* In both, 32 bits are a trigger's argument; C leaves the others undefined. */
-
-static long ioctl_v6(struct watcher *watcher, unsigned int cmd, unsigned long arg)
+static long ioctl_v6(struct file *file, unsigned int cmd, u32 arg)
 {
 	switch (cmd) {
 	case SYSGENID_SET_WATCHER_TRACKING:
-		return set_tracking(watcher, arg);
+		return set_tracking(file, arg);
 	case SYSGENID_WAIT_WATCHERS:
-		return wait_watchers(watcher, arg);
+		return wait_watchers(file->private_data, arg);
 	case SYSGENID_TRIGGER_GEN_UPDATE:
-		return trigger((u32)arg);
+		return trigger(arg);
 	default:
 		return -ENOTTY;
 	}
 }
 
-static long ioctl_v5(struct watcher *watcher, unsigned int cmd, unsigned long arg)
+static long ioctl_v5(struct file *file, unsigned int cmd, u32 arg)
 {
 	switch (cmd) {
 	case SYSGENID_V5_WAIT_WATCHERS:
-		return wait_watchers(watcher, arg);
+		return wait_watchers(file->private_data, arg);
 	case SYSGENID_V5_FORCE_GEN_UPDATE:
-		return trigger((u32)arg);
+		return trigger(arg);
 	default:
 		return -ENOTTY;
 	}
@@ -345,13 +346,16 @@ static long ioctl_v5(struct watcher *watcher, unsigned int cmd, unsigned long ar
 static long sysgenid_ioctl(struct file *file, unsigned int cmd,
 			   unsigned long arg)
 {
-	return is_v5() ? ioctl_v5(file->private_data, cmd, arg) :
-			 ioctl_v6(file->private_data, cmd, arg);
+	u32 number = sysgenid_argument(arg);
+
+	return is_v5() ? ioctl_v5(file, cmd, number) :
+			 ioctl_v6(file, cmd, number);
 }
 
 /*
- * The module cannot go while this can be called, because a mapping holds the
- * file and the file holds the module.
+ * Brings the page back that madvise() has dropped. The module cannot go while
+ * this can be called, because a mapping holds the file and the file holds the
+ * module.
  */
 static vm_fault_t sysgenid_fault(struct vm_fault *vmf)
 {
@@ -374,10 +378,14 @@ static int sysgenid_mmap(struct file *file, struct vm_area_struct *vma)
 	if (vma->vm_flags & VM_WRITE)
 		return -EPERM;
 
-	/* Else mremap() and mprotect() could give what was refused here. */
-	vm_flags_mod(vma, VM_DONTEXPAND, VM_MAYWRITE);
+	/*
+	 * Else mremap() and mprotect() could give what was refused here. A core
+	 * dump has no use for the page.
+	 */
+	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP, VM_MAYWRITE);
 	vma->vm_ops = &sysgenid_vm_ops;
-	return 0;
+	/* At once, so that the first look is a load and not a fault. */
+	return vm_insert_page(vma, vma->vm_start, virt_to_page(generation));
 }
 
 /* Which descriptor holds the others up: what a wait that timed out asks for. */

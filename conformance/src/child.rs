@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::{Barrier, OnceLock};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use rustix::io::Errno;
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 use sysgenid_sys::device;
+
+use crate::background::PATIENCE;
 
 /// What a child does, with the open file that is its standard input or with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,6 +34,11 @@ pub enum Role {
     ChangePage,
     /// Triggers as root of a user namespace of its own.
     TriggerAsNamespaceRoot,
+    /// Waits for the watchers, once and without a limit. The error is its exit code.
+    WaitForWatchers,
+    /// Waits for the watchers of the source at the path with the SDK. The exit code is 0 if none is
+    /// outdated.
+    Settle,
     /// Forks while another thread looks for the first time whether it is unique.
     ForkDuringSetUp,
 }
@@ -73,6 +81,39 @@ impl Child {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Stops and continues it until it ends, and returns its exit code. None if a signal ended
+    /// it.
+    pub(crate) fn stop_until_it_ends(&mut self) -> Option<i32> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            self.stop_and_continue();
+            if let Some(status) = self.process.try_wait().expect("it can be waited for") {
+                return status.code();
+            }
+        }
+        panic!("a child that is stopped and continued has not ended after {PATIENCE:?}");
+    }
+
+    /// Stops it for a moment, and lets it run for another one.
+    pub(crate) fn stop_and_continue(&self) {
+        let pid = Pid::from_child(&self.process);
+        for signal in [Signal::STOP, Signal::CONT] {
+            kill_process(pid, signal).expect("a child can be stopped");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self.process.try_wait().expect("it can be waited for");
+        ended.is_some()
+    }
+
+    /// Its exit code, once it has ended. None if a signal ended it.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.process.wait().expect("it can be waited for").code()
     }
 
     /// How its part ended: `ok`, or an error.
@@ -123,6 +164,22 @@ pub fn play(role: Role, path: Option<PathBuf>) {
                 .and_then(|dialect| device::trigger_gen_update(&file, dialect, 0))
                 .map_err(name_of),
         ),
+        Role::WaitForWatchers => match device::detect_dialect(&file) {
+            Ok(dialect) => {
+                report(Ok(()));
+                let waited = device::wait_watchers(&file, dialect, 0);
+                process::exit(waited.err().map_or(0, Errno::raw_os_error));
+            }
+            Err(errno) => report(Err(name_of(errno))),
+        },
+        Role::Settle => match sysgenid::Orchestrator::open_at(path.unwrap_or_default()) {
+            Ok(orchestrator) => {
+                report(Ok(()));
+                let waited = orchestrator.wait_for_watchers(PATIENCE);
+                process::exit(i32::from(waited.is_err()));
+            }
+            Err(error) => report(Err(error.to_string())),
+        },
         Role::ForkDuringSetUp => report(fork_during_set_up()),
     }
 }

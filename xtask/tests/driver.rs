@@ -141,11 +141,14 @@ fn the_examples_of_the_kernels_page_compile() {
     let headers = [
         "errno.h",
         "fcntl.h",
+        "limits.h",
         "linux/sysgenid.h",
         "linux/types.h",
         "poll.h",
+        "sys/epoll.h",
         "sys/ioctl.h",
         "sys/mman.h",
+        "time.h",
         "unistd.h",
     ];
     let includes = headers.map(|header| format!("#include <{header}>\n"));
@@ -159,4 +162,27 @@ fn the_examples_of_the_kernels_page_compile() {
         .status()
         .expect("a C compiler named cc is needed; on Debian: apt-get install gcc libc6-dev");
     assert!(compiled.success());
+}
+
+#[test]
+fn every_case_of_what_only_computes_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("pure");
+    let compiled = Command::new("cc")
+        .args(["-Wall", "-Wextra", "-Werror", "-o"])
+        .args([&program, &driver("tests/pure.c")])
+        .status()
+        .expect("a C compiler named cc is needed; on Debian: apt-get install gcc libc6-dev");
+    assert!(compiled.success());
+    let run = Command::new(&program).output().unwrap();
+    let report = String::from_utf8(run.stdout).unwrap();
+    let (mut lines, mut cases) = (report.lines(), 0);
+    assert_eq!(lines.next(), Some("TAP version 14"));
+    let planned = lines.next().and_then(|line| line.strip_prefix("1.."));
+    for line in lines {
+        assert!(line.starts_with("ok "), "{report}");
+        cases += 1;
+    }
+    assert_eq!(planned, Some(cases.to_string().as_str()), "{report}");
+    assert!(run.status.success());
 }

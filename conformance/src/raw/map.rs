@@ -21,6 +21,9 @@ cases! { Node;
     map_made_writable_later_is_eacces,
     map_outlives_the_descriptor,
     map_keeps_a_tracked_watcher,
+    map_is_filled_at_once,
+    map_is_left_out_of_core_dumps,
+    map_that_was_dropped_comes_back,
 }
 
 /// When the trigger has returned, whoever looks sees the new counter, without a system call; and
@@ -172,6 +175,35 @@ fn map_keeps_a_tracked_watcher(node: &Node) {
     assert_eq!(node.open().wait(1), Err(Errno::TIME), "it is mapped");
     drop(page);
     assert_eq!(node.open().wait(1), Ok(()), "it is unmapped");
+}
+
+/// The first look is a load and not a fault, which could fail or sleep.
+fn map_is_filled_at_once(node: &Node) {
+    for flags in [MapFlags::SHARED, MapFlags::PRIVATE] {
+        let request = Request {
+            flags,
+            ..Request::default()
+        };
+        let page = Mapping::new(node.open(), request).expect("it can be mapped");
+        assert!(page.is_resident(), "{flags:?}");
+    }
+}
+
+/// A core dump has no use for the page, which is the same in every process.
+fn map_is_left_out_of_core_dumps(node: &Node) {
+    let page = Mapping::new(node.open(), Request::default()).expect("it can be mapped");
+    let flags = page.vm_flags();
+    assert!(flags.iter().any(|flag| flag == "dd"), "{flags:?}");
+}
+
+/// `madvise` empties any mapping that it can, and the next look fills it again.
+fn map_that_was_dropped_comes_back(node: &Node) {
+    let page = Mapping::new(node.open(), Request::default()).expect("it can be mapped");
+    page.discard().expect("the page can be dropped");
+    assert!(!page.is_resident());
+    let generation = node.bump();
+    assert_eq!(page.load(), generation);
+    assert!(page.is_resident());
 }
 
 fn error_of(node: &Node, request: Request) -> Option<Errno> {

@@ -2,6 +2,8 @@
 //! Mappings of any kind, which the typed page of the SDK does not make.
 
 use std::ffi::c_void;
+use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -167,6 +169,27 @@ impl Mapping {
     pub(crate) fn discard(&self) -> Result<(), Errno> {
         // SAFETY: The range is this mapping, whose contents are not the process's.
         unsafe { madvise(self.start.as_ptr(), self.length, Advice::LinuxDontNeed) }
+    }
+
+    /// Whether the page is mapped already, so that reading it is not a fault.
+    pub(crate) fn is_resident(&self) -> bool {
+        let mut pages = [0_u8];
+        // SAFETY: The range is this mapping, of at most a page, for which one byte is written.
+        let asked = unsafe { libc::mincore(self.start.as_ptr(), self.length, pages.as_mut_ptr()) };
+        assert_eq!(asked, 0, "mincore: {}", io::Error::last_os_error());
+        pages[0] & 1 == 1
+    }
+
+    /// The flags that the kernel shows of it, each of two letters.
+    pub(crate) fn vm_flags(&self) -> Vec<String> {
+        let text = fs::read_to_string("/proc/self/smaps").expect("the mappings can be read");
+        let begin = format!("{:x}-", self.start.as_ptr().addr());
+        let own = text.lines().skip_while(|line| !line.starts_with(&begin));
+        let flags = own
+            .into_iter()
+            .find_map(|line| line.strip_prefix("VmFlags:"));
+        let flags = flags.expect("a mapping has flags");
+        flags.split_whitespace().map(str::to_owned).collect()
     }
 
     /// Asks for another protection.

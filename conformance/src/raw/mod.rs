@@ -38,10 +38,8 @@ use sysgenid_sys::abi::Dialect;
 use crate::suite::Case;
 
 /// What the suite leaves to others, and why.
-pub const NOTES: &[&str] = &[
-    "32-bit processes (fault 9) need a 32-bit program: `cargo xtask vm test` has one of its own",
-    "milliseconds that overflow 32 bits (fault 5) need a 32-bit kernel: here they overflow 64",
-];
+pub const NOTES: &[&str] =
+    &["32-bit processes (fault 9) need a 32-bit program: `cargo xtask vm test` has its own"];
 
 /// All cases of a dialect. Those that take the counter to the end of its range come last; they
 /// leave it at the beginning.

@@ -196,6 +196,14 @@ impl OpenFile {
         unsafe { ioctl(&self.file, IntegerSetter::<OPCODE>::new_usize(argument)) }
     }
 
+    /// Triggers with an argument that is wider than the generation of [`OpenFile::trigger`].
+    pub(crate) fn trigger_wide(&self, min: usize) -> Result<(), Errno> {
+        match self.dialect {
+            Dialect::V5 => self.ioctl::<{ abi::V5_FORCE_GEN_UPDATE }>(min),
+            _ => self.ioctl::<{ abi::TRIGGER_GEN_UPDATE }>(min),
+        }
+    }
+
     /// Waits with an argument that is wider than the milliseconds of [`OpenFile::wait`].
     pub(crate) fn wait_wide(&self, ms: usize) -> Result<(), Errno> {
         match self.dialect {

@@ -20,6 +20,7 @@ cases! { Node;
     read_is_restarted_after_a_signal_that_asks_for_it,
     read_to_bad_memory_is_efault,
     read_works_on_a_read_only_descriptor,
+    read_at_a_position_is_a_read,
     file_has_no_position,
 }
 
@@ -139,6 +140,24 @@ fn read_works_on_a_read_only_descriptor(node: &Node) {
     assert_eq!(onlooker.read(), Ok(generation));
 }
 
+/// The posted and the third-party drivers ignore the position, and clients may rely on that.
+fn read_at_a_position_is_a_read(node: &Node) {
+    let watcher = node.open();
+    for offset in POSITIONS {
+        let read = |buffer: &mut [u8]| rustix::io::pread(&watcher, buffer, offset);
+        assert_eq!(read(&mut [0; 4]), Err(Errno::AGAIN), "at {offset}");
+        let generation = node.bump();
+        let mut buffer = [0; 4];
+        assert_eq!(read(&mut buffer), Ok(4), "at {offset}");
+        assert_eq!(u32::from_ne_bytes(buffer), generation, "at {offset}");
+        assert_eq!(read(&mut [0; 3]), Err(Errno::INVAL), "at {offset}");
+        watcher.acknowledge(generation).expect("it is current");
+    }
+}
+
+/// Where `pread` and `pwrite` are tried.
+pub(super) const POSITIONS: [u64; 4] = [0, 1, 4096, 1 << 40];
+
 /// Reads and writes of any number do not move a position, and there is none to set.
 fn file_has_no_position(node: &Node) {
     let watcher = node.open();
@@ -148,9 +167,5 @@ fn file_has_no_position(node: &Node) {
         watcher.acknowledge(generation).expect("it is current");
     }
     assert_eq!(seek(&watcher, SeekFrom::Start(4)), Err(Errno::SPIPE));
-    node.bump();
-    assert_eq!(
-        rustix::io::pread(&watcher, &mut [0; 4], 8),
-        Err(Errno::SPIPE)
-    );
+    assert_eq!(seek(&watcher, SeekFrom::Current(0)), Err(Errno::SPIPE));
 }

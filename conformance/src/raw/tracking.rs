@@ -6,12 +6,14 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sysgenid_sys::abi;
 
 use super::Node;
 use super::fdinfo::Info;
 use super::mapping::{Mapping, Request};
+use super::wait::UNDEFINED;
 use crate::background::Background;
 use crate::cases;
 
@@ -25,6 +27,8 @@ cases! { Node;
     untracking_ends_a_wait_for_it,
     untracking_twice_counts_once,
     tracking_is_any_number_but_zero,
+    tracking_takes_32_bits,
+    tracking_on_needs_a_descriptor_for_writing,
     fdinfo_and_attribute_follow_the_tracking,
     tracking_toggled_by_two_threads_counts_once,
 }
@@ -118,11 +122,11 @@ fn untracking_twice_counts_once(node: &Node) {
     assert_eq!(node.open().wait(1), Ok(()));
 }
 
-/// The argument is a truth value.
+/// The argument is a truth value of 32 bits.
 fn tracking_is_any_number_but_zero(node: &Node) {
     let watcher = node.open();
     node.bump();
-    for number in [1, 2, 0x100, usize::MAX] {
+    for number in [1, 2, 0x100, 0x8000_0000, 0xffff_ffff] {
         assert_eq!(
             watcher.ioctl::<{ abi::SET_WATCHER_TRACKING }>(number),
             Ok(())
@@ -131,6 +135,34 @@ fn tracking_is_any_number_but_zero(node: &Node) {
         assert_eq!(watcher.ioctl::<{ abi::SET_WATCHER_TRACKING }>(0), Ok(()));
         assert_eq!(node.open().wait(1), Ok(()), "after {number:#x}");
     }
+}
+
+/// Fault 12. Most clients pass a C `int`, and a 0 whose upper half is dirty turned tracking on.
+fn tracking_takes_32_bits(node: &Node) {
+    let watcher = node.open();
+    watcher.track(true);
+    let set = |number| watcher.ioctl::<{ abi::SET_WATCHER_TRACKING }>(number);
+    assert_eq!(set(UNDEFINED), Ok(()));
+    assert_eq!(Info::of(&watcher).tracked, 0);
+    assert_eq!(set(UNDEFINED | 1), Ok(()));
+    assert_eq!(Info::of(&watcher).tracked, 1);
+}
+
+/// A descriptor that cannot acknowledge must not delay an orchestrator. Turning tracking off needs
+/// nothing.
+fn tracking_on_needs_a_descriptor_for_writing(node: &Node) {
+    let onlooker = node.open_read_only();
+    node.bump();
+    let set = |number| onlooker.ioctl::<{ abi::SET_WATCHER_TRACKING }>(number);
+    assert_eq!(set(1), Err(Errno::BADF));
+    assert_eq!(set(0), Ok(()));
+    assert_eq!(set(1), Err(Errno::BADF));
+    assert_eq!(Info::of(&onlooker).tracked, 0);
+    assert_eq!(node.open().wait(1), Ok(()), "it is not tracked");
+
+    let writer = node.open_with(OFlags::WRONLY);
+    writer.track(true);
+    assert_eq!(Info::of(&writer).tracked, 1);
 }
 
 /// Also of one that is outdated.

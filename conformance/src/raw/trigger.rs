@@ -7,6 +7,7 @@ use rustix::thread::CapabilitySet;
 use sysgenid_sys::abi::{self, Dialect};
 
 use super::Node;
+use super::wait::UNDEFINED;
 use crate::capability::keep;
 use crate::cases;
 
@@ -14,6 +15,7 @@ cases! { Node;
     trigger_adds_one,
     trigger_takes_a_larger_minimum,
     trigger_ignores_a_smaller_minimum,
+    trigger_takes_32_bits,
     trigger_outdates_every_watcher,
     trigger_without_capability_is_eacces_and_changes_nothing,
     trigger_needs_one_of_two_capabilities,
@@ -47,6 +49,18 @@ fn trigger_ignores_a_smaller_minimum(node: &Node) {
             "{before} with a minimum of {min}"
         );
     }
+}
+
+/// Fault 12. The upper half of the register means nothing.
+fn trigger_takes_32_bits(node: &Node) {
+    let before = node.generation();
+    let file = node.open();
+    assert_eq!(file.trigger_wide(UNDEFINED), Ok(()));
+    assert_eq!(node.generation(), before + 1);
+    let min = before + 1_000;
+    let wide = UNDEFINED | usize::try_from(min).expect("it has 32 bits");
+    assert_eq!(file.trigger_wide(wide), Ok(()));
+    assert_eq!(node.generation(), min);
 }
 
 /// The caller's own too: an overseer acknowledges before it waits.

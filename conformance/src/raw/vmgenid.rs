@@ -53,6 +53,7 @@ cases! { Node;
     map_outlives_the_descriptor,
     map_is_inherited_over_a_fork,
     map_cannot_be_emptied,
+    map_is_left_out_of_core_dumps,
     write_is_einval,
     poll_is_not_supported,
     ioctl_is_enotty,
@@ -333,6 +334,12 @@ fn map_cannot_be_emptied(node: &Node) {
     assert_eq!(page.discard(), Err(Errno::INVAL));
     store(28);
     assert_eq!(page.load(), 28);
+}
+
+/// As that of `/dev/sysgenid`.
+fn map_is_left_out_of_core_dumps(node: &Node) {
+    let flags = node.map(MapFlags::SHARED).vm_flags();
+    assert!(flags.iter().any(|flag| flag == "dd"), "{flags:?}");
 }
 
 /// There is no such operation, whatever the length.

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::Node;
 use crate::background::{Background, Signal};
 use crate::cases;
+use crate::child::{Child, Role};
 
 cases! { Node;
     tracked_watcher_is_waited_for,
@@ -20,6 +21,8 @@ cases! { Node;
     wait_is_interrupted_by_a_signal,
     wait_is_not_restarted_after_a_signal_that_asks_for_it,
     wait_with_a_huge_timeout_does_not_end_early,
+    wait_takes_32_bits,
+    wait_is_eintr_after_a_stop,
     all_waits_end_together,
 }
 
@@ -137,12 +140,12 @@ fn wait_is_not_restarted_after_a_signal_that_asks_for_it(node: &Node) {
 }
 
 /// A number of milliseconds that does not fit somewhere on the way to the timer must not become a
-/// small one: beyond 31 and 32 bits, beyond 63 and 64 bits of nanoseconds, and all bits set.
+/// small one: beyond 32 bits of nanoseconds and of microseconds, beyond 31 bits, and all bits set.
 fn wait_with_a_huge_timeout_does_not_end_early(node: &Node) {
     let straggler = node.open_straggler();
     let waits = HUGE.map(|ms| {
         let orchestrator = node.open();
-        (ms, Background::start(move || orchestrator.wait_wide(ms)))
+        (ms, Background::start(move || orchestrator.wait(ms)))
     });
     for (ms, wait) in &waits {
         wait.expect_blocked(&format!("a tracked watcher is outdated, {ms} ms"));
@@ -153,20 +156,38 @@ fn wait_with_a_huge_timeout_does_not_end_early(node: &Node) {
     }
 }
 
-#[cfg(target_pointer_width = "32")]
-const HUGE: [usize; 5] = [5_000, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
-/// In nanoseconds, the fourth is 2^63 and a bit, and the fifth is 2^64 and a bit.
+/// As nanoseconds, the first is 2^32 and 32,704; as microseconds, the second is 2^32 and 704.
+const HUGE: [u32; 5] = [4_295, 4_294_968, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+
+/// Fault 12. The upper half of the register means nothing: 1 ms does not become 348 days, and 0 is
+/// still without a limit.
+fn wait_takes_32_bits(node: &Node) {
+    let straggler = node.open_straggler();
+    let orchestrator = node.open();
+    let wait = Background::start(move || orchestrator.wait_wide(UNDEFINED | 1));
+    assert_eq!(wait.finish("it waits for 1 ms"), Err(Errno::TIME));
+    let orchestrator = node.open();
+    let wait = Background::start(move || orchestrator.wait_wide(UNDEFINED));
+    wait.expect_blocked("it waits without a limit");
+    straggler.catch_up();
+    assert_eq!(wait.finish("it has acknowledged"), Ok(()));
+}
+
+/// An upper half as C may leave it in a register whose lower half is an `int`.
 #[cfg(target_pointer_width = "64")]
-const HUGE: [usize; 8] = [
-    0x7fff_ffff,
-    0xffff_ffff,
-    0x1_0000_0000,
-    9_223_372_036_855,
-    18_446_744_073_710,
-    0x7fff_ffff_ffff_ffff,
-    0x8000_0000_0000_0000,
-    0xffff_ffff_ffff_ffff,
-];
+pub(super) const UNDEFINED: usize = 0x0000_0007_0000_0000;
+#[cfg(target_pointer_width = "32")]
+pub(super) const UNDEFINED: usize = 0;
+
+/// EINTR without any signal that is caught: the caller looks whether it is outdated, and waits
+/// again. The freezer and a tracer that attaches interrupt it in the same way.
+fn wait_is_eintr_after_a_stop(node: &Node) {
+    let straggler = node.open_straggler();
+    let mut child = Child::start(Role::WaitForWatchers, node.open().into());
+    assert_eq!(child.said(), "ok");
+    assert_eq!(child.stop_until_it_ends(), Some(Errno::INTR.raw_os_error()));
+    assert!(straggler.is_outdated());
+}
 
 /// No matter how many wait, and on which descriptors.
 fn all_waits_end_together(node: &Node) {

@@ -5,6 +5,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Node;
+use super::read::POSITIONS;
 use crate::background::Background;
 use crate::cases;
 
@@ -17,6 +18,7 @@ cases! { Node;
     write_on_a_read_only_descriptor_is_ebadf,
     read_on_a_write_only_descriptor_is_ebadf,
     acknowledgement_never_blocks,
+    write_at_a_position_is_a_write,
 }
 
 /// Exactly four bytes, all of them taken.
@@ -130,4 +132,17 @@ fn acknowledgement_never_blocks(node: &Node) {
         writer.finish("a write does not block"),
         [Ok(()), Err(Errno::INVAL)]
     );
+}
+
+/// The position is ignored, as by `pread`.
+fn write_at_a_position_is_a_write(node: &Node) {
+    let watcher = node.open();
+    for offset in POSITIONS {
+        let generation = node.bump();
+        let write = |value: u32| rustix::io::pwrite(&watcher, &value.to_ne_bytes(), offset);
+        assert_eq!(write(!generation), Err(Errno::INVAL), "at {offset}");
+        assert!(watcher.is_outdated(), "at {offset}");
+        assert_eq!(write(generation), Ok(4), "at {offset}");
+        assert!(!watcher.is_outdated(), "at {offset}");
+    }
 }

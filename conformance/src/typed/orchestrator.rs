@@ -10,6 +10,7 @@ use super::Subject;
 use super::subject::{Changes, SOON, break_off, catch_up, go_on, is_outdated, number};
 use crate::background::{Background, PATIENCE, Signal};
 use crate::cases;
+use crate::child::{Child, Role};
 
 cases! { Subject;
     trigger_changes_the_generation_for_all,
@@ -18,6 +19,7 @@ cases! { Subject;
     change_ends_the_wait_of_an_orchestrator,
     wait_for_watchers_fails_when_its_deadline_passes,
     signal_does_not_end_a_wait_for_watchers,
+    stop_does_not_end_a_wait_for_watchers,
     signal_ends_a_wait_for_watchers_that_may_be_broken_off,
     orchestrator_that_gave_up_can_wait_again,
     deadline_that_has_passed_leaves_time_for_one_look,
@@ -114,6 +116,20 @@ fn signal_does_not_end_a_wait_for_watchers(subject: &Subject) {
 
     catch_up(&straggler);
     wait.finish("nobody is outdated").unwrap();
+}
+
+/// A stop and SIGCONT, a suspend of the machine and a debugger that attaches interrupt the driver's
+/// wait. None of them is an answer.
+fn stop_does_not_end_a_wait_for_watchers(subject: &Subject) {
+    let straggler = subject.straggler();
+    let mut child = Child::start_on(Role::Settle, subject.path());
+    assert_eq!(child.said(), "ok");
+    for _ in 0..10 {
+        child.stop_and_continue();
+        assert!(!child.has_ended(), "a tracked watcher is outdated");
+    }
+    catch_up(&straggler);
+    assert_eq!(child.exit_code(), Some(0), "it has acknowledged");
 }
 
 /// Nor does what was broken off keep the orchestrator from waiting again.

@@ -8,7 +8,9 @@
  * poll()  says POLLIN while the descriptor is outdated.
  * mmap()  of one read-only page shows the generation at offset 0.
  *
- * Every ioctl takes its argument by value.
+ * pread() and pwrite() are the same as read() and write().
+ *
+ * Every ioctl takes its argument by value: an int, of which 32 bits count.
  */
 #ifndef _UAPI_LINUX_SYSGENID_H
 #define _UAPI_LINUX_SYSGENID_H
@@ -18,9 +20,16 @@
 /* The dialect that is deployed, called v6 after the posting it began with. */
 #define SYSGENID_IOCTL			0xE4
 
-/* Nonzero: WAIT_WATCHERS waits for this descriptor too. Zero: it does not. */
+/*
+ * Nonzero: WAIT_WATCHERS waits for this descriptor too. Zero: it does not. A
+ * descriptor that was opened for reading only cannot be waited for.
+ */
 #define SYSGENID_SET_WATCHER_TRACKING	_IO(SYSGENID_IOCTL, 1)
-/* Wait until no tracked descriptor is outdated. Milliseconds; 0 is for ever. */
+/*
+ * Wait until no tracked descriptor is outdated. Milliseconds; 0 is without a
+ * limit. EINTR: this descriptor is outdated, or the sleep was interrupted, which
+ * takes no signal that is caught. poll() distinguishes them.
+ */
 #define SYSGENID_WAIT_WATCHERS		_IO(SYSGENID_IOCTL, 2)
 /* Set the generation to max(argument, generation + 1). */
 #define SYSGENID_TRIGGER_GEN_UPDATE	_IO(SYSGENID_IOCTL, 3)
