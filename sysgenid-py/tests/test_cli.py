@@ -139,6 +139,11 @@ def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
         )
         listener.settimeout(patient(20))
         with listener.accept()[0]:
+            # Between Python's look for a signal and its sleep, a signal stays unnoticed for long.
+            stat = Path(f"/proc/{asking.pid}/stat")
+            support.eventually(
+                lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it does not wait"
+            )
             asking.send_signal(signal.SIGINT)
             out, err = asking.communicate(timeout=patient(3))
     assert (out, err, asking.returncode) == ("", "", -signal.SIGINT)

@@ -74,8 +74,10 @@ impl Timeline {
         }
         for entry in &self.entries {
             let time = micros(entry.after_ns);
-            let text = format_args!("{time:>12}  {:<12}  {}", entry.who, Told(entry));
-            out.print(entry, text)?;
+            out.print(
+                entry,
+                format_args!("{time:>12}  {:<12}  {}", entry.who, Told(entry)),
+            )?;
         }
         Ok(())
     }
