@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::process::getpid;
 use sysgenid_sys::Errno;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::slot::{Left, Slot};
@@ -26,9 +25,6 @@ pub(crate) struct BrokerWatcher {
     slot: Slot,
     /// The broker's number of it, with which a wait says whose it is.
     number: u64,
-    /// The process that opened it. The slot is shared with a forked child, and the broker cannot
-    /// tell who left an acknowledgement there.
-    owner: rustix::process::Pid,
     /// The generation that was acknowledged last, or that was refused since. It and whether
     /// orchestrators wait for this watcher are what a broker that starts anew is told.
     acknowledged: AtomicU32,
@@ -89,7 +85,6 @@ impl BrokerWatcher {
             page: map_counter(&page)?,
             slot,
             number: reply.watcher,
-            owner: getpid(),
             acknowledged: AtomicU32::new(resume.unwrap_or(reply.generation)),
             tracked: AtomicBool::new(tracked),
             is_trimming: AtomicBool::new(false),
@@ -214,6 +209,8 @@ impl BrokerWatcher {
         self.connection.await_notice(Some(deadline)).map(drop)
     }
 
+    /// Only in the process that opened it, which the caller has checked: the slot is shared with a forked
+    /// child, and the broker cannot tell who left an acknowledgement there.
     pub(super) fn acknowledge(&self, number: u32) -> Result<()> {
         self.acknowledge_in_steps(number, |_| {})
     }
@@ -221,10 +218,6 @@ impl BrokerWatcher {
     /// In the steps that `sysgenid_sys::wire` gives, with the reasons. `meanwhile` is called
     /// where others may come in between; only a test has something to do there.
     fn acknowledge_in_steps(&self, number: u32, mut meanwhile: impl FnMut(Moment)) -> Result<()> {
-        // Whatever else tells of forks: an acknowledgement of a child's would be its parent's.
-        if getpid() != self.owner {
-            return Err(Error::new(Kind::Forked));
-        }
         self.check_current(number)?;
         meanwhile(Moment::BeforeReading);
         self.connection.read_notice()?;
@@ -254,9 +247,6 @@ impl BrokerWatcher {
 
     /// Never waits: the broker does this before it answers what it is asked afterwards.
     pub(super) fn set_tracking(&self, tracked: bool) -> Result<()> {
-        if getpid() != self.owner {
-            return Err(Error::new(Kind::Forked));
-        }
         self.connection.tell(Op::SetTracking, u32::from(tracked))?;
         self.tracked.store(tracked, Ordering::Relaxed);
         Ok(())
