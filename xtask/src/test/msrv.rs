@@ -112,7 +112,11 @@ fn compiler(target: &Path) -> Result<PathBuf> {
         recipe: RECIPE,
         apt: Apt::new(target, &apt::TRIXIE)?,
     };
-    let select = |_: &Apt| {
+    let select = |apt: &Apt| {
+        // With lists that do not exist yet, the download would name each package as missing.
+        if !apt.has("rustc") {
+            return Err(Error::new(format!("{} has no rustc", apt.archive)));
+        }
         Ok(Selection {
             version: format!("Rust {VERSION}"),
             packages: PACKAGES.map(String::from).to_vec(),
