@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Watchers in a runtime under some thousand changes. What happened is printed. `cargo xtask test` has
-//! a million, on an optimised program.
+//! Watchers in a runtime under some thousand changes. What happened is printed. `cargo xtask ci` has a
+//! million, on an optimised program.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 

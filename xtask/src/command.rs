@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Running programs, with errors that name them.
 
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +20,7 @@ fn describe(command: &Command) -> String {
 /// Runs a command whose output a person should see.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
+        .stdin(Stdio::null())
         .status()
         .context(|| format!("cannot run `{}`", describe(command)))?;
     if status.success() {
@@ -87,7 +89,23 @@ pub(crate) fn fresh_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).context(|| format!("cannot create {}", path.display()))
 }
 
-/// Copies a folder with all that is in it.
+/// Waits until no other process holds the lock on the file, which stands for its directory.
+pub(crate) fn lock(path: &Path) -> Result<File> {
+    let cannot = || format!("cannot lock {}", path.display());
+    let file = File::create(path).context(cannot)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error).context(cannot),
+    }
+    eprintln!(
+        "xtask: waiting for another xtask, which holds {}",
+        path.display()
+    );
+    file.lock().context(cannot)?;
+    Ok(file)
+}
+
 /// All files in a folder and in those below it, in the order of their paths.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let cannot = || format!("cannot list {}", folder.display());
@@ -104,6 +122,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Copies a directory with everything in it.
 pub(crate) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).context(|| format!("cannot create {}", to.display()))?;
     let entries = from

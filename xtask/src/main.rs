@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything a person or CI runs: `cargo xtask test`, `cargo xtask bench`, `cargo xtask vm …`.
+//! Everything a person or CI runs: `cargo xtask test`, `cargo xtask ci`, `cargo xtask vm …`.
 
 mod bench;
 mod command;
@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::test::Depth;
 
 #[derive(Parser)]
 #[command(
@@ -32,8 +33,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// All tests: formatting, lints, unit and documentation tests, the driver, the VM
+    /// The tests that each change runs: formatting, lints, unit and documentation tests, the driver,
+    /// the VM
     Test(test::Args),
+    /// All tests: the same steps with nothing cut short, and those that take long
+    Ci(test::Args),
     /// All benches, and the report on what they measured: docs/src/benchmarks.md
     Bench(bench::Args),
     /// The instructions of the fast paths, and what their machine code could call
@@ -48,7 +52,8 @@ enum Task {
 fn main() -> ExitCode {
     let run = || -> Result<bool> {
         match Cli::parse().task {
-            Task::Test(args) => test::run(&args),
+            Task::Test(args) => test::run(&args, Depth::Daily),
+            Task::Ci(args) => test::run(&args, Depth::Thorough),
             Task::Bench(args) => bench::run(&args),
             Task::Fastpath(args) => fastpath::run(&args),
             Task::Vm { task } => vm::run(&task),

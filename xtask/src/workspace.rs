@@ -21,6 +21,7 @@ struct Package {
     name: String,
     benches: Vec<String>,
     is_published: bool,
+    rust_version: Option<String>,
     features: Vec<String>,
 }
 
@@ -31,6 +32,7 @@ impl Package {
             let name = value.get("name").and_then(Value::as_str);
             name.unwrap_or_default().to_owned()
         };
+        let text = |key| Some(package.get(key)?.as_str()?.to_owned());
         let targets = package.get("targets").and_then(Value::as_array);
         let benches = targets.into_iter().flatten().filter(is_bench);
         let features = package.get("features").and_then(Value::as_object);
@@ -40,6 +42,7 @@ impl Package {
             benches: benches.map(name).collect(),
             // `publish = false` is a list of no registries.
             is_published: package.get("publish").is_none_or(Value::is_null),
+            rust_version: text("rust_version"),
             features: features
                 .filter(|name| *name != "default")
                 .cloned()
@@ -78,6 +81,12 @@ impl Workspace {
     pub(crate) fn published(&self) -> impl Iterator<Item = (&str, &[String])> {
         let published = self.packages.iter().filter(|package| package.is_published);
         published.map(|package| (package.name.as_str(), package.features.as_slice()))
+    }
+
+    /// The oldest compiler that a package promises to build with.
+    pub(crate) fn rust_version(&self, name: &str) -> Option<&str> {
+        let package = self.packages.iter().find(|package| package.name == name);
+        package?.rust_version.as_deref()
     }
 
     /// The benches, each as its package and its name.

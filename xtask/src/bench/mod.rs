@@ -14,6 +14,7 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::fastpath;
 use crate::python::Python;
+use crate::test::Depth;
 use crate::workspace::Workspace;
 use results::{Bound, Results};
 
@@ -71,7 +72,7 @@ fn measure(workspace: &Workspace, folder: &Path) -> Result<()> {
         cargo.env("CRITERION_HOME", folder.join("criterion"));
         measure(bench, &mut cargo)?;
     }
-    for (bench, mut command) in Python::open(workspace)?.benches()? {
+    for (bench, mut command) in Python::open(workspace)?.benches(Depth::Thorough)? {
         measure(&format!("python-{bench}"), &mut command)?;
     }
     if silent.is_empty() {

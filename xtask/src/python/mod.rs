@@ -11,6 +11,7 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::tally::Tally;
+use crate::test::Depth;
 use crate::workspace::Workspace;
 pub(crate) use interpreter::{Interpreter, Interpreters};
 pub(crate) use venv::Venv;
@@ -30,8 +31,16 @@ const SOURCES: [&str; 5] = [
     "../xtask/guest/python",
 ];
 
-/// How often the tests open and close a watcher, to see what is left.
+/// How often the tests open and close a watcher, to see what is left, where everything is run. They
+/// open some thousands otherwise.
 const OPENINGS: (&str, &str) = ("SYSGENID_TEST_OPENINGS", "1000000");
+
+/// What makes a release build of sources that are only to be complete take less time.
+const UNOPTIMISED: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+];
 
 /// The module in the benches' folder that is none.
 const BENCHES_SHARE: &str = "bounds";
@@ -47,7 +56,7 @@ pub(crate) struct Python<'a> {
 }
 
 /// The step of `cargo xtask test`.
-pub(crate) fn test(workspace: &Workspace) -> Result<Tally> {
+pub(crate) fn test(workspace: &Workspace, depth: Depth) -> Result<Tally> {
     let python = Python::open(workspace)?;
     let mut tally = python.lints()?;
 
@@ -55,17 +64,17 @@ pub(crate) fn test(workspace: &Workspace) -> Result<Tally> {
     println!("built {}", wheel.display());
     tally += python.types(&wheel)?;
     for interpreter in python.interpreters.for_the_wheel() {
-        tally += python.pytest(interpreter, &wheel)?;
+        tally += python.pytest(interpreter, &wheel, depth)?;
     }
     let mut free_threaded = false;
     for interpreter in python.interpreters.free_threaded() {
-        tally += python.pytest(interpreter, &python.wheel(interpreter)?)?;
+        tally += python.pytest(interpreter, &python.wheel(interpreter)?, depth)?;
         free_threaded = true;
     }
     if !free_threaded {
         println!("left out: free-threaded builds, of which this machine has none");
     }
-    tally += python.installs_from_sources()?;
+    tally += python.installs_from_sources(depth)?;
     Ok(tally)
 }
 
@@ -123,25 +132,38 @@ impl<'a> Python<'a> {
     }
 
     /// The command that serves the tests.
-    pub(crate) fn command(&self) -> Result<PathBuf> {
-        self.release("sysgenid-cli", "sysgenid")
-    }
-
-    /// A program of the workspace. Optimised, because it is what others are measured beside, and
-    /// serves a million watchers.
-    fn release(&self, package: &str, program: &str) -> Result<PathBuf> {
+    fn command(&self, depth: Depth) -> Result<PathBuf> {
         let mut cargo = self.workspace.cargo();
-        cargo.args(["build", "--quiet", "--release", "--package", package]);
-        command::run(cargo.args(["--bin", program]))?;
-        Ok(self.workspace.target.join("release").join(program))
+        if depth.is_thorough() {
+            // It is what others are measured beside, and serves a million watchers.
+            cargo.args(["build", "--quiet", "--release", "--package", "sysgenid-cli"]);
+            command::run(cargo.args(["--bin", "sysgenid"]))?;
+        } else {
+            // With a test of the command, because cargo builds it like that for the unit tests:
+            // alone, it would have other features, and so would the crates that it needs.
+            cargo.args(["build", "--quiet", "--workspace", "--test", "commands"]);
+            command::run(&mut cargo)?;
+        }
+        Ok(self.built(depth, "sysgenid"))
     }
 
-    /// The benches, each with its name and as the command that runs it.
-    pub(crate) fn benches(&self) -> Result<Vec<(String, Command)>> {
+    /// A program of the workspace that is built already.
+    fn built(&self, depth: Depth, program: &str) -> PathBuf {
+        let profile = if depth.is_thorough() {
+            "release"
+        } else {
+            "debug"
+        };
+        self.workspace.target.join(profile).join(program)
+    }
+
+    /// The benches, each with its name and as the command that runs it. What they compare with must
+    /// be built already: cargo does that together with the other benches.
+    pub(crate) fn benches(&self, depth: Depth) -> Result<Vec<(String, Command)>> {
         let wheel = self.wheel(&self.interpreters.main)?;
         let venv = self.installed(&self.interpreters.main, &wheel)?;
-        let served = self.command()?;
-        let stand_in = self.release("sysgenid-benches", STAND_IN)?;
+        let served = self.command(depth)?;
+        let stand_in = self.built(depth, STAND_IN);
         let mut benches = Vec::new();
         for path in command::files(&self.package.join("benches"))? {
             let is_python = path.extension().is_some_and(|extension| extension == "py");
@@ -198,14 +220,15 @@ impl<'a> Python<'a> {
         Ok(tally)
     }
 
-    fn pytest(&self, interpreter: &Interpreter, wheel: &Path) -> Result<Tally> {
+    fn pytest(&self, interpreter: &Interpreter, wheel: &Path, depth: Depth) -> Result<Tally> {
         let venv = self.installed(interpreter, wheel)?;
         println!("-- pytest, {}", interpreter.name());
         let mut pytest = venv.python();
         pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "tests"]);
         pytest.current_dir(&self.package);
-        pytest.env(COMMAND, self.command()?);
-        if interpreter.program == self.interpreters.main.program {
+        pytest.env(COMMAND, self.command(depth)?);
+        let is_main = interpreter.program == self.interpreters.main.program;
+        if is_main && depth.is_thorough() {
             pytest.env(OPENINGS.0, OPENINGS.1);
         }
         pytest.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -218,9 +241,9 @@ impl<'a> Python<'a> {
         Ok(tally)
     }
 
-    /// As somebody does it who has the sources: in the repository, and from the archive for PyPI,
-    /// which must hold all that it takes.
-    fn installs_from_sources(&self) -> Result<Tally> {
+    /// Installs the package as its users can who have the sources: from the archive for PyPI, which
+    /// must hold all that it takes, and from the repository.
+    fn installs_from_sources(&self, depth: Depth) -> Result<Tally> {
         let main = &self.interpreters.main;
         let folder = self.folder.join("sdist");
         command::fresh_dir(&folder)?;
@@ -228,14 +251,24 @@ impl<'a> Python<'a> {
         let archive = only_file(&folder)?;
 
         let mut tally = Tally::default();
-        for (what, source) in [("the repository", &self.package), ("the archive", &archive)] {
+        let sources = [("the archive", &archive), ("the repository", &self.package)];
+        // The repository has at least what the archive has.
+        let sources = if depth.is_thorough() {
+            &sources[..]
+        } else {
+            &sources[..1]
+        };
+        for (what, source) in sources {
             println!("-- pip install, from {what}");
             let venv = Venv::new(main, &self.folder.join("from-sources"))?;
             command::output(venv.python().args(["-I", "-m", "ensurepip"]))?;
             // What the crates of others are built to is kept.
             let mut pip = pip_install(&venv);
-            pip.env("CARGO_TARGET_DIR", self.folder.join("from-sources-target"))
-                .arg(source);
+            pip.env("CARGO_TARGET_DIR", self.folder.join("from-sources-target"));
+            if !depth.is_thorough() {
+                pip.envs(UNOPTIMISED);
+            }
+            pip.arg(source);
             tally += check(&mut pip);
             let mut python = venv.python();
             python.args([

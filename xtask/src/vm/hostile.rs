@@ -15,7 +15,7 @@ const MEMORY: &str = "1024M";
 
 const TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only the cases whose name contains this
     #[arg(long = "case", default_value = "", value_name = "PART")]

@@ -7,11 +7,11 @@
 
 mod acpi;
 mod agent;
-mod apt;
+pub(crate) mod apt;
 mod begin;
 mod bzimage;
 mod counter;
-mod debian;
+pub(crate) mod debian;
 mod debug;
 mod driver;
 mod fault;
@@ -37,13 +37,15 @@ mod system;
 mod tools;
 mod vmclock;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::command;
 use crate::error::{Context, Result};
 use crate::tally::Tally;
+use crate::test::Depth;
 use crate::workspace::Workspace;
 
 pub(crate) use driver::Driver;
@@ -212,7 +214,7 @@ impl Vm {
     pub(crate) fn open(workspace: Workspace, refresh: bool) -> Result<Self> {
         let dir = workspace.target.join("vm");
         std::fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
-        let lock = lock(&dir.join("lock"))?;
+        let lock = command::lock(&dir.join("lock"))?;
         let tools = Tools::open(&dir, refresh)?;
         Ok(Self {
             workspace,
@@ -245,9 +247,16 @@ impl Vm {
         matrix::build(self, &series::DAILY)
     }
 
-    /// What is run every day, of the suites and the restore.
-    pub(crate) fn suites(&self) -> Tally {
-        matrix::test(self, &series::DAILY, &Dialect::ALL, suites::MODEL_CASES)
+    /// Runs the suites and the restore on the kernels that are tested every day, but the older dialect
+    /// on one of them only, unless everything is to be run.
+    pub(crate) fn suites(&self, depth: Depth) -> Tally {
+        let test = |kernels, dialects| matrix::test(self, kernels, dialects, suites::MODEL_CASES);
+        if depth.is_thorough() {
+            return test(&series::DAILY, &Dialect::ALL);
+        }
+        let mut tally = test(&series::DAILY, &[Dialect::V6]);
+        tally += test(&[series::DEFAULT], &[Dialect::V5]);
+        tally
     }
 
     /// The suites that get along with the shipped drivers, on a driver that loses wake-ups as they
@@ -273,21 +282,12 @@ impl Vm {
         )
     }
 
+    pub(crate) fn hostile(&self) -> Result<Tally> {
+        let kernel = self.kernel(series::DEFAULT)?;
+        hostile::run(self, &kernel, &hostile::Args::default())
+    }
+
     pub(crate) fn package(&self) -> Result<Tally> {
         package::run(self, &self.kernel(series::DEFAULT)?)
     }
-}
-
-/// Waits until nobody else works in the folder.
-fn lock(path: &std::path::Path) -> Result<File> {
-    let cannot = || format!("cannot lock {}", path.display());
-    let file = File::create(path).context(cannot)?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(error).context(cannot),
-    }
-    eprintln!("xtask: waiting for another xtask to be done with the VM's folder");
-    file.lock().context(cannot)?;
-    Ok(file)
 }

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `cargo xtask test`: everything, one step after the other, and one line at the end.
-
-use std::collections::BTreeSet;
-use std::time::Instant;
+//! The steps, and what each of them runs.
 
 use clap::ValueEnum;
 
+use super::msrv;
 use crate::command;
 use crate::error::Result;
-use crate::failure::Failure;
 use crate::fastpath;
 use crate::libtest;
 use crate::python::{self, Python};
@@ -17,21 +14,41 @@ use crate::tap::Report;
 use crate::vm::Vm;
 use crate::workspace::Workspace;
 
-/// How many failures of a step are said again at the end.
-const SHOWN: usize = 20;
-
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Leave out what needs the VM: the driver's build, its suites and the restore
-    #[arg(long)]
-    no_vm: bool,
-    /// Run one step only
-    #[arg(long, value_name = "STEP")]
-    only: Option<Step>,
+/// How much is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The tests that each change waits for: `cargo xtask test`.
+    Daily,
+    /// All of it: `cargo xtask ci`.
+    Thorough,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Step {
+impl Depth {
+    /// The command that runs as much as this.
+    pub(super) fn command(self) -> &'static str {
+        match self {
+            Self::Daily => "test",
+            Self::Thorough => "ci",
+        }
+    }
+
+    pub(crate) fn is_thorough(self) -> bool {
+        self == Self::Thorough
+    }
+}
+
+/// What two steps cannot use at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// `target/vm`, where one machine runs at a time.
+    Vm,
+    /// `target/python`, where each step replaces the wheels and environments.
+    Python,
+}
+
+/// In the order in which their results are summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
     /// cargo fmt --check
     Format,
     /// clippy over all targets, and over each published crate alone; the links of the documentation
@@ -42,6 +59,10 @@ enum Step {
     Loom,
     /// A million changes against watchers in a tokio runtime
     Bumps,
+    /// A minute of guards under a million changes a second
+    Hammer,
+    /// The published crates with the oldest compiler that they promise to build with
+    Msrv,
     /// The Python package: its wheel, installed and tested in new environments; types, stubs, ruff
     Python,
     /// The benches, run once each as tests
@@ -52,7 +73,7 @@ enum Step {
     Driver,
     /// The conformance suites on the driver in a VM, and a restore of it
     Vm,
-    /// The SDK's suites on a driver that loses wake-ups, as the shipped ones do
+    /// The SDK's suites on a driver that loses wake-ups, as the third-party ones do
     LostWakeUps,
     /// Warm Python interpreters in two clones, and the package's tests, on the driver in a VM
     PythonVm,
@@ -62,16 +83,20 @@ enum Step {
     Counter,
     /// DKMS, the udev rule and the rest, on a Debian in a VM
     Package,
+    /// Attacks on the userspace driver, on a kernel that cannot refuse sent file descriptors, in a VM
+    Hostile,
 }
 
 impl Step {
-    fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Format => "formatting",
             Self::Lint => "lints",
             Self::Unit => "unit, integration and documentation tests",
             Self::Loom => "models of what threads share (loom)",
             Self::Bumps => "a million changes against 64 watchers in a runtime",
+            Self::Hammer => "a minute of guards under a million changes a second",
+            Self::Msrv => "the published crates with the oldest compiler",
             Self::Python => "the Python package, installed in new environments",
             Self::Bench => "benches, as tests",
             Self::Fastpath => "the fast paths: instructions, calls, allocations",
@@ -82,99 +107,77 @@ impl Step {
             Self::Hibernate => "a VM that is read from its disk",
             Self::Counter => "the hypervisor's own counter, in a VM",
             Self::Package => "the driver's packaging, on a Debian in a VM",
+            Self::Hostile => "attacks on the userspace driver, in a VM",
         }
     }
 
-    fn needs_vm(self) -> bool {
+    /// As it is written on the command line.
+    pub(super) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    pub(super) fn needs_vm(self) -> bool {
+        self.needs().contains(&Need::Vm)
+    }
+
+    /// Whether it is left out where a change waits for the result.
+    pub(super) fn is_slow(self) -> bool {
         matches!(
             self,
-            Self::Driver
-                | Self::Vm
-                | Self::LostWakeUps
-                | Self::PythonVm
-                | Self::Hibernate
-                | Self::Counter
-                | Self::Package
+            Self::Bumps | Self::Hammer | Self::Msrv | Self::Hostile
         )
     }
 
-    fn run(self, workspace: &Workspace, vm: Option<&Vm>) -> Result<Tally> {
-        match (self, vm) {
-            (Self::Format, _) => {
+    /// What no other step may use meanwhile.
+    pub(super) fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Python | Self::Bench => &[Need::Python],
+            Self::PythonVm => &[Need::Vm, Need::Python],
+            Self::Driver
+            | Self::Vm
+            | Self::LostWakeUps
+            | Self::Hibernate
+            | Self::Counter
+            | Self::Package
+            | Self::Hostile => &[Need::Vm],
+            Self::Format
+            | Self::Lint
+            | Self::Unit
+            | Self::Loom
+            | Self::Bumps
+            | Self::Hammer
+            | Self::Msrv
+            | Self::Fastpath => &[],
+        }
+    }
+
+    pub(super) fn run(self, depth: Depth, workspace: &Workspace) -> Result<Tally> {
+        let vm = || Vm::open(workspace.clone(), false);
+        match self {
+            Self::Format => {
                 command::run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
                 Ok(Tally::ONE)
             }
-            (Self::Lint, _) => lints(workspace),
-            (Self::Unit, _) => unit(workspace),
-            (Self::Loom, _) => loom(workspace),
-            (Self::Bumps, _) => bumps(workspace),
-            (Self::Python, _) => python::test(workspace),
-            (Self::Bench, _) => benches(workspace),
-            (Self::Fastpath, _) => fastpath::check(workspace),
-            (Self::Driver, Some(vm)) => Ok(vm.driver()),
-            (Self::Vm, Some(vm)) => Ok(vm.suites()),
-            (Self::LostWakeUps, Some(vm)) => vm.lost_wake_ups(),
-            (Self::PythonVm, Some(vm)) => vm.python(),
-            (Self::Hibernate, Some(vm)) => vm.hibernate(),
-            (Self::Counter, Some(vm)) => vm.counter(),
-            (Self::Package, Some(vm)) => vm.package(),
-            (_, None) => Ok(Tally::default()),
+            Self::Lint => lints(workspace),
+            Self::Unit => unit(workspace),
+            Self::Loom => loom(workspace),
+            Self::Bumps => long(workspace, "bumps"),
+            Self::Hammer => long(workspace, "hammer"),
+            Self::Msrv => msrv::test(workspace),
+            Self::Python => python::test(workspace, depth),
+            Self::Bench => benches(workspace, depth),
+            Self::Fastpath => fastpath::check(workspace),
+            Self::Driver => Ok(vm()?.driver()),
+            Self::Vm => Ok(vm()?.suites(depth)),
+            Self::LostWakeUps => vm()?.lost_wake_ups(),
+            Self::PythonVm => vm()?.python(),
+            Self::Hibernate => vm()?.hibernate(),
+            Self::Counter => vm()?.counter(),
+            Self::Package => vm()?.package(),
+            Self::Hostile => vm()?.hostile(),
         }
     }
-}
-
-pub(crate) fn run(args: &Args) -> Result<bool> {
-    let workspace = Workspace::load()?;
-    let steps: Vec<_> = Step::value_variants()
-        .iter()
-        .copied()
-        .filter(|&step| args.only.is_none_or(|only| only == step))
-        .collect();
-
-    let mut total = Tally::default();
-    let mut red = Vec::new();
-    let mut vm = None;
-    for step in steps {
-        println!("\n== {}", step.title());
-        if step.needs_vm() && args.no_vm {
-            println!("left out: --no-vm");
-            continue;
-        }
-        let start = Instant::now();
-        let outcome = if step.needs_vm() && vm.is_none() {
-            Vm::open(workspace.clone(), false).map(|opened| vm = Some(opened))
-        } else {
-            Ok(())
-        };
-        let outcome = outcome.and_then(|()| step.run(&workspace, vm.as_ref()));
-        // The other steps still have something to say.
-        let tally = outcome.unwrap_or_else(|error| {
-            println!("xtask: {error}");
-            Tally::failed(Failure::new(error.to_string()))
-        });
-        println!("-- {tally} in {:.0?}", start.elapsed());
-        let success = tally.is_success();
-        if !success {
-            red.push((step.title(), tally.failures.clone()));
-        }
-        total += tally.finish(success);
-    }
-    println!();
-    if args.no_vm {
-        println!("left out: the VM, so nothing was tested on the kernel driver");
-    }
-    // Again, and last: what showed it may be far above, or cut off where others read this.
-    for (title, failures) in &red {
-        println!("failed: {title}");
-        for failure in failures.iter().take(SHOWN) {
-            println!("  {failure}");
-        }
-        if let Some(more) = failures.len().checked_sub(SHOWN).filter(|&more| more > 0) {
-            println!("  and {more} more");
-        }
-    }
-    println!("{total}");
-    Ok(total.is_success())
 }
 
 fn lints(workspace: &Workspace) -> Result<Tally> {
@@ -221,25 +224,25 @@ fn loom(workspace: &Workspace) -> Result<Tally> {
         let mut cargo = workspace.cargo();
         cargo
             .env("RUSTFLAGS", "--cfg loom")
-            .args(["test", "--release", "--target-dir"])
+            .args(["test", "--profile", "quick", "--target-dir"])
             .arg(workspace.target.join("loom"))
             .args(["--package", "sysgenid"])
             .args(models);
         let mut report = libtest::Report::default();
         let success = command::tee(&mut cargo, |line| report.add_line(line))?;
         let found = report.tally();
-        // A filter that finds nothing is no success.
+        // A filter that finds nothing is not a success.
         let success = success && found.passed > 0;
         tally += found.finish(success);
     }
     Ok(tally)
 }
 
-/// Optimised, because a million of anything takes long otherwise.
-fn bumps(workspace: &Workspace) -> Result<Tally> {
+/// A suite that takes long. Optimised, because so many of anything take longer otherwise.
+fn long(workspace: &Workspace, suite: &str) -> Result<Tally> {
     let mut cargo = workspace.cargo();
     let package = ["--quiet", "--release", "--package", "sysgenid-conformance"];
-    cargo.arg("run").args(package).args(["--", "bumps"]);
+    cargo.arg("run").args(package).args(["--", suite]);
     let mut report = Report::default();
     let success = command::tee(&mut cargo, |line| report.add_line(line))?;
     if let Some(fault) = report.fault() {
@@ -249,22 +252,24 @@ fn bumps(workspace: &Workspace) -> Result<Tally> {
 }
 
 /// Each bench once, to see that it runs. Criterion prints `Testing name` and `Success` for each.
-fn benches(workspace: &Workspace) -> Result<Tally> {
-    let mut tally = Tally::default();
-    // Built together, which takes less time than one by one.
-    let packages: BTreeSet<_> = workspace.benches().map(|(package, _)| package).collect();
-    for package in packages {
-        let mut cargo = workspace.cargo();
-        cargo.args(["bench", "--package", package, "--benches", "--", "--test"]);
-        let mut passed = 0;
-        let success = command::tee(&mut cargo, |line| passed += u64::from(line == "Success"))?;
-        let passed = Tally {
-            passed,
-            ..Tally::default()
-        };
-        tally += passed.finish(success);
-    }
-    for (bench, mut command) in Python::open(workspace)?.benches()? {
+fn benches(workspace: &Workspace, depth: Depth) -> Result<Tally> {
+    let mut cargo = workspace.cargo();
+    let names = workspace
+        .benches()
+        .flat_map(|(_, bench)| ["--bench", bench]);
+    // The whole workspace, because its crates are built for the unit tests already.
+    let task = if depth.is_thorough() { "bench" } else { "test" };
+    cargo.args([task, "--workspace"]).args(names);
+    cargo.args(["--", "--test"]);
+    let mut passed = 0;
+    let success = command::tee(&mut cargo, |line| passed += u64::from(line == "Success"))?;
+    let mut tally = Tally {
+        passed,
+        ..Tally::default()
+    };
+    // A filter that finds nothing is not a success.
+    tally = tally.finish(success && passed > 0);
+    for (bench, mut command) in Python::open(workspace)?.benches(depth)? {
         println!("Testing {bench}.py");
         command::run(command.arg("--test"))?;
         tally += Tally::ONE;
