@@ -28,6 +28,26 @@ pub(crate) fn uniqueness() -> Uniqueness {
     Uniqueness(sysgenid::uniqueness())
 }
 
+/// Tells this process that it was restored: for a program that has learned it in another way than by
+/// a source, such as a hook of its container's runtime.
+///
+/// Afterwards all that is `Guarded`, `cached` and seeded by `sysgenid.random` is old, as after a
+/// restore that a source shows, and `uniqueness()` has changed. A use that has begun before may go
+/// on with what is old, until it ends.
+///
+/// It is about this process alone: other processes and this one's watchers learn nothing of it, no
+/// hook runs, and `generation()` stays what it is. The kernel's random numbers become no newer.
+///
+/// >>> import sysgenid
+/// >>> before = sysgenid.uniqueness()
+/// >>> sysgenid.assume_restored()
+/// >>> before == sysgenid.uniqueness()
+/// False
+#[pyfunction]
+pub(crate) fn assume_restored() {
+    sysgenid::assume_restored();
+}
+
 /// Checks that the process sees what it relies on: some tens of system calls, for a health check.
 ///
 /// Raises `AbsentError` if there is no source, or one that is in use was removed; `BrokenError` if
