@@ -7,11 +7,11 @@
 
 mod acpi;
 mod agent;
-mod apt;
+pub(crate) mod apt;
 mod begin;
 mod bzimage;
 mod counter;
-mod debian;
+pub(crate) mod debian;
 mod debug;
 mod driver;
 mod fault;
