@@ -28,15 +28,15 @@ pub(crate) fn uniqueness() -> Uniqueness {
     Uniqueness(sysgenid::uniqueness())
 }
 
-/// Tells this process that it was restored: for a program that has learned it in another way than by
-/// a source, such as a hook of its container's runtime.
+/// Makes all that is `Guarded`, `cached` and seeded by `sysgenid.random` old, as a restore does that
+/// a source shows: for a program that has learned of a restore in another way, for example from its
+/// container's runtime.
 ///
-/// Afterwards all that is `Guarded`, `cached` and seeded by `sysgenid.random` is old, as after a
-/// restore that a source shows, and `uniqueness()` has changed. A use that has begun before may go
-/// on with what is old, until it ends.
+/// Afterwards `uniqueness()` is another one. A use that has begun before may still return an old
+/// value.
 ///
-/// It is about this process alone: other processes and this one's watchers learn nothing of it, no
-/// hook runs, and `generation()` stays what it is. The kernel's random numbers become no newer.
+/// It affects this process alone: other processes and this one's watchers are not notified, no hook
+/// runs, and `generation()` stays the same. It does not reseed the kernel.
 ///
 /// >>> import sysgenid
 /// >>> before = sysgenid.uniqueness()

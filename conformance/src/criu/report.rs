@@ -8,7 +8,7 @@ pub(crate) struct Report {
     values: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// What a process has that is no secret.
+/// What a process reports beside its secrets.
 const NO_SECRETS: [&str; 3] = ["copied", "page", "watcher"];
 
 impl Report {

@@ -33,10 +33,12 @@ page[0] = 1
 
 @sysgenid.cached
 def cached() -> int:
+    """A secret that a cache keeps."""
     return kernel()
 
 
 def look(process: str) -> list[str]:
+    """What this process has."""
     return [
         f"{process} copied {copied}",
         f"{process} guarded {guarded.get()}",
@@ -63,6 +65,7 @@ def is_refused(watcher: sysgenid.Watcher, generation: int) -> bool:
 
 
 def report(folder: Path) -> list[str]:
+    """What this process and its child have."""
     lines = look("parent")
     driver = str(folder / "driver")
     watcher = sysgenid.Watcher(driver)
@@ -71,7 +74,8 @@ def report(folder: Path) -> list[str]:
     if child == 0:
         try:
             own = look("forked")
-            own.append(f"forked watcher {'refused' if is_refused(watcher, generation) else 'taken'}")
+            refused = is_refused(watcher, generation)
+            own.append(f"forked watcher {'refused' if refused else 'taken'}")
             (folder / "forked").write_text("\n".join(own))
         finally:
             os._exit(0)
@@ -83,6 +87,7 @@ def report(folder: Path) -> list[str]:
 
 
 def main() -> None:
+    """Gets ready, waits to be told what to do, and does it: by then it is a copy."""
     folder = Path(sys.argv[1])
     os.setsid()  # CRIU takes whole sessions.
     look("parent")

@@ -18,7 +18,7 @@ use sysgenid::{Generation, Orchestrator, ProcessWide, SharedGuarded, Watcher};
 use crate::forked::Forked;
 use crate::process::bare_clone;
 
-/// How long it waits for its orders, in case that nobody is left to give any.
+/// How long it waits for its orders, if the process that gives them has died.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Gets ready, waits to be told what to do, and does it: by then it is a copy.

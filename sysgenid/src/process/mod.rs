@@ -79,7 +79,7 @@ pub fn uniqueness() -> Uniqueness {
 ///   and sees no change.
 /// - Where the kernel or a sandbox refuses `MADV_WIPEONFORK`, forks are told by the process id: see
 ///   the page on guarantees.
-/// - A restore that no source shows: a program that learns of one in another way says so by
+/// - A restore that no source shows: a program that learns of one in another way calls
 ///   [`assume_restored`].
 /// - A driver of the v5 dialect waits for every open file. Nobody acknowledges for this witness, so
 ///   it does not use such a driver, and `verify` says so.

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use sysgenid_sys::fork;
 
-/// Tells this process that it was restored: for a program that has learned it in another way than by
-/// a source, from its container's runtime or from a hook that runs after a restore, for example.
+/// Makes all that this process guards, caches and seeds old, as a restore does that a source shows:
+/// for a program that has learned of a restore in another way, for example from its container's
+/// runtime.
 ///
-/// Afterwards all that the process guards, caches and seeds is old, as after a restore that a source
-/// shows: a guard builds its value anew before it gives one out, and `rng()` and each
-/// `SnapshotSafeRng` seed themselves anew before they draw. It holds for each witness that looks at
-/// forks, so for [`ProcessWide`](crate::ProcessWide) and for every [`Probe`](crate::Probe), and for
-/// all threads: those that begin a use after this has returned see it. Never waits or fails.
+/// Afterwards a guard rebuilds its value before it gives one out, and `rng()` and each
+/// `SnapshotSafeRng` take a new seed before they draw. That holds for every witness that looks at
+/// forks, such as [`ProcessWide`](crate::ProcessWide) and [`Probe`](crate::Probe), and in all
+/// threads: a use that begins after this has returned sees it. Never waits or fails.
 ///
 /// ```
 /// let mut built = 0;
@@ -18,21 +18,21 @@ use sysgenid_sys::fork;
 /// });
 /// assert_eq!(*guarded.get()?, 1);
 /// sysgenid::assume_restored();
-/// assert_eq!(*guarded.get()?, 2, "it was built anew");
+/// assert_eq!(*guarded.get()?, 2, "it was rebuilt");
 /// # Ok::<(), sysgenid::Error>(())
 /// ```
 ///
 /// # What is not guaranteed
 ///
-/// - It is about this process alone. Neither other processes nor the watchers of this one learn of
-///   it, and [`generation`](crate::generation) stays what it is: whoever restores the system
+/// - It affects this process alone. Other processes and the watchers of this one are not notified,
+///   and [`generation`](crate::generation) stays the same: the program that restores the system
 ///   [triggers](crate::Orchestrator::trigger) a change, if there is a driver.
-/// - [`RestoreOnly`](crate::RestoreOnly) does not see it, because all that such a guard looks at is
-///   the number of its source. Drop and make anew what is guarded by one.
-/// - A use that has begun before may go on with what is old, until it ends. Call this before threads
-///   go on that were stopped for the snapshot.
-/// - It makes secrets old, and the kernel's random numbers no newer. In a machine that was restored
-///   without telling its kernel, what is drawn from the kernel may be every clone's.
+/// - [`RestoreOnly`](crate::RestoreOnly) does not see it, because such a guard looks at the number of
+///   its source and at nothing else. Replace a guard with that witness by a new one.
+/// - A use that has begun before may still return an old value. Call this before the threads run
+///   that were stopped for the snapshot.
+/// - It does not reseed the kernel. In a machine whose kernel was not notified of the restore, the
+///   kernel's random numbers may be the same in every clone.
 pub fn assume_restored() {
     fork::advance();
     // It may have been CRIU, which loses the advice.
