@@ -6,6 +6,7 @@
 //! - [`asynchronous`]: the SDK in tokio's runtimes, over the same.
 //! - [`model`]: random operations, compared with the model of the device.
 //! - [`process`]: what a process knows of itself, across every way of forking.
+//! - [`criu`]: a process that was checkpointed, restored more than once, and forked.
 //! - [`stress`]: everything at once, at random, for a kernel with detectors to watch.
 //! - [`hammer`]: guards, while another process changes the generation all the time.
 //! - [`bumps`]: watchers in a runtime, while the generation changes a million times.
@@ -33,6 +34,7 @@ pub mod background;
 pub mod bumps;
 mod capability;
 pub mod child;
+pub mod criu;
 pub(crate) mod forked;
 pub mod hammer;
 mod host;

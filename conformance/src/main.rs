@@ -2,6 +2,7 @@
 //! Runs a conformance suite and prints TAP. The exit code is 0 only if every case passed.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::exit;
@@ -11,7 +12,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use sysgenid::SourceKind;
 use sysgenid_conformance::suite::{self, Case, Summary};
 use sysgenid_conformance::{
-    agents, asynchronous, bumps, child, hammer, hostile, model, process, raw, starve, stress, typed,
+    agents, asynchronous, bumps, child, criu, hammer, hostile, model, process, raw, starve, stress,
+    typed,
 };
 use sysgenid_sys::abi::Dialect;
 
@@ -133,6 +135,22 @@ enum Command {
         /// Whether memory can be emptied in a forked child
         #[arg(long, value_enum, default_value_t = process::Sandbox::None)]
         sandbox: process::Sandbox,
+    },
+    /// A process that CRIU has copied; needs root
+    Criu {
+        #[command(flatten)]
+        filter: Filter,
+        /// A word of the command that starts CRIU; once for each
+        #[arg(long, required = true, value_name = "WORD")]
+        criu: Vec<OsString>,
+        /// Copies a Python program, run by this interpreter, which has the package
+        #[arg(long)]
+        python: Option<PathBuf>,
+    },
+    /// The process that CRIU copies
+    CriuSubject {
+        /// Where it finds its orders, and reports
+        folder: PathBuf,
     },
     /// Everything at once, from several threads, at random; needs root
     Stress {
@@ -451,6 +469,19 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             let cases = process::cases(sandbox)
                 .filter(|case| all || !process::IN_PID_NAMESPACES.contains(&case.name));
             filter.run(&subject, cases, suite::LIMIT)?
+        }
+        Command::Criu {
+            filter,
+            criu,
+            python,
+        } => {
+            let program = python.map_or(criu::Program::Rust, criu::Program::Python);
+            let copies = criu::Copies::make(&criu, &program)?;
+            filter.run(&copies, criu::cases(), suite::LIMIT)?
+        }
+        Command::CriuSubject { folder } => {
+            criu::run_subject(&folder)?;
+            return Ok(true);
         }
         Command::Stress {
             device,

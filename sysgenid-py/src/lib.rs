@@ -24,9 +24,9 @@ mod _native {
     #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]
-    use crate::process::{generation, refresh, uniqueness, verify};
+    use crate::process::{assume_restored, generation, refresh, uniqueness, verify};
     #[pymodule_export]
-    use crate::random::{GuardedDraws, GuardedLock, entropy, forget};
+    use crate::random::{GuardedDraws, GuardedLock, entropy};
     #[pymodule_export]
     use crate::status::{Status, WatcherCounts, sources, status, trigger};
     #[pymodule_export]

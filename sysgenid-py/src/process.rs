@@ -28,6 +28,26 @@ pub(crate) fn uniqueness() -> Uniqueness {
     Uniqueness(sysgenid::uniqueness())
 }
 
+/// Makes all that is `Guarded`, `cached` and seeded by `sysgenid.random` old, as a restore does that
+/// a source shows: for a program that has learned of a restore in another way, for example from its
+/// container's runtime.
+///
+/// Afterwards `uniqueness()` is another one. A use that has begun before may still return an old
+/// value.
+///
+/// It affects this process alone: other processes and this one's watchers are not notified, no hook
+/// runs, and `generation()` stays the same. It does not reseed the kernel.
+///
+/// >>> import sysgenid
+/// >>> before = sysgenid.uniqueness()
+/// >>> sysgenid.assume_restored()
+/// >>> before == sysgenid.uniqueness()
+/// False
+#[pyfunction]
+pub(crate) fn assume_restored() {
+    sysgenid::assume_restored();
+}
+
 /// Checks that the process sees what it relies on: some tens of system calls, for a health check.
 ///
 /// Raises `AbsentError` if there is no source, or one that is in use was removed; `BrokenError` if

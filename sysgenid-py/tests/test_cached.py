@@ -45,6 +45,14 @@ def test_it_looks_like_the_function() -> None:
     assert pickle.loads(pickle.dumps(numbered)) is numbered
 
 
+def test_it_is_empty_once_a_restore_is_assumed() -> None:
+    before = numbered("a")
+    sysgenid.assume_restored()
+    after = numbered("a")
+    assert before != after
+    assert numbered("a") == after
+
+
 def test_arguments_must_be_hashable() -> None:
     with pytest.raises(TypeError, match="unhashable"):
         numbered([])  # type: ignore[arg-type]

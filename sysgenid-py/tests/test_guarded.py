@@ -171,6 +171,17 @@ def test_forget(build: Counted) -> None:
     assert guard.get() == [2]
 
 
+def test_it_is_built_anew_once_a_restore_is_assumed(build: Counted) -> None:
+    guard = sysgenid.Guarded(build)
+    before = sysgenid.uniqueness()
+    generation = sysgenid.generation()
+    assert guard.get() == guard.use(lambda value: value) == [1]
+    sysgenid.assume_restored()
+    assert guard.get() == guard.use(lambda value: value) == [2]
+    assert not before.is_current()
+    assert sysgenid.generation() == generation, "no source has shown it"
+
+
 # Threads
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import multiprocessing
 import multiprocessing.context
@@ -18,6 +19,7 @@ from collections.abc import Callable
 import pytest
 import support
 import sysgenid
+import sysgenid.random
 
 # The tests have threads of pytest's and their own; the children use none of what those may hold.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -308,3 +310,50 @@ def test_a_process_ends_in_the_middle_of_waits(source: str) -> None:
         timeout=support.patient(30),
     )
     assert (told.returncode, told.stderr) == (0, "")
+
+
+def lose_the_advice() -> None:
+    """Does what CRIU before 4.2 does to this process: its children's memory is not emptied."""
+    keep_on_fork = 19
+    libc = ctypes.CDLL(None, use_errno=True)
+    lost = 0
+    start = end = 0
+    with open("/proc/self/smaps") as maps:
+        for line in maps:
+            first, *others = line.split()
+            if first == "VmFlags:" and "wf" in others:
+                address, length = ctypes.c_void_p(start), ctypes.c_size_t(end - start)
+                assert libc.madvise(address, length, keep_on_fork) == 0, ctypes.get_errno()
+                lost += 1
+            elif "-" in first:
+                start, end = (int(number, 16) for number in first.split("-"))
+    assert lost > 0, "there is a page that the kernel empties"
+
+
+def test_a_fork_is_seen_where_the_kernel_empties_no_memory(source: str) -> None:
+    """As in a process that was restored."""
+    guard = sysgenid.Guarded(os.getpid)
+    rng = sysgenid.random.Random(42)
+
+    def restored() -> None:
+        with sysgenid.Watcher(source) as watcher:
+            sysgenid.trigger(source)
+            assert guard.get() == os.getpid()
+            before = sysgenid.uniqueness()
+            rng.seed(42)
+            state = rng.getstate()
+            lose_the_advice()
+
+            def child() -> None:
+                assert guard.get() == os.getpid()
+                assert not before.is_current()
+                assert rng.getstate() != state
+                for use in USES.values():
+                    with pytest.raises(sysgenid.ForkedError):
+                        use(watcher)
+
+            in_child(child)
+            assert watcher.try_changed() is not None
+            assert rng.getstate() == state
+
+    in_child(restored)

@@ -271,9 +271,9 @@ def test_an_error_of_the_generator_comes_through(trigger: support.Trigger) -> No
             guarded.random()
 
 
-def test_everything_is_seeded_anew_on_request() -> None:
+def test_everything_is_seeded_anew_once_a_restore_is_assumed() -> None:
     rng, control = Random(42), stdlib.Random(42)
-    sysgenid.random.forget()
+    sysgenid.assume_restored()
     assert rng.random() != control.random()
     rng.seed(42)
     assert rng.random() == stdlib.Random(42).random()

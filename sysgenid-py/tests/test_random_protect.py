@@ -189,9 +189,9 @@ def test_a_watcher_has_imported_random_draw_from_a_new_state(trigger: support.Tr
     assert imported_random() != control.random()
 
 
-def test_a_request_reaches_the_functions_of_random() -> None:
+def test_an_assumed_restore_reaches_the_functions_of_random() -> None:
     stdlib.seed(42)
-    safe.forget()
+    sysgenid.assume_restored()
     assert stdlib.random() != stdlib.Random(42).random()
 
 

@@ -9,7 +9,7 @@
 //! # Where the advice is lost
 //!
 //! Nothing rests on the page alone, because checkpoint and restore in userspace may bring the page
-//! back without the advice: CRIU before 4.2 does. Two more things tell of a fork:
+//! back without the advice: CRIU before 4.2 does. Two more things reveal a fork:
 //!
 //! - The C library's fork handlers. One renews the advice before each `fork`, and another empties
 //!   the page in the child.
@@ -17,18 +17,21 @@
 //!   was filled in, which costs a system call; [`glance`] does not.
 //!
 //! [`renew`] gives the kernel the advice again, and the SDK calls it whenever it has seen a change.
-//! What is not seen is this: in a process that CRIU has restored and that has not seen a change
-//! since, a child that a bare system call made *glances* at its parent's number. The id tells it as
-//! soon as it asks for the number itself.
+//! One gap remains. In a process that CRIU has restored and that has not seen a change since, a child
+//! that was made by a bare system call *glances* at its parent's number. It gets another number as
+//! soon as it calls [`current`] or [`process`], unless it has its parent's id.
 //!
-//! # Where there is no page
+//! The first use in a process registers the handlers. It must not be in a fork handler of another
+//! library: the C library may hold the lock of its list there, as glibc before 2.36 does.
+//!
+//! # Without a page
 //!
 //! Where the kernel or a sandbox refuses the advice, or an emulator only says that it follows it,
 //! the process id is compared at each look, and the fork handlers are counted. That costs a system
 //! call at each look and sees less:
 //!
-//! - not a child that a bare system call made and that has its parent's id, which takes a pid
-//!   namespace of its own;
+//! - not a child that a bare system call made and that has its parent's id, which takes another pid
+//!   namespace;
 //! - not a descendant that bare system calls made and that is given the id of an ancestor who has
 //!   ended;
 //! - and a child that shares its parent's memory is taken for a fork, in the child.
@@ -145,7 +148,7 @@ pub(crate) struct Forks {
     refused: &'static Words,
     /// The last number that was given out in this process or, by way of the copy, in one before it.
     last: AtomicU32,
-    /// How many forks the C library has told of, from the first process down to this one.
+    /// How many forks the C library's handlers have seen, from the first process down to this one.
     handled: AtomicU32,
     /// What [`renew_for`] was called with last.
     renewed_for: AtomicU64,
@@ -344,8 +347,8 @@ impl Forks {
     /// The generation without a page. Nothing is stored, so there is nothing that a fork could come
     /// in between of, or that a child which shares the memory could spoil.
     fn by_pid(&self) -> u32 {
-        // What is left counts the calls of `advance` and the forks, and comes round after 1,024 of
-        // them. Acquire: its partners are `next` there, and `in_child`.
+        // The other bits count the calls of `advance` and the forks, and wrap after 1,024 of them.
+        // Acquire: its partners are `next` there, and `in_child`.
         self.pid() | self.last.load(Ordering::Acquire) << PID_BITS
     }
 

@@ -109,9 +109,9 @@ impl CounterPage {
         // reference to an atomic does not ask for that: what lies behind it may change, so nothing
         // is assumed of its contents, and a relaxed load of a word is allowed on read-only memory
         // (see the documentation of `std::sync::atomic`). It never becomes another operation, as
-        // the reference does not leave this function. Whoever writes does it through a mapping of
-        // its own, so to this program the memory changes by itself. The machine does not tear the
-        // counter: the word is aligned, and the counter is written at once.
+        // the reference does not leave this function. The writer has another mapping, so to this
+        // program the memory changes by itself. The machine does not tear the counter: the word is
+        // aligned, and the counter is written at once.
         let counter = unsafe { &*self.counter.cast::<AtomicWord>() };
         // Relaxed: there is no partner. Who needs one puts a fence before.
         #[allow(clippy::useless_conversion, reason = "other machines need it")]

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use sysgenid_sys::fork;
 
-use crate::sync::{AtomicU32, Futex, Ordering, this_thread};
+use crate::sync::{AtomicU64, Futex, Ordering, this_thread};
 
 /// A lock that a forked child does not find held by a thread that it does not have.
 ///
@@ -17,10 +17,12 @@ use crate::sync::{AtomicU32, Futex, Ordering, this_thread};
 ///
 /// A panic of the holder opens it; nothing is poisoned. A guard that is forgotten keeps it shut.
 pub(crate) struct ForkLock {
-    /// The process whose thread holds it; 0 if none does.
-    holder: Futex,
-    /// Which thread of that process it is, set by itself; 0 while none does.
-    thread: AtomicU32,
+    /// The thread that holds it, as [`this_thread`] says it, with its process; 0 if none does. They are
+    /// one word, so that a signal handler which comes at any moment knows whether its own thread holds
+    /// it.
+    holder: AtomicU64,
+    /// How often it was opened, which is what threads sleep on.
+    opened: Futex,
     /// The number of this process: [`fork::process`], but in a model.
     process: fn() -> u32,
 }
@@ -29,8 +31,8 @@ impl ForkLock {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
         Self {
-            holder: Futex::new(0),
-            thread: AtomicU32::new(0),
+            holder: AtomicU64::new(0),
+            opened: Futex::new(0),
             process: fork::process,
         }
     }
@@ -38,36 +40,38 @@ impl ForkLock {
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self {
-            holder: Futex::new(0),
-            thread: AtomicU32::new(0),
+            holder: AtomicU64::new(0),
+            opened: Futex::new(0),
             process: fork::process,
         }
     }
 
     /// Waits until no other thread of this process holds it. `None` if this thread does.
     pub(crate) fn lock(&self) -> Option<ForkGuard<'_>> {
-        let holder = &self.holder.word;
         let process = (self.process)();
         let thread = this_thread(process);
         loop {
-            // Relaxed: the exchange below looks again.
-            let held_by = holder.load(Ordering::Relaxed);
-            if held_by == process {
-                // Relaxed: only this thread ever stores its number, and it clears it before it
-                // opens the lock. A copy of it has another number.
-                if self.thread.load(Ordering::Relaxed) == thread {
-                    return None;
-                }
-                self.holder.sleep_while(process);
+            // Before the holder. Acquire: its partner is the release addition of `drop`, before which
+            // the lock was opened. So whoever is found to hold it below opens it after this, and ends
+            // the sleep.
+            let opened = self.opened.word.load(Ordering::Acquire);
+            // Relaxed: the exchange below looks again. And only this thread ever stores its number; a
+            // copy of it has another one.
+            let held_by = self.holder.load(Ordering::Relaxed);
+            if held_by == thread {
+                return None;
+            }
+            if process_of(held_by) == process {
+                self.opened.sleep_while(opened);
                 continue;
             }
             // It is free, or was left behind in the process that this one is a copy of. Acquire:
             // its partner is the release store of `drop`. Who left it behind has no part in this
             // memory.
             let taken =
-                holder.compare_exchange(held_by, process, Ordering::Acquire, Ordering::Relaxed);
+                self.holder
+                    .compare_exchange(held_by, thread, Ordering::Acquire, Ordering::Relaxed);
             if taken.is_ok() {
-                self.thread.store(thread, Ordering::Relaxed);
                 return Some(ForkGuard {
                     lock: self,
                     process,
@@ -76,6 +80,11 @@ impl ForkLock {
             }
         }
     }
+}
+
+/// Of a thread, as [`this_thread`] says it.
+fn process_of(thread: u64) -> u32 {
+    (thread >> 32) as u32
 }
 
 impl fmt::Debug for ForkLock {
@@ -109,12 +118,12 @@ impl Drop for ForkGuard<'_> {
         if !self.is_held() {
             return;
         }
-        // Relaxed: nobody but this thread asks for its number.
-        self.lock.thread.store(0, Ordering::Relaxed);
         // Release: its partner is the acquire exchange of the next holder.
-        self.lock.holder.word.store(0, Ordering::Release);
+        self.lock.holder.store(0, Ordering::Release);
+        // Release: its partner is the acquire load in `lock`.
+        self.lock.opened.word.fetch_add(1, Ordering::Release);
         // Always: nobody counts who sleeps, and the lock is for what is rare.
-        self.lock.holder.wake_one();
+        self.lock.opened.wake_one();
     }
 }
 

@@ -109,7 +109,7 @@ pub use guarded::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
 pub use observer::Observer;
 pub use orchestrator::{Orchestrator, OrchestratorOptions, Settled};
 pub use probe::Probe;
-pub use process::{ProcessWide, Refreshed, generation, uniqueness};
+pub use process::{ProcessWide, Refreshed, assume_restored, generation, uniqueness};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]
 pub use rand_core;

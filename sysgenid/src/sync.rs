@@ -70,25 +70,25 @@ impl Futex {
 
 #[cfg(not(loom))]
 thread_local! {
-    static HERE: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    static HERE: Cell<u64> = const { Cell::new(0) };
 }
 
 #[cfg(loom)]
 loom::thread_local! {
-    static HERE: Cell<(u32, u32)> = Cell::new((0, 0));
+    static HERE: Cell<u64> = Cell::new(0);
 }
 
 /// A number that no other thread of this process has or had, nor of one that it is a copy of. It is
-/// never 0.
-pub(crate) fn this_thread(process: u32) -> u32 {
+/// never 0, and has the number of the process in its high half.
+pub(crate) fn this_thread(process: u32) -> u64 {
     /// Relaxed: all that matters is that no two are given the same. Not loom's, for it is not what a
     /// model is about.
     static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
     HERE.with(|here| {
-        let (of, number) = here.get();
-        if of == process && number != 0 {
-            return number;
+        let own = here.get();
+        if own != 0 && own >> 32 == u64::from(process) {
+            return own;
         }
         // The first time, or the first time in a copy.
         let number = loop {
@@ -98,7 +98,8 @@ pub(crate) fn this_thread(process: u32) -> u32 {
                 number => break number,
             }
         };
-        here.set((process, number));
-        number
+        let own = u64::from(process) << 32 | u64::from(number);
+        here.set(own);
+        own
     })
 }

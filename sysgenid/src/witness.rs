@@ -123,7 +123,8 @@ impl<W: Witness + ?Sized> Witness for Arc<W> {
 /// Not for anything whose use in two processes gives one of them away, such as a generator of
 /// random numbers or a nonce that is counted.
 ///
-/// Around [`ProcessWide`](crate::ProcessWide) it does not see that a
+/// It does not see what a process [assumes](crate::assume_restored) by itself. Around
+/// [`ProcessWide`](crate::ProcessWide) it does not see that a
 /// [refresh](crate::ProcessWide::refresh) has moved to another source, if that has the same number.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreOnly<W>(pub W);

@@ -3,6 +3,7 @@
 
 mod bench;
 mod command;
+mod criu;
 mod error;
 mod failure;
 mod fastpath;
@@ -42,6 +43,8 @@ enum Task {
     Bench(bench::Args),
     /// The instructions of the fast paths, and what their machine code could call
     Fastpath(fastpath::Args),
+    /// Processes that a real CRIU has copied, and their children; needs root
+    Criu(criu::Args),
     /// The kernel driver in a virtual machine
     Vm {
         #[command(subcommand)]
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             Task::Ci(args) => test::run(&args, Depth::Thorough),
             Task::Bench(args) => bench::run(&args),
             Task::Fastpath(args) => fastpath::run(&args),
+            Task::Criu(args) => criu::run(&args),
             Task::Vm { task } => vm::run(&task),
         }
     };

@@ -24,7 +24,7 @@ fn uniqueness_changes_in_a_bare_clone(_: &Subject) {
 }
 
 /// Forks by the system call. What the child does must not need a lock that another thread held.
-pub(super) fn bare_clone() -> libc::pid_t {
+pub(crate) fn bare_clone() -> libc::pid_t {
     // SAFETY: Without a stack and flags it is `fork`. The child does what little its caller says, and
     // ends.
     pid(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })

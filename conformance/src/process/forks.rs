@@ -29,6 +29,7 @@ cases! { Subject;
     child_forked_by_a_rebuild_throws_away_what_it_built,
     child_forked_during_the_set_up_sets_itself_up,
     number_of_the_process_changes_with_forks_alone,
+    all_that_is_guarded_is_old_once_a_restore_is_assumed,
 }
 
 fn uniqueness_stays_until_something_happens(_: &Subject) {
@@ -248,4 +249,37 @@ fn number_of_the_process_changes_with_forks_alone(_: &Subject) {
     });
     child.finish();
     assert_eq!(fork::process(), parent);
+}
+
+/// By a process that learned of it in another way.
+fn all_that_is_guarded_is_old_once_a_restore_is_assumed(subject: &Subject) {
+    let probe = sysgenid::Probe::open_at(&subject.page).expect("it can be opened");
+    let mut by_probe = Guarded::unwiped(&probe, counted());
+    let mut owned = Guarded::unwiped(ProcessWide, counted());
+    let shared = SharedGuarded::unwiped(ProcessWide, counted());
+    let before = (uniqueness(), probe.mark(), fork::process());
+    for built in 1..=3 {
+        assert_eq!(*by_probe.get().expect("it is built"), built);
+        assert_eq!(*owned.get().expect("it is built"), built);
+        let elsewhere = thread::scope(|scope| {
+            let with = || shared.with(|value| *value).expect("it is built");
+            scope.spawn(with).join().expect("it returns")
+        });
+        assert_eq!(elsewhere, built);
+        sysgenid::assume_restored();
+    }
+    assert_ne!(uniqueness(), before.0);
+    assert_ne!(probe.mark(), before.1);
+    assert_eq!(
+        fork::process(),
+        before.2,
+        "a watcher is this process's still"
+    );
+    assert_eq!(uniqueness().generation(), before.0.generation());
+}
+
+/// A build that tells how often it was run.
+fn counted() -> impl Fn(sysgenid::Generation) -> Result<u32, std::io::Error> + Send + Sync {
+    let built = AtomicU32::new(0);
+    move |_| Ok(built.fetch_add(1, Ordering::Relaxed) + 1)
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use sysgenid::SOURCE_VARIABLE;
 use sysgenid_sys::page::CounterPageMut;
 
+pub(crate) use self::clones::bare_clone;
 pub use self::clones::can_make_pid_namespaces;
 pub use self::sandbox::Sandbox;
 use crate::suite::Case;

@@ -6,8 +6,7 @@ import copyreg
 import random as _stdlib
 from typing import TYPE_CHECKING, Any
 
-from sysgenid._native import GuardedDraws, forget
-from sysgenid._unseen import forget_by
+from sysgenid._native import GuardedDraws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     _State = tuple[int, ...]
-
-forget_by(forget)
 
 
 class Core(_random.Random):

@@ -66,7 +66,7 @@ def protect(*, require_source: bool = True) -> Coverage:
 
     No state is touched: after `random.seed(42)` the same numbers are drawn as without this, until
     the first change. Call it **before** the snapshot is taken. In a clone it protects from what is
-    yet to come; there `random.seed()` seeds anew, and so does `forget`.
+    yet to come; there `random.seed()` seeds anew, and so does `sysgenid.assume_restored()`.
 
     Returns what is covered and what is not, as `coverage` does; `print` shows it. A second call
     covers what of numpy's has been unpickled since, and does no harm.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ._functions import is_async
 from ._native import uniqueness
-from ._unseen import forget_by
 from .guarded import ATTEMPTS, unsettled
 
 if TYPE_CHECKING:
@@ -125,7 +124,6 @@ def cached(
         nonlocal standing
         standing = empty()
 
-    forget_by(cache_clear)
     wrapper.cache_clear = cache_clear  # type: ignore[attr-defined]
     wrapper.cache_info = lambda: current()[1].cache_info()  # type: ignore[attr-defined]
     parameters = {"maxsize": maxsize, "typed": typed}

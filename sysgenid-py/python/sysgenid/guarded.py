@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ._forks import ForkLock
 from ._functions import is_async
 from ._native import uniqueness
-from ._unseen import forget_by
 from .errors import ReentrantError, UnsettledError
 
 if TYPE_CHECKING:
@@ -124,7 +123,6 @@ class Guarded(Generic[_T]):
         self._wipe = wipe
         self._built: _Built[_T] | None = None
         self._turn = ForkLock()
-        forget_by(self.forget)
 
     def get(self) -> _T:
         """The value of this moment, built if need be.

@@ -24,7 +24,6 @@ import sys
 from random import SystemRandom
 
 from sysgenid._generator import Random
-from sysgenid._native import forget
 from sysgenid._protect import Coverage, coverage, protect, unprotect
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "choices",
     "coverage",
     "expovariate",
-    "forget",
     "gammavariate",
     "gauss",
     "getrandbits",

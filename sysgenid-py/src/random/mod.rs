@@ -16,24 +16,9 @@ pub(crate) use self::draws::GuardedDraws;
 pub(crate) use self::lock::GuardedLock;
 pub(crate) use self::seed::entropy;
 
-/// How often somebody had all generators seeded anew.
-static FORGOTTEN: AtomicU64 = AtomicU64::new(0);
-
-/// Has every generator be seeded anew before it draws again, as if the system had been restored.
-///
-/// For a restore that no source shows. What is drawn meanwhile, in another thread, may be of before.
-#[pyfunction]
-pub(crate) fn forget() {
-    // Its partner is the load in `Mark::now`.
-    FORGOTTEN.fetch_add(1, Ordering::Release);
-}
-
 /// What a state is as good as.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Mark {
-    uniqueness: Uniqueness,
-    forgotten: u64,
-}
+struct Mark(Uniqueness);
 
 impl Mark {
     #[inline]
@@ -41,10 +26,7 @@ impl Mark {
         // What was drawn comes before the look at the counters, whose partner is the store of
         // whoever changes them.
         fence(Ordering::Acquire);
-        Self {
-            uniqueness: sysgenid::uniqueness(),
-            forgotten: FORGOTTEN.load(Ordering::Acquire),
-        }
+        Self(sysgenid::uniqueness())
     }
 }
 

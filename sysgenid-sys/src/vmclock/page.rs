@@ -137,7 +137,7 @@ impl ClockPage {
         // the file behind it (`map` checked a regular file's length; a device maps whole pages),
         // and fields are aligned. Relaxed loads of 32 bits are allowed on read-only memory, and
         // nothing else is done with the reference (`CounterPage::load` says why it is not made by
-        // `from_ptr`). Whoever writes does it through a mapping of its own.
+        // `from_ptr`). The writer has another mapping.
         let field = unsafe { &*self.field::<AtomicU32>(offset) };
         // Relaxed: the fences of `try_fields` order it.
         u32::from_le(field.load(Ordering::Relaxed))

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+mod restored;
 mod standing;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -6,6 +7,7 @@ mod tests;
 use sysgenid_sys::fork;
 use sysgenid_sys::process::{PROCESS, UNSET};
 
+pub use self::restored::assume_restored;
 use self::standing::{STANDING, now, search};
 use crate::error::Result;
 use crate::{Generation, Source, Uniqueness, Witness};
@@ -86,6 +88,8 @@ pub fn uniqueness() -> Uniqueness {
 ///   and sees no change.
 /// - Where the kernel or a sandbox refuses `MADV_WIPEONFORK`, forks are told by the process id: see
 ///   the page on guarantees.
+/// - A restore that no source shows: a program that learns of one in another way calls
+///   [`assume_restored`].
 /// - A driver of the v5 dialect waits for every open file. Nobody acknowledges for this witness, so
 ///   it does not use such a driver, and `verify` says so. If that is all there is, the process has
 ///   no source.

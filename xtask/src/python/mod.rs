@@ -23,12 +23,13 @@ const COMMAND: &str = "SYSGENID_COMMAND";
 const STAND_IN: &str = "sysgenid-bench-stand-in";
 
 /// What mypy and ruff look at, as seen from the package's folder.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "python/sysgenid",
     "tests",
     "benches",
     "../examples/python",
     "../xtask/guest/python",
+    "../conformance/src/criu",
 ];
 
 /// How often the tests open and close a watcher, to see what is left, where everything is run. They
