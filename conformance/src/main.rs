@@ -65,9 +65,9 @@ enum Command {
     },
     /// The agent in the machine that `cargo xtask vm restore` restores
     RestoreGuest {
-        /// The node
+        /// The node; without it, the machine has no source
         #[arg(long)]
-        device: PathBuf,
+        device: Option<PathBuf>,
     },
     /// System calls on the node of the hypervisor's counter; `cargo xtask vm counter` is its host
     Vmgenid {
@@ -409,7 +409,11 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             )?
         }
         Command::RestoreGuest { device } => {
-            agents::restore::run(&device).map_err(|error| -> Box<dyn Error> { error })?;
+            let ended = match device {
+                Some(device) => agents::restore::run(&device),
+                None => agents::restore::run_without_source(),
+            };
+            ended.map_err(|error| -> Box<dyn Error> { error })?;
             return Ok(true);
         }
         Command::Vmgenid { device, filter } => {

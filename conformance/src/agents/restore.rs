@@ -4,10 +4,14 @@
 //! It does what a service does: a watcher sleeps until the generation changes, rebuilds a guarded
 //! secret and acknowledges; an orchestrator notices as well and waits for it. What happens is said
 //! in lines of a word and its `key=value` pairs, which xtask's `restore.rs` describes.
+//!
+//! On a machine without a source the agent has generators of random numbers and nothing else; the
+//! kernel's log tells it that the kernel has been reseeded. See xtask's `sourceless.rs`.
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,8 +20,12 @@ use std::thread;
 use std::time::Duration;
 
 use chacha20::ChaCha12Rng;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 use sysgenid::rand_core::{Rng, SeedableRng, TryRng};
-use sysgenid::{Deadline, Guarded, Orchestrator, Probe, SnapshotSafeRng, Watcher};
+use sysgenid::{
+    Deadline, Guarded, Orchestrator, Probe, ProcessWide, SnapshotSafeRng, Watcher, Witness, entropy,
+};
 
 use super::{Result, spawn};
 
@@ -28,6 +36,9 @@ const WORK: Duration = Duration::from_millis(300);
 
 /// How long the orchestrator waits. The guest's CPU is emulated.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the kernel writes to its log once a restore has reseeded it.
+const RESEEDED: &[u8] = b"crng reseeded due to virtual machine fork";
 
 /// What the threads share.
 struct Shared {
@@ -63,27 +74,70 @@ pub fn run(device: &Path) -> Result<()> {
         watcher.generation(),
         generators.draw()?
     );
+    report(|| {
+        let generation = watcher.generation();
+        let outdated = if watcher.try_changed()?.is_some() {
+            "yes"
+        } else {
+            "no"
+        };
+        Ok(format!(
+            "generation={generation} outdated={outdated} wakes={} secret={} {}",
+            shared.wakes.load(Ordering::Acquire),
+            hex(&shared.secret()?),
+            generators.draw()?,
+        ))
+    })
+}
+
+/// Runs the agent on a machine that has no source.
+pub fn run_without_source() -> Result<()> {
+    if ProcessWide.shows_restores() {
+        return Err("there is a source".into());
+    }
+    let mut generators = Generators::new(ProcessWide)?;
+    let mut log = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open("/dev/kmsg")?;
+    log.seek(SeekFrom::End(0))?;
+    spawn(move || announce_reseeding(log));
+    thread::sleep(WORK);
+
+    println!("ready {}", generators.draw()?);
+    report(|| generators.draw())
+}
+
+/// Answers each `report` of the host, until it says `finish`.
+fn report(mut say: impl FnMut() -> Result<String>) -> Result<()> {
     for line in std::io::stdin().lock().lines() {
         match line?.trim() {
-            "report" => {
-                let generation = watcher.generation();
-                let outdated = if watcher.try_changed()?.is_some() {
-                    "yes"
-                } else {
-                    "no"
-                };
-                println!(
-                    "report generation={generation} outdated={outdated} wakes={} secret={} {}",
-                    shared.wakes.load(Ordering::Acquire),
-                    hex(&shared.secret()?),
-                    generators.draw()?,
-                );
-            }
+            "report" => println!("report {}", say()?),
             "finish" => return Ok(()),
             other => return Err(format!("the host says {other:?}").into()),
         }
     }
     Err("the host has gone".into())
+}
+
+fn announce_reseeding(mut log: File) -> Result<()> {
+    let mut record = [0; 8192];
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => {
+                let record = &record[..length];
+                if record.windows(RESEEDED.len()).any(|text| text == RESEEDED) {
+                    println!("reseeded");
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&log, PollFlags::IN)], None)?;
+            }
+            // Records were overwritten before they were read: the next read goes on after them.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 impl Shared {
@@ -134,16 +188,16 @@ fn oversee(
 }
 
 /// Three generators that are warm when the snapshot is taken.
-struct Generators {
-    guarded: SnapshotSafeRng<ChaCha12Rng, Probe>,
+struct Generators<W> {
+    guarded: SnapshotSafeRng<ChaCha12Rng, W>,
     /// What a program has that does not guard its state.
     unguarded: ChaCha12Rng,
 }
 
-impl Generators {
-    fn new(probe: Probe) -> Result<Self> {
+impl<W: Witness> Generators<W> {
+    fn new(witness: W) -> Result<Self> {
         Ok(Self {
-            guarded: SnapshotSafeRng::new(probe)?,
+            guarded: SnapshotSafeRng::new(witness)?,
             unguarded: ChaCha12Rng::from_seed(random()?),
         })
     }
@@ -159,10 +213,10 @@ impl Generators {
     }
 }
 
-/// From the kernel, which reseeds itself on a restore before it tells anybody.
-fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+/// From the kernel, which reseeds itself on a restore before it notifies a driver.
+fn random<const N: usize>() -> sysgenid::Result<[u8; N]> {
     let mut bytes = [0; N];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    entropy::fill(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -31,6 +31,7 @@ mod qmp;
 mod ram;
 mod restore;
 mod series;
+mod sourceless;
 mod subject;
 mod suites;
 mod system;
@@ -88,9 +89,9 @@ pub(crate) enum Task {
     Restore {
         #[command(flatten)]
         on: On,
-        /// The dialect to load the driver with
-        #[arg(long, value_enum, default_value = "v6")]
-        dialect: Dialect,
+        /// What shows restores in the guest; all in turn if none is given
+        #[arg(long, value_enum)]
+        source: Option<restore::Source>,
     },
     /// Restore warm Python interpreters as two clones, side by side, and run the package's tests
     Python {
@@ -187,8 +188,14 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
         Task::Package(on) => finish(package::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Counter(on) => finish(counter::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Vmclock => finish(vmclock::run(&vm, &vm.kernel(series::NEWEST)?)?),
-        Task::Restore { on, dialect } => {
-            finish(restore::run(&vm, &vm.kernel(on.kernel)?, *dialect)?)
+        Task::Restore { on, source } => {
+            let sources = source.map_or(restore::Source::ALL.to_vec(), |source| vec![source]);
+            let kernel = vm.kernel(on.kernel)?;
+            let mut tally = Tally::default();
+            for source in sources {
+                tally += restore::run(&vm, &kernel, source)?;
+            }
+            finish(tally)
         }
     }
 }
