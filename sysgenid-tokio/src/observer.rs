@@ -42,12 +42,12 @@ use crate::{NotRegistered, runtime};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
-/// use sysgenid::Probe;
+/// use sysgenid::{PageFile, Probe};
 /// use sysgenid_tokio::{Observer, PolledProbe};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let page = folder.path().join("page");
-/// std::fs::write(&page, [0; 4096])?;
+/// let _host = PageFile::open(&page)?;
 ///
 /// let error = Observer::open_at(&page).await.unwrap_err();
 /// assert!(error.is_unsupported());

@@ -137,7 +137,7 @@ impl Probe {
     /// ```
     /// let folder = tempfile::tempdir()?;
     /// let path = folder.path().join("page");
-    /// std::fs::write(&path, [0; 4096])?;
+    /// let _host = sysgenid::PageFile::open(&path)?;
     /// let probe = sysgenid::Probe::open_at(&path)?;
     /// probe.verify()?;
     ///

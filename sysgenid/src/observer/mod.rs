@@ -36,11 +36,11 @@ use crate::{Deadline, Generation, Probe};
 /// Not every machine has such a clock. What is no use here says so, and what to do instead:
 ///
 /// ```
-/// use sysgenid::{Observer, Probe};
+/// use sysgenid::{Observer, PageFile, Probe};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let page = folder.path().join("page");
-/// std::fs::write(&page, [0; 4096])?;
+/// let _host = PageFile::open(&page)?;
 ///
 /// let error = Observer::open_at(&page).unwrap_err();
 /// assert!(error.is_unsupported());

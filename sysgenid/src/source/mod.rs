@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod discovery;
 mod page;
+mod page_file;
 mod shape;
 // A vmclock is a source on such machines only.
 #[cfg(all(test, target_pointer_width = "64", target_endian = "little"))]
@@ -18,6 +19,7 @@ use sysgenid_sys::wire::{Op, Request};
 use sysgenid_sys::{Errno, device, wire};
 
 pub use discovery::SOURCE_VARIABLE;
+pub use page_file::PageFile;
 pub(crate) use discovery::user_folder;
 pub(crate) use page::{FileIdentity, V4_REFUSED, clock_refused, detect, map_counter, open_failed};
 
