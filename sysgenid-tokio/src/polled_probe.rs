@@ -76,9 +76,9 @@ impl PolledProbe {
     /// In a runtime that was built without its time driver.
     pub fn every(period: Duration, probe: Probe) -> Result<Self> {
         if period.is_zero() {
-            return Err(adapter::unsupported(NO_PERIOD, Some(probe.source())));
+            return Err(adapter::unsupported(NO_PERIOD, probe.source()));
         }
-        runtime::current(Some(probe.source()))?;
+        runtime::current(probe.source())?;
         let period = period.min(LONGEST);
         let mut looks = interval_at(Instant::now() + period, period);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

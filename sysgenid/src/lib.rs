@@ -123,7 +123,7 @@ pub use straggler::{Straggler, StragglerSummary};
 pub use sysgenid_sys::abi::Dialect;
 pub use text::Printable;
 pub use uniqueness::Uniqueness;
-pub use watcher::{Reconnected, Reconnector, Watcher, WatcherOptions};
+pub use watcher::{NotAWatcher, Reconnected, Reconnector, Watcher, WatcherOptions};
 pub use witness::{RestoreOnly, Witness};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;

@@ -75,6 +75,7 @@ use crate::{Deadline, Generation, Probe};
 /// [`probe`](Self::probe) fails with [`is_forked`](Error::is_forked), until [`reopen`](Self::reopen).
 pub struct Observer {
     clock: Clock,
+    source: Source,
     /// The generation that was told of last.
     told: Generation,
     /// Whose it is.
@@ -129,14 +130,15 @@ impl Observer {
             Clock::open(&source)
         };
         let clock = open().map_err(|error: Error| error.at(source.path()))?;
-        Ok(Self::of(clock))
+        Ok(Self::of(clock, source))
     }
 
     /// One for which all that was before is past.
-    fn of(clock: Clock) -> Self {
+    fn of(clock: Clock, source: Source) -> Self {
         Self {
             told: clock.probe().generation(),
             clock,
+            source,
             process: fork::process(),
         }
     }
@@ -222,8 +224,7 @@ impl Observer {
         if self.process == fork::process() {
             return Ok(());
         }
-        let source = self.probe().source();
-        self.clock = Clock::open(source).map_err(|error| error.at(source.path()))?;
+        self.clock = Clock::open(&self.source).map_err(|error| self.locate(error))?;
         self.process = fork::process();
         Ok(())
     }
@@ -237,7 +238,7 @@ impl Observer {
     }
 
     fn locate(&self, error: Error) -> Error {
-        error.at(self.probe().source().path())
+        error.at(self.source.path())
     }
 }
 
@@ -272,7 +273,7 @@ impl AsRawFd for Observer {
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observer")
-            .field("source", self.probe().source())
+            .field("source", &self.source)
             .field("generation", &self.generation())
             .finish_non_exhaustive()
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where the two counters of a process are from.
 
-use std::env;
 use std::path::PathBuf;
 
 use sysgenid_sys::fork;
@@ -11,8 +10,8 @@ use sysgenid_sys::process::{Counter, Latest, PROCESS};
 use super::Refreshed;
 use crate::error::{Error, Kind, Result};
 use crate::fork_lock::ForkLock;
-use crate::source::{FileIdentity, user_folder};
-use crate::{SOURCE_VARIABLE, Source, SourceKind};
+use crate::source::{FileIdentity, named_path, user_folder};
+use crate::{Source, SourceKind};
 
 /// What a process stands on. The process has one; tests have others.
 pub(super) struct Standing {
@@ -66,9 +65,7 @@ pub(super) struct Environment {
 impl Environment {
     fn read() -> Self {
         Self {
-            named: env::var_os(SOURCE_VARIABLE)
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            named: named_path(),
             user_folder: user_folder(),
         }
     }
