@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::{Barrier, OnceLock};
@@ -160,8 +160,14 @@ pub fn play(role: Role, path: Option<PathBuf>) {
         }
         Role::TriggerAsNamespaceRoot => report(
             become_namespace_root()
-                .and_then(|()| device::detect_dialect(&file))
-                .and_then(|dialect| device::trigger_gen_update(&file, dialect, 0))
+                .and_then(|()| {
+                    let file = file
+                        .as_fd()
+                        .try_clone_to_owned()
+                        .map_err(|_| Errno::MFILE)?;
+                    device::Device::detect(file).map_err(|refused| refused.errno)
+                })
+                .and_then(|device| device.trigger_gen_update(0))
                 .map_err(name_of),
         ),
         Role::WaitForWatchers => match device::detect_dialect(&file) {

@@ -95,8 +95,8 @@ pub(crate) struct Straggler(sysgenid::Straggler);
 
 #[pymethods]
 impl Straggler {
-    /// The process that has it open, or that opened it (on a broker); `None` if the kernel did not
-    /// tell.
+    /// The process that has it open, or that opened it (on a broker); `None` if that is outside the
+    /// broker's pid namespace, or has ended and left the watcher to a child.
     #[getter]
     fn pid(&self) -> Option<u32> {
         self.0.pid

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use sysgenid::{Source, SourceKind};
 
 use crate::{probe_type, waiting};
 
@@ -24,6 +25,14 @@ enum Origin<'py> {
     Path(PathBuf),
 }
 
+impl ProbeBase {
+    /// There is always a source: only a watcher that was made of a descriptor has none, and Python has
+    /// no such watchers.
+    fn source_path(&self) -> &Path {
+        self.0.source().map(Source::path).unwrap_or(Path::new(""))
+    }
+}
+
 #[pymethods]
 impl ProbeBase {
     #[new]
@@ -41,13 +50,14 @@ impl ProbeBase {
     /// What kind of source it is on: as in `Status`.
     #[getter]
     fn kind(&self) -> &'static str {
-        self.0.source().kind().name()
+        let kind = self.0.source().map(Source::kind);
+        kind.unwrap_or(SourceKind::Device).name()
     }
 
     /// Where the source is.
     #[getter]
     fn path(&self) -> OsString {
-        self.0.source().path().into()
+        self.source_path().into()
     }
 
     /// Checks that the path still names what was mapped: a few system calls, for a health check.
@@ -62,7 +72,7 @@ impl ProbeBase {
         let this = slf.get();
         format!(
             "<sysgenid.Probe of {}, generation {}>",
-            this.0.source().path().display(),
+            this.source_path().display(),
             this.0.generation()
         )
     }

@@ -10,6 +10,9 @@ use rustix::ioctl::{Opcode, opcode};
 /// The node of the kernel driver.
 pub const DEVICE_PATH: &str = "/dev/sysgenid";
 
+/// What every driver of the device has registered it as, and so the kernel's name of it.
+pub const DEVICE_NAME: &str = "sysgenid";
+
 /// Major number of Linux "misc" devices, which the device is one of.
 pub const MISC_MAJOR: u32 = 10;
 

@@ -11,8 +11,10 @@
 //!
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
 //! - [`cpu`]: random numbers of the processor (feature `std`).
-//! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
+//! - [`device`]: one function per operation of the device; [`device::Device`] is one that was proven
+//!   to be it, and the only way to its ioctls.
 //! - [`entropy`]: random bytes of the kernel, by the system call itself.
+//! - [`environment`]: variables that no less privileged process has chosen (feature `std`).
 //! - [`fdinfo`]: the state of a watcher of any process, from `/proc`.
 //! - [`fork`]: a number that changes in a forked child (feature `std`).
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
@@ -26,8 +28,8 @@
 //! # What it does not do
 //!
 //! It does not retry on `EINTR`, keep deadlines, look for devices, or explain errors. It does not
-//! choose the dialect for the caller: the numbers of the dialects collide, so functions that issue
-//! an ioctl take the [`Dialect`](abi::Dialect) as an argument.
+//! guess a dialect: the numbers of the dialects collide, so an ioctl takes a
+//! [`Device`](device::Device), which has detected its own.
 //!
 //! # Platforms and features
 //!
@@ -41,9 +43,12 @@ pub mod abi;
 pub mod cpu;
 pub mod device;
 pub mod entropy;
+#[cfg(feature = "std")]
+pub mod environment;
 pub mod fdinfo;
 #[cfg(feature = "std")]
 pub mod fork;
+mod misc;
 #[cfg(feature = "std")]
 pub mod page;
 #[cfg(feature = "std")]

@@ -42,12 +42,12 @@ use crate::{NotRegistered, runtime};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
-/// use sysgenid::Probe;
+/// use sysgenid::{PageFile, Probe};
 /// use sysgenid_tokio::{Observer, PolledProbe};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let page = folder.path().join("page");
-/// std::fs::write(&page, [0; 4096])?;
+/// let _host = PageFile::open(&page)?;
 ///
 /// let error = Observer::open_at(&page).await.unwrap_err();
 /// assert!(error.is_unsupported());
@@ -123,8 +123,8 @@ impl Observer {
     ///
     /// In a runtime that was built without its I/O driver.
     pub fn new(observer: sysgenid::Observer) -> Result<Self, NotRegistered<sysgenid::Observer>> {
-        let source = observer.probe().source().clone();
-        match runtime::register(observer, Some(&source)) {
+        let source = observer.probe().source().cloned();
+        match runtime::register(observer, source.as_ref()) {
             Ok(registered) => Ok(registered.into()),
             Err((observer, error)) => Err(NotRegistered::new(observer, error)),
         }
@@ -146,7 +146,7 @@ impl Observer {
             let mut ready = match ready!(self.registered.poll_read_ready_mut(cx)) {
                 Ok(ready) => ready,
                 Err(error) => {
-                    let source = Some(self.as_ref().probe().source());
+                    let source = self.as_ref().probe().source();
                     return Poll::Ready(Err(runtime::not_registered(&error, source)));
                 }
             };

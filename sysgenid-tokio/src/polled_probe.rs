@@ -38,20 +38,17 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::io::Write;
 /// use std::time::Duration;
-/// use sysgenid::Probe;
+/// use sysgenid::{PageFile, Probe};
 /// use sysgenid_tokio::PolledProbe;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let page = folder.path().join("page");
-/// let mut counter = std::fs::File::create_new(&page)?;
-/// counter.set_len(4096)?;
+/// let mut host = PageFile::open(&page)?;
 /// let mut probe = PolledProbe::every(Duration::from_millis(50), Probe::open_at(&page)?)?;
 ///
-/// counter.write_all(&1_u32.to_ne_bytes())?; // as a host does that restores this container
-/// let generation = probe.changed().await;
-/// assert_eq!(generation.get(), 1);
+/// let changed = host.change()?; // as a host does that restores this container
+/// assert_eq!(probe.changed().await, changed);
 /// # Ok(())
 /// # }
 /// ```
@@ -79,9 +76,9 @@ impl PolledProbe {
     /// In a runtime that was built without its time driver.
     pub fn every(period: Duration, probe: Probe) -> Result<Self> {
         if period.is_zero() {
-            return Err(adapter::unsupported(NO_PERIOD, Some(probe.source())));
+            return Err(adapter::unsupported(NO_PERIOD, probe.source()));
         }
-        runtime::current(Some(probe.source()))?;
+        runtime::current(probe.source())?;
         let period = period.min(LONGEST);
         let mut looks = interval_at(Instant::now() + period, period);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

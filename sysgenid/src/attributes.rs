@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{Stat, major, minor};
 use sysgenid_sys::abi::Dialect;
@@ -55,10 +55,6 @@ impl Attributes {
         Self {
             folder: PathBuf::from(format!("/sys/dev/char/{major}:{minor}")),
         }
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// The dialect, if the driver tells. A node that can only be read does not tell it otherwise.

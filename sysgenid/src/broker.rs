@@ -24,7 +24,7 @@ use sysgenid_sys::wire::{
 };
 
 use crate::error::{Error, Kind, Result};
-use crate::{Deadline, interrupt};
+use crate::{Deadline, Source, interrupt};
 
 const NOT_RUNNING: &str =
     "no broker is running there; start it with `sysgenid serve`, then reconnect";
@@ -41,6 +41,10 @@ const NOT_STORED: &str = "the broker has told its watchers of the change, but ca
 const DENIED: &str = "permission denied: only the user that runs the broker may do this, and root in \
                       the broker's user namespace; run this as that user";
 
+const TOO_LONG: &str = "the path is longer than the 107 bytes that the address of a socket has; \
+                        have the broker serve a directory with a shorter path, or name it by a \
+                        shorter one, such as a symbolic link";
+
 /// How long an answer may take where a deadline has passed already, or is about to: a call that is
 /// given no time still takes one look.
 pub(crate) const LOOK_TIME: Duration = Duration::from_millis(100);
@@ -52,11 +56,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to the socket at `path`. It waits if the broker has many connections to accept yet.
-    pub(crate) fn connect(path: &Path, deadline: Deadline) -> Result<Self> {
-        connect_to(path, deadline)
-            .map(|socket| Self { socket })
-            .map_err(|error| error.at(path))
+    /// Connects to a socket of the broker of `source`. It waits if the broker has many connections
+    /// to accept yet.
+    pub(crate) fn connect(source: &Source, name: &str, deadline: Deadline) -> Result<Self> {
+        let path = source.path().join(name);
+        let connect = || {
+            let socket = connect_to(&path, deadline)?;
+            source.check_broker(&socket)?;
+            Ok(Self { socket })
+        };
+        connect().map_err(|error: Error| error.at(&path))
     }
 
     /// The socket, to wait with for notices.
@@ -261,8 +270,10 @@ impl Connection {
 /// Connects, and waits until the broker has room for one more connection to accept. The kernel lets
 /// those in that have waited longest.
 fn connect_to(path: &Path, deadline: Deadline) -> Result<OwnedFd> {
-    let address =
-        SocketAddrUnix::new(path).map_err(|errno| Error::call("naming the socket", errno))?;
+    let address = SocketAddrUnix::new(path).map_err(|errno| match errno {
+        Errno::NAMETOOLONG => Error::new(Kind::Unsupported(TOO_LONG)).errno(errno),
+        errno => Error::call("naming the socket", errno),
+    })?;
     let socket = socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

@@ -16,7 +16,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a call of this crate failed.
 ///
 /// The type is opaque: ask it with the `is_…` predicates. Its message says what failed, on which
-/// path, and what to do about it.
+/// path, and what to do about it. The cause of a failed rebuild is its
+/// [`source`](std::error::Error::source) and not part of the message; [`Debug`](std::fmt::Debug), which
+/// is what a `main` that returns the error prints, shows both.
 ///
 /// ```
 /// let error = sysgenid::Probe::open_at("/nonexistent/sysgenid").unwrap_err();
@@ -86,7 +88,8 @@ pub(crate) enum Kind {
         "the generation changed during each of {0} attempts; try again once the system has settled"
     )]
     Unsettled(u32),
-    #[error("rebuilding for the new generation failed: {0}")]
+    // The cause is the source, which whoever prints a chain of errors prints next.
+    #[error("rebuilding for the new generation failed")]
     Rebuild(Arc<dyn StdError + Send + Sync>),
     #[error(
         "the guard is in use by its own caller: a value cannot be used while it is being built or \
@@ -324,10 +327,16 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
-    /// The same message: it is what a `main` that returns this error shows.
+    /// The same message, and what caused it: it is what a `main` that returns this error shows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text += &format!(": {error}");
+            cause = error.source();
+        }
         f.debug_tuple("Error")
-            .field(&format_args!("{self}"))
+            .field(&format_args!("{text}"))
             .finish()
     }
 }
@@ -343,21 +352,72 @@ impl StdError for Error {
 }
 
 impl From<Error> for io::Error {
-    /// Keeps the whole error inside; the kind is the nearest that [`io::ErrorKind`] has.
+    /// Keeps the whole error inside ([`io::Error::get_ref`]); the kind is the nearest that
+    /// [`io::ErrorKind`] has:
+    ///
+    /// | error | kind |
+    /// |---|---|
+    /// | [`is_absent`](Error::is_absent) | `NotFound` |
+    /// | [`is_permission`](Error::is_permission) | `PermissionDenied` |
+    /// | [`is_wrong_kind`](Error::is_wrong_kind), [`is_stale`](Error::is_stale) | `InvalidInput` |
+    /// | [`is_broken`](Error::is_broken) | `InvalidData` |
+    /// | [`is_unsupported`](Error::is_unsupported) | `Unsupported` |
+    /// | [`is_timeout`](Error::is_timeout), [`is_missing`](Error::is_missing) | `TimedOut` |
+    /// | [`is_lost`](Error::is_lost) | `ConnectionReset` |
+    /// | [`is_forked`](Error::is_forked), [`is_runtime`](Error::is_runtime) | `NotConnected` |
+    /// | [`is_unsettled`](Error::is_unsettled) | `ResourceBusy` |
+    /// | [`is_reentrant`](Error::is_reentrant) | `Deadlock` |
+    /// | [`is_interrupted`](Error::is_interrupted) | `Interrupted` |
+    /// | [`is_rebuild`](Error::is_rebuild) | that of the cause, if it is an [`io::Error`] or an [`Error`]; else `Other` |
+    /// | a failed system call | that of its error number |
+    /// | any other | `Other` |
+    ///
+    /// `WouldBlock` is never one of them, whatever the kernel's number is: an event loop would take it
+    /// for a wait that has only begun. `Interrupted` is not either, but for `is_interrupted`: callers
+    /// repeat such a call without end.
     fn from(error: Error) -> Self {
-        let kind = match error.0.kind {
+        let kind = error.io_kind();
+        Self::new(kind, error)
+    }
+}
+
+impl Error {
+    fn io_kind(&self) -> io::ErrorKind {
+        match &self.0.kind {
             Kind::Absent => io::ErrorKind::NotFound,
             Kind::Denied(_) => io::ErrorKind::PermissionDenied,
-            Kind::Foreign(_) => io::ErrorKind::InvalidInput,
+            Kind::Foreign(_) | Kind::Stale { .. } => io::ErrorKind::InvalidInput,
             Kind::Broken(_) => io::ErrorKind::InvalidData,
-            Kind::Unsupported(_) => io::ErrorKind::Unsupported,
-            Kind::TimedOut(_) => io::ErrorKind::TimedOut,
-            Kind::OtherVersion { .. } => io::ErrorKind::Unsupported,
+            Kind::Unsupported(_) | Kind::OtherVersion { .. } => io::ErrorKind::Unsupported,
+            Kind::TimedOut(_) | Kind::Missing { .. } => io::ErrorKind::TimedOut,
+            Kind::Refused(refusal) if is_unexpected(refusal) => io::ErrorKind::InvalidData,
             Kind::Lost(_) | Kind::Refused(_) => io::ErrorKind::ConnectionReset,
+            Kind::Forked | Kind::Runtime(_) => io::ErrorKind::NotConnected,
+            Kind::Unsettled(_) => io::ErrorKind::ResourceBusy,
+            Kind::Reentrant => io::ErrorKind::Deadlock,
             Kind::Interrupted => io::ErrorKind::Interrupted,
-            _ => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
+            Kind::Rebuild(source) => patient(kind_of_cause(source.as_ref())),
+            Kind::Call(_) => self.0.errno.map_or(io::ErrorKind::Other, |errno| {
+                patient(io::Error::from(errno).kind())
+            }),
+            Kind::Outdated | Kind::Entropy => io::ErrorKind::Other,
+        }
+    }
+}
+
+fn kind_of_cause(cause: &(dyn StdError + Send + Sync + 'static)) -> io::ErrorKind {
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return error.kind();
+    }
+    let own = cause.downcast_ref::<Error>();
+    own.map_or(io::ErrorKind::Other, Error::io_kind)
+}
+
+/// No kind that has its reader try the same again at once, or wait for what does not come.
+fn patient(kind: io::ErrorKind) -> io::ErrorKind {
+    match kind {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => io::ErrorKind::Other,
+        kind => kind,
     }
 }
 
@@ -407,5 +467,94 @@ fn versions(oldest: u16, newest: u16) -> String {
         format!("version {newest}")
     } else {
         format!("versions {oldest} to {newest}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+    use super::*;
+
+    fn kind_of(error: Error) -> io::ErrorKind {
+        let message = error.to_string();
+        let converted = io::Error::from(error);
+        assert_eq!(converted.to_string(), message);
+        let inner = converted.get_ref().unwrap();
+        assert!(inner.downcast_ref::<Error>().is_some(), "it is kept whole");
+        converted.kind()
+    }
+
+    #[test]
+    fn a_chain_of_errors_names_each_cause_once() {
+        let inner = io::Error::other("no entropy today");
+        let error = Error::rebuild(inner).at("/dev/sysgenid");
+        assert!(!error.to_string().contains("no entropy"), "{error}");
+        assert_eq!(error.source().unwrap().to_string(), "no entropy today");
+        let shown = format!("{error:?}");
+        assert_eq!(shown.matches("no entropy today").count(), 1, "{shown}");
+
+        let outer = Error::rebuild(error);
+        let shown = format!("{outer:?}");
+        assert_eq!(shown.matches("no entropy today").count(), 1, "{shown}");
+        assert_eq!(shown.matches("rebuilding").count(), 2, "{shown}");
+    }
+
+    #[test]
+    fn an_io_error_keeps_the_kind() {
+        use io::ErrorKind as Io;
+
+        let generation = Generation::new(1);
+        let stale = Kind::Stale {
+            acknowledged: generation,
+            current: generation,
+        };
+        let missing = Kind::Missing {
+            found: 0,
+            required: 1,
+        };
+        for (kind, expected) in [
+            (Kind::Absent, Io::NotFound),
+            (Kind::Denied(""), Io::PermissionDenied),
+            (Kind::Foreign(""), Io::InvalidInput),
+            (Kind::Broken(""), Io::InvalidData),
+            (Kind::Unsupported(""), Io::Unsupported),
+            (stale, Io::InvalidInput),
+            (Kind::TimedOut(""), Io::TimedOut),
+            (missing, Io::TimedOut),
+            (Kind::Outdated, Io::Other),
+            (Kind::Lost(""), Io::ConnectionReset),
+            (Kind::Forked, Io::NotConnected),
+            (Kind::Runtime(""), Io::NotConnected),
+            (Kind::Unsettled(4), Io::ResourceBusy),
+            (Kind::Reentrant, Io::Deadlock),
+            (Kind::Interrupted, Io::Interrupted),
+        ] {
+            assert_eq!(kind_of(Error::new(kind)), expected);
+        }
+        // What the kernel said, whatever the error is about; an outdated caller is no signal.
+        let outdated = Error::new(Kind::Outdated).errno(Errno::INTR);
+        assert_eq!(kind_of(outdated), Io::Other);
+        for (errno, expected) in [
+            (Errno::NOMEM, Io::OutOfMemory),
+            (Errno::NOSPC, Io::StorageFull),
+            (Errno::ACCESS, Io::PermissionDenied),
+            (Errno::AGAIN, Io::Other),
+            (Errno::INTR, Io::Other),
+        ] {
+            assert_eq!(kind_of(Error::call("mmap", errno)), expected, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_failed_rebuild_has_the_kind_of_its_cause() {
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(kind_of(Error::rebuild(missing)), io::ErrorKind::NotFound);
+        let absent = Error::rebuild(Error::new(Kind::Absent));
+        assert_eq!(kind_of(absent), io::ErrorKind::NotFound);
+        let other = Error::rebuild("anything else");
+        assert_eq!(kind_of(other), io::ErrorKind::Other);
+        let again = io::Error::from(io::ErrorKind::WouldBlock);
+        assert_eq!(kind_of(Error::rebuild(again)), io::ErrorKind::Other);
     }
 }

@@ -44,6 +44,7 @@
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Straggler`] and [`StragglerSummary`]: the processes that have not, one by one and in a line.
+//! - [`PageFile`]: the writer of a page file, for a host that has no driver.
 //! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in. [`Printable`]: the text of others,
 //!   made safe to print.
 //! - [`adapter`]: for those who bring all this to another runtime.
@@ -117,14 +118,14 @@ pub use rand_core;
 pub use rng::SnapshotSafeRng;
 #[cfg(feature = "rng")]
 pub use rng::{ThreadRng, rng};
-pub use source::{SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
+pub use source::{PageFile, SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
 pub use straggler::{Straggler, StragglerSummary};
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
 pub use text::Printable;
 pub use uniqueness::Uniqueness;
-pub use watcher::{Reconnected, Reconnector, Watcher, WatcherOptions};
+pub use watcher::{NotAWatcher, Reconnected, Reconnector, Watcher, WatcherOptions};
 pub use witness::{RestoreOnly, Witness};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;

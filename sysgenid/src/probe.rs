@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use sysgenid_sys::page::CounterPage;
 
 use crate::Generation;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::source::{FileIdentity, Source, SourceKind};
 
 /// The current generation at the cost of one load from memory.
@@ -38,7 +38,8 @@ use crate::source::{FileIdentity, Source, SourceKind};
 pub struct Probe {
     page: CounterPage,
     identity: FileIdentity,
-    source: Source,
+    /// `None` if it was mapped from a descriptor of the kernel device.
+    source: Option<Source>,
 }
 
 impl Probe {
@@ -83,12 +84,12 @@ impl Probe {
         Ok(Self {
             page,
             identity,
-            source,
+            source: Some(source),
         })
     }
 
     /// A probe of a page that was mapped elsewhere.
-    pub(crate) fn of(page: CounterPage, identity: FileIdentity, source: Source) -> Self {
+    pub(crate) fn of(page: CounterPage, identity: FileIdentity, source: Option<Source>) -> Self {
         Self {
             page,
             identity,
@@ -110,17 +111,18 @@ impl Probe {
     }
 
     pub(crate) fn counter(&self) -> (*const u8, usize) {
-        let length = match self.source.kind() {
-            SourceKind::Vmclock => 8,
+        let length = match self.source.as_ref().map(Source::kind) {
+            Some(SourceKind::Vmclock) => 8,
             _ => 4,
         };
         (self.page.as_ptr(), length)
     }
 
-    /// The source that the probe was opened on.
+    /// The source that the probe was opened on; `None` if it is the probe of a watcher that was
+    /// [made of a descriptor](crate::Watcher::from_fd).
     #[must_use]
-    pub fn source(&self) -> &Source {
-        &self.source
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
     }
 
     /// Checks that the path still names what was mapped: a few system calls, for a health check
@@ -132,12 +134,13 @@ impl Probe {
     /// [`is_absent`](crate::Error::is_absent) if it was removed: the mapping still reads, but
     /// changes of the new file do not show in it. A vmclock is looked at again, if it may be
     /// opened again: [`is_unsupported`](crate::Error::is_unsupported) if its hypervisor keeps no
-    /// counter any more.
+    /// counter any more. That is the error, too, where there is no [`source`](Self::source), and so
+    /// no path that could be checked.
     ///
     /// ```
     /// let folder = tempfile::tempdir()?;
     /// let path = folder.path().join("page");
-    /// std::fs::write(&path, [0; 4096])?;
+    /// let _host = sysgenid::PageFile::open(&path)?;
     /// let probe = sysgenid::Probe::open_at(&path)?;
     /// probe.verify()?;
     ///
@@ -146,6 +149,11 @@ impl Probe {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn verify(&self) -> Result<()> {
-        self.source.verify_page(self.identity)
+        match &self.source {
+            Some(source) => source.verify_page(self.identity),
+            None => Err(Error::new(Kind::Unsupported(
+                "was mapped from a descriptor, so there is no path to check",
+            ))),
+        }
     }
 }

@@ -18,12 +18,16 @@ const PROGRAMS: usize = 3;
 /// How many processes of each.
 const PROCESSES: usize = 3;
 
+/// Why a process has no number.
+const OUTSIDE: &str = "outside the broker's pid namespace or ended";
+
 /// A tracked watcher that has not acknowledged the current generation.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Straggler {
     /// The process that opened the watcher, in the broker's pid namespace, or that has it open, in
-    /// the caller's; `None` if the kernel did not tell.
+    /// the caller's. `None` if the process that opened it is outside the broker's pid namespace, or
+    /// has ended and left the watcher to a child.
     pub pid: Option<u32>,
     /// The effective user of that process; `None` if the source does not tell.
     pub uid: Option<u32>,
@@ -62,11 +66,8 @@ impl fmt::Display for Straggler {
         match self.pid {
             Some(pid) => write!(f, "{} (pid {pid})", Program(&self.command)),
             None => match self.uid {
-                Some(uid) => write!(
-                    f,
-                    "a process of user {uid} that has ended or cannot be seen"
-                ),
-                None => f.write_str("a process that cannot be seen"),
+                Some(uid) => write!(f, "a process of user {uid}, {OUTSIDE}"),
+                None => write!(f, "a process {OUTSIDE}"),
             },
         }
     }
@@ -165,7 +166,11 @@ fn write_programs(f: &mut fmt::Formatter<'_>, programs: &Programs<'_>) -> fmt::R
         if index > 0 {
             f.write_str(", ")?;
         }
-        write!(f, "{}", Program(program))?;
+        if program.is_empty() && stragglers.iter().all(|one| one.pid.is_none()) {
+            f.write_str(OUTSIDE)?;
+        } else {
+            write!(f, "{}", Program(program))?;
+        }
         if stragglers.len() > 1 {
             write!(f, " ×{}", stragglers.len())?;
         }
@@ -256,11 +261,21 @@ mod tests {
         let one = straggler(None, "sysgenid", 5);
         assert_eq!(summary(std::slice::from_ref(&one)), "sysgenid (pid 5)");
         assert_eq!(one.to_string(), "sysgenid (pid 5)");
-        let other = straggler(Some(7), "", 0);
+        let other = straggler(Some(7), "", 6);
         assert_eq!(
             summary(&[one, other]),
-            "uid 7: unnamed; unknown user: sysgenid (pid 5)"
+            "uid 7: unnamed (pid 6); unknown user: sysgenid (pid 5)"
         );
+    }
+
+    #[test]
+    fn a_process_without_a_number_is_said_to_be_outside() {
+        let outside = straggler(Some(7), "", 0);
+        let text = outside.to_string();
+        assert_eq!(text, format!("a process of user 7, {OUTSIDE}"));
+        assert!(text.contains("pid namespace"), "{text}");
+        let twice = [outside.clone(), outside];
+        assert_eq!(summary(&twice), format!("uid 7: {OUTSIDE} ×2"));
     }
 
     #[test]

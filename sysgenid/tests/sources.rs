@@ -312,6 +312,31 @@ fn a_page_that_was_replaced_or_cut_is_reported() {
 }
 
 #[test]
+fn a_path_that_is_too_long_for_a_socket_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("d".repeat(120));
+    fs::create_dir(&long).unwrap();
+    fs::write(long.join("page"), page(0)).unwrap();
+    let source = Source::at(&long).unwrap();
+    for error in [
+        Watcher::open_at(&long).unwrap_err(),
+        Orchestrator::open_at(&long).unwrap_err(),
+        source.status(Duration::ZERO).unwrap_err(),
+        source.trigger(Duration::ZERO).unwrap_err(),
+    ] {
+        assert!(error.is_unsupported(), "{error:?}");
+        assert!(error.to_string().contains("107 bytes"), "{error}");
+        let expected = rustix::io::Errno::NAMETOOLONG.raw_os_error();
+        assert_eq!(error.raw_os_error(), Some(expected));
+    }
+    // A probe needs no socket, and a shorter name is enough.
+    Probe::open_at(&long).unwrap();
+    symlink(&long, folder.path().join("short")).unwrap();
+    let error = Watcher::open_at(folder.path().join("short")).unwrap_err();
+    assert!(error.is_lost(), "{error:?}");
+}
+
+#[test]
 fn a_page_file_is_probed_and_not_watched() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page");

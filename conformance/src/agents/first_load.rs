@@ -48,7 +48,7 @@ pub fn run(counter: &Path, sysgenid: &Path, turns: u64) -> Result<()> {
 
     let sleeper = (Arc::clone(&watcher), Arc::clone(&turns));
     spawn(move || watch(&sleeper.0, &sleeper.1));
-    if probe.source().kind() == SourceKind::Vmclock {
+    if probe.source().map(sysgenid::Source::kind) == Some(SourceKind::Vmclock) {
         let sleeper = (Clock::open(counter)?, Arc::clone(&turns));
         spawn(move || poll(&sleeper.0, &sleeper.1));
         let observer = Observer::open_at(counter)?;

@@ -32,11 +32,14 @@ impl Sdk {
 
     /// How many watchers are its own, and how many of them are tracked.
     fn own(&self) -> (usize, usize) {
-        match (self.probe.source().kind(), self.subject.dialect()) {
+        match (
+            self.probe.source().map(Source::kind),
+            self.subject.dialect(),
+        ) {
             // The probe is of the orchestrator's own file.
             (_, Dialect::V5) => (1, 1),
             // The probe's mapping is an open file.
-            (SourceKind::Device, _) => (2, 0),
+            (Some(SourceKind::Device), _) => (2, 0),
             _ => (1, 0),
         }
     }

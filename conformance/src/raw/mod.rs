@@ -10,6 +10,7 @@ mod end_of_range;
 mod faults;
 mod fdinfo;
 mod fork;
+pub(crate) mod ioctls;
 mod map;
 pub(crate) mod mapping;
 mod node;

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, major, minor, open, stat};
 use rustix::io::Errno;
-use rustix::ioctl::{IntegerSetter, Opcode, ioctl};
+use rustix::ioctl::Opcode;
 use sysgenid_sys::abi::{self, Dialect};
 use sysgenid_sys::device;
 use sysgenid_sys::page::CounterPage;
+
+use super::ioctls;
 
 /// The device node under test, and the dialect that it is to speak.
 #[derive(Clone, Debug)]
@@ -176,24 +178,22 @@ impl OpenFile {
 
     /// For cases of dialects in which it can be set.
     pub(crate) fn track(&self, tracked: bool) {
-        device::set_watcher_tracking(&self.file, self.dialect, tracked)
+        ioctls::set_watcher_tracking(&self.file, self.dialect, tracked)
             .expect("tracking can be set");
     }
 
     /// Waits for the watchers; 0 ms is for ever.
     pub(crate) fn wait(&self, ms: u32) -> Result<(), Errno> {
-        device::wait_watchers(&self.file, self.dialect, ms)
+        ioctls::wait_watchers(&self.file, self.dialect, ms)
     }
 
     pub(crate) fn trigger(&self, min: u32) -> Result<(), Errno> {
-        device::trigger_gen_update(&self.file, self.dialect, min)
+        ioctls::trigger_gen_update(&self.file, self.dialect, min)
     }
 
     /// An ioctl with a number as its argument, and any number as its code.
     pub(crate) fn ioctl<const OPCODE: Opcode>(&self, argument: usize) -> Result<(), Errno> {
-        // SAFETY: The file is the device's, whose ioctls take numbers by value. The cases use
-        // codes of its own types only, which nothing before the driver gives a meaning.
-        unsafe { ioctl(&self.file, IntegerSetter::<OPCODE>::new_usize(argument)) }
+        ioctls::by_value::<OPCODE>(&self.file, argument)
     }
 
     /// Triggers with an argument that is wider than the generation of [`OpenFile::trigger`].

@@ -2,7 +2,8 @@
 //! `open`: a new watcher, up to date, whose state is the open file's.
 
 use rustix::io::Errno;
-use sysgenid_sys::device::detect_dialect;
+use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::device::Device;
 
 use super::Node;
 use crate::cases;
@@ -14,6 +15,7 @@ cases! { Node;
     duplicate_shares_the_state,
     child_process_shares_the_state,
     dialect_is_told_without_side_effects,
+    proven_device_takes_its_ioctls,
 }
 
 /// The acknowledged generation is the current one, also when there were changes before.
@@ -69,8 +71,28 @@ fn child_process_shares_the_state(node: &Node) {
 fn dialect_is_told_without_side_effects(node: &Node) {
     let before = node.generation();
     let watcher = node.open();
-    assert_eq!(detect_dialect(&watcher), Ok(node.dialect()));
+    let device = Device::detect(watcher.duplicate().into()).expect("it is the device");
+    assert_eq!(device.dialect(), node.dialect());
     assert!(!watcher.is_outdated());
     assert_eq!(node.generation(), before);
-    assert_eq!(detect_dialect(node.open_read_only()), Err(Errno::BADF));
+    let refused = Device::detect(node.open_read_only().into()).unwrap_err();
+    assert_eq!(refused.errno, Errno::BADF);
+}
+
+/// The calls of `sysgenid-sys` reach the same watcher as the cases' own.
+fn proven_device_takes_its_ioctls(node: &Node) {
+    let watcher = node.open();
+    let device = Device::detect(watcher.duplicate().into()).expect("it is the device");
+    let expected = match node.dialect() {
+        Dialect::V6 => Ok(()),
+        _ => Err(Errno::OPNOTSUPP),
+    };
+    assert_eq!(device.set_watcher_tracking(true), expected);
+    assert_eq!(device.wait_watchers(1), Ok(()));
+    let before = node.generation();
+    assert_eq!(device.trigger_gen_update(0), Ok(()));
+    assert_eq!(node.generation(), before.wrapping_add(1));
+    assert_eq!(node.open().wait(1), Err(Errno::TIME), "it is tracked");
+    watcher.catch_up();
+    assert_eq!(node.open().wait(1), Ok(()));
 }

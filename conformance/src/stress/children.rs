@@ -9,6 +9,7 @@ use sysgenid_sys::abi::Dialect;
 use sysgenid_sys::device;
 
 use super::worker::Worker;
+use crate::raw::ioctls;
 
 /// A child that uses what it inherited, and ends.
 pub(super) fn inherit(worker: &mut Worker<'_>) -> bool {
@@ -41,7 +42,7 @@ pub(super) fn kill_asleep(worker: &mut Worker<'_>) -> bool {
 /// For ever; every end of a wait is followed by another.
 fn sleep_on(file: &OwnedFd, dialect: Dialect) {
     loop {
-        let _ = device::wait_watchers(file, dialect, 0);
+        let _ = ioctls::wait_watchers(file, dialect, 0);
     }
 }
 

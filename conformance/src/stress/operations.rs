@@ -16,6 +16,7 @@ use sysgenid_sys::device;
 
 use super::worker::Worker;
 use super::{children, mappings};
+use crate::raw::ioctls;
 
 /// Does one thing, and returns whether there was something to do it with.
 type Run = fn(&mut Worker<'_>) -> bool;
@@ -138,7 +139,7 @@ fn track(worker: &mut Worker<'_>) -> bool {
     };
     let dialect = worker.shared.node.dialect();
     let on = !worker.random.once_in(3);
-    let tracked = device::set_watcher_tracking(&file, dialect, on);
+    let tracked = ioctls::set_watcher_tracking(&file, dialect, on);
     // Of a descriptor for reading it cannot be turned on.
     worker.check("track", tracked, &[Errno::BADF]);
     true
@@ -149,7 +150,7 @@ fn trigger(worker: &mut Worker<'_>) -> bool {
         return false;
     };
     let dialect = worker.shared.node.dialect();
-    let triggered = device::trigger_gen_update(&file, dialect, 0);
+    let triggered = ioctls::trigger_gen_update(&file, dialect, 0);
     if worker.check("trigger", triggered, &[]).is_some() {
         worker.shared.triggers.fetch_add(1, Ordering::Relaxed);
     }
@@ -162,7 +163,7 @@ fn wait(worker: &mut Worker<'_>) -> bool {
     };
     let ms = 1 + worker.random.below(20);
     let waits = &worker.shared.waits;
-    let how = match device::wait_watchers(&file, worker.shared.node.dialect(), ms) {
+    let how = match ioctls::wait_watchers(&file, worker.shared.node.dialect(), ms) {
         Ok(()) => &waits.settled,
         Err(Errno::INTR) => &waits.interrupted,
         Err(Errno::TIME) => &waits.timed_out,

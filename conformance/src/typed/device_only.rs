@@ -2,10 +2,11 @@
 //! What every kernel driver has: capabilities, and descriptors of its own.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, open};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::CapabilitySet;
-use sysgenid::Watcher;
+use sysgenid::{Source, Watcher};
 
 use super::Subject;
 use crate::capability::keep;
@@ -16,6 +17,8 @@ cases! { Subject;
     trigger_without_capability_is_a_permission_error,
     watcher_made_of_an_outdated_descriptor_is_woken_again,
     descriptor_that_blocks_makes_no_watcher,
+    watcher_made_of_a_descriptor_has_a_probe_without_the_path,
+    node_is_proven_by_proc_where_sysfs_is_not_mounted,
     watcher_made_of_a_descriptor_is_reopened_without_a_path,
 }
 
@@ -48,8 +51,54 @@ fn watcher_made_of_an_outdated_descriptor_is_woken_again(subject: &Subject) {
 /// share.
 fn descriptor_that_blocks_makes_no_watcher(subject: &Subject) {
     for flags in [OFlags::RDWR, OFlags::RDONLY | OFlags::NONBLOCK] {
-        let error = Watcher::from_fd(open_node(subject, flags)).unwrap_err();
+        let file = open_node(subject, flags);
+        let number = file.as_raw_fd();
+        let (file, error) = Watcher::from_fd(file).unwrap_err().into_parts();
         assert!(error.is_unsupported(), "{error}");
+        assert_eq!(file.as_raw_fd(), number, "the descriptor comes back");
+        assert_eq!(fcntl_getfl(&file).unwrap() & flags, flags, "as it was");
+    }
+}
+
+/// A container that was given the descriptor has no node of that name.
+fn watcher_made_of_a_descriptor_has_a_probe_without_the_path(subject: &Subject) {
+    let file = open_node(subject, OFlags::RDWR | OFlags::NONBLOCK);
+    let hidden = hide("/dev");
+    assert!(Source::at(subject.path()).unwrap_err().is_absent());
+    let watcher = Watcher::from_fd(file).unwrap();
+    let probe = watcher.probe().unwrap();
+    drop(hidden);
+    assert_eq!(probe.source(), None);
+    assert_eq!(probe.generation(), watcher.generation());
+    let changed = subject.change();
+    assert_eq!(probe.generation(), changed);
+    assert!(probe.verify().unwrap_err().is_unsupported());
+}
+
+/// `/proc/misc` says what the node is. Without either, nothing is opened.
+fn node_is_proven_by_proc_where_sysfs_is_not_mounted(subject: &Subject) {
+    let sysfs = hide("/sys");
+    let watcher = Watcher::open_at(subject.path());
+    drop(sysfs);
+    assert!(watcher.is_ok(), "{watcher:?}");
+
+    let hidden = (hide("/sys"), hide("/proc"));
+    let refused = Watcher::open_at(subject.path());
+    drop(hidden);
+    assert!(refused.unwrap_err().is_wrong_kind());
+}
+
+/// Nothing is in this directory until it is dropped. The cases run one after another, as root.
+fn hide(directory: &'static str) -> Hidden {
+    mount("none", directory, "ramfs", MountFlags::empty(), None).expect("root may mount");
+    Hidden(directory)
+}
+
+struct Hidden(&'static str);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        unmount(self.0, UnmountFlags::DETACH).expect("what was mounted can be unmounted");
     }
 }
 

@@ -158,7 +158,7 @@ fn observers_are_each_told(subject: &Subject) {
 /// Also beside a driver, which it leaves to watchers.
 fn observer_is_discovered(subject: &Subject) {
     let observer = Observer::open().unwrap();
-    assert_eq!(observer.probe().source().path(), subject.path());
+    assert_eq!(observer.probe().source().unwrap().path(), subject.path());
     observer.probe().verify().unwrap();
 }
 

@@ -9,7 +9,6 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::CapabilitySet;
 use sysgenid::{Orchestrator, Probe, Source, Watcher};
 use sysgenid_sys::abi::Dialect;
-use sysgenid_sys::device::set_watcher_tracking;
 
 use super::Subject;
 use super::device_only::open_node;
@@ -17,7 +16,7 @@ use crate::background::PATIENCE;
 use crate::capability::keep;
 use crate::cases;
 use crate::child::{Child, Role};
-use crate::raw::{Mapping, Request};
+use crate::raw::{Mapping, Request, ioctls};
 
 cases! { Subject;
     straggler_of_several_descriptors_is_named_once_for_each_process,
@@ -78,7 +77,7 @@ fn stragglers_that_may_not_be_seen_are_counted(subject: &Subject) {
 fn straggler_that_is_only_mapped_is_counted(subject: &Subject) {
     let file = open_node(subject, OFlags::RDWR | OFlags::NONBLOCK);
     if subject.dialect() != Dialect::V5 {
-        set_watcher_tracking(&file, subject.dialect(), true).unwrap();
+        ioctls::set_watcher_tracking(&file, subject.dialect(), true).unwrap();
     }
     let page = Mapping::new(&file, Request::default()).expect("it can be mapped");
     drop(file);

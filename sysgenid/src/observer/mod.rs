@@ -36,11 +36,11 @@ use crate::{Deadline, Generation, Probe};
 /// Not every machine has such a clock. What is no use here says so, and what to do instead:
 ///
 /// ```
-/// use sysgenid::{Observer, Probe};
+/// use sysgenid::{Observer, PageFile, Probe};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let page = folder.path().join("page");
-/// std::fs::write(&page, [0; 4096])?;
+/// let _host = PageFile::open(&page)?;
 ///
 /// let error = Observer::open_at(&page).unwrap_err();
 /// assert!(error.is_unsupported());
@@ -75,6 +75,7 @@ use crate::{Deadline, Generation, Probe};
 /// [`probe`](Self::probe) fails with [`is_forked`](Error::is_forked), until [`reopen`](Self::reopen).
 pub struct Observer {
     clock: Clock,
+    source: Source,
     /// The generation that was told of last.
     told: Generation,
     /// Whose it is.
@@ -129,14 +130,15 @@ impl Observer {
             Clock::open(&source)
         };
         let clock = open().map_err(|error: Error| error.at(source.path()))?;
-        Ok(Self::of(clock))
+        Ok(Self::of(clock, source))
     }
 
     /// One for which all that was before is past.
-    fn of(clock: Clock) -> Self {
+    fn of(clock: Clock, source: Source) -> Self {
         Self {
             told: clock.probe().generation(),
             clock,
+            source,
             process: fork::process(),
         }
     }
@@ -224,8 +226,7 @@ impl Observer {
         if self.process == fork::process() {
             return Ok(());
         }
-        let source = self.probe().source();
-        self.clock = Clock::open(source).map_err(|error| error.at(source.path()))?;
+        self.clock = Clock::open(&self.source).map_err(|error| self.locate(error))?;
         self.process = fork::process();
         Ok(())
     }
@@ -239,7 +240,7 @@ impl Observer {
     }
 
     fn locate(&self, error: Error) -> Error {
-        error.at(self.probe().source().path())
+        error.at(self.source.path())
     }
 }
 
@@ -274,7 +275,7 @@ impl AsRawFd for Observer {
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observer")
-            .field("source", self.probe().source())
+            .field("source", &self.source)
             .field("generation", &self.generation())
             .finish_non_exhaustive()
     }

@@ -336,7 +336,8 @@ impl Host {
         let host = Self::new();
         let clock = Clock::map(&host.source()).unwrap();
         clock.hear_of(host.notifier.as_fd()).unwrap();
-        (host, Observer::of(clock))
+        let source = host.source();
+        (host, Observer::of(clock, source))
     }
 
     fn source(&self) -> Source {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where the two counters of a process are from.
 
-use std::env;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +12,8 @@ use sysgenid_sys::process::{Counter, Latest, PROCESS};
 use super::Refreshed;
 use crate::error::{Error, Kind, Result};
 use crate::fork_lock::ForkLock;
-use crate::source::{FileIdentity, user_folder};
-use crate::{SOURCE_VARIABLE, Source, SourceKind};
+use crate::source::{FileIdentity, named_path, user_folder};
+use crate::{Source, SourceKind};
 
 /// The least time between two looks for a first source, in milliseconds.
 pub(super) const PERIOD: u64 = 1000;
@@ -76,9 +75,7 @@ pub(super) struct Environment {
 impl Environment {
     fn read() -> Self {
         Self {
-            named: env::var_os(SOURCE_VARIABLE)
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            named: named_path(),
             user_folder: user_folder(),
         }
     }

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Finding a source where the program names none.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sysgenid_sys::abi;
+use rustix::fs::stat;
+use sysgenid_sys::{abi, environment, wire};
 
-use super::{Source, SourceKind, clock_number};
+use super::trust::Found;
+use super::{FileIdentity, Source, SourceKind, clock_number};
 use crate::error::{Error, Kind, Result};
 
 /// The environment variable that names a source and so replaces discovery.
+///
+/// A program that runs with more rights than the process that started it (set-user-ID,
+/// set-group-ID, file capabilities) ignores it, and `XDG_RUNTIME_DIR` as well: that process would
+/// choose what such a program opens.
 pub const SOURCE_VARIABLE: &str = "SYSGENID_SOURCE";
+
+/// Where a system-wide broker is.
+const SYSTEM_DIRECTORY: &str = "/run/sysgenid";
 
 /// Where device nodes are.
 const DEVICES: &str = "/dev";
@@ -21,7 +29,9 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`is_absent`](Error::is_absent) if none of them exists; else as [`Source::at`].
+    /// [`is_absent`](Error::is_absent) if none of them exists;
+    /// [`is_wrong_kind`](Error::is_wrong_kind) if a directory was found that belongs to another user
+    /// or that others can write; else as [`Source::at`].
     ///
     /// ```no_run
     /// let source = sysgenid::Source::discover()?;
@@ -37,18 +47,34 @@ impl Source {
 
     /// The source that can be watched, where the environment names none.
     pub(crate) fn driver(user_folder: Option<PathBuf>) -> Result<Self> {
-        let candidates = [
-            Some(abi::DEVICE_PATH.into()),
-            Some(PathBuf::from("/run/sysgenid")),
-            user_folder,
-        ];
-        for path in candidates.into_iter().flatten() {
-            match Self::at(path) {
+        let directories = || {
+            let user = user_folder.clone().map(|path| (path, Found::ByUser));
+            [(PathBuf::from(SYSTEM_DIRECTORY), Found::ByRoot)]
+                .into_iter()
+                .chain(user)
+        };
+        let device = (PathBuf::from(abi::DEVICE_PATH), Found::ByRoot);
+        for (path, found) in [device].into_iter().chain(directories()) {
+            match Self::found_at(path, found) {
                 Err(error) if error.is_absent() => {}
+                Ok(page) if page.kind == SourceKind::PageFile => {
+                    let broker = directories().find_map(|(path, found)| page.broker(path, found));
+                    return Ok(broker.unwrap_or(page));
+                }
                 found => return found,
             }
         }
         Err(Error::new(Kind::Absent).at(abi::DEVICE_PATH))
+    }
+
+    /// The broker in `directory`, if the page in it is this very page: it was mounted over the
+    /// device's path for clients that know no other.
+    fn broker(&self, directory: PathBuf, found: Found) -> Option<Self> {
+        let broker = Self::found_at(directory, found).ok()?;
+        let same = [&self.path, &broker.path.join(wire::PAGE_FILE)]
+            .map(|path| Some(FileIdentity::of(&stat(path).ok()?)));
+        let is_same = same[0].is_some() && same[0] == same[1];
+        (broker.kind == SourceKind::Broker && is_same).then_some(broker)
     }
 
     /// Looks for a source that can be probed, in the order above: what can be watched, else a
@@ -80,8 +106,7 @@ impl Source {
 
     /// The source that the environment names.
     pub(crate) fn named() -> Option<Result<Self>> {
-        let path = env::var_os(SOURCE_VARIABLE).filter(|path| !path.is_empty())?;
-        Some(Self::at(path))
+        named_path().map(Self::at)
     }
 
     /// A counter that the hypervisor writes, if there is one that can be used here.
@@ -97,9 +122,20 @@ impl Source {
     }
 }
 
-/// Where a user's own broker is.
+/// The path that the environment names, if it may be believed.
+pub(crate) fn named_path() -> Option<PathBuf> {
+    environment::variable(SOURCE_VARIABLE)
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Where a user's own broker is. A path that is not absolute is none, as the XDG specification has
+/// it: it would lead into whatever directory the program was started in.
 pub(crate) fn user_folder() -> Option<PathBuf> {
-    env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("sysgenid"))
+    environment::variable("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join("sysgenid"))
 }
 
 /// The first of the hypervisor's counters that can be mapped. Whatever else has the name of one is

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod discovery;
 mod page;
+mod page_file;
 mod shape;
+mod trust;
 // A vmclock is a source on such machines only.
 #[cfg(all(test, target_pointer_width = "64", target_endian = "little"))]
 mod tests;
@@ -9,18 +11,24 @@ mod tests;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fd::AsFd;
 use rustix::fs::{Stat, stat};
-use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::abi::{self, Dialect};
+use sysgenid_sys::device::misc_name;
 use sysgenid_sys::wire::{Op, Request};
-use sysgenid_sys::{Errno, device, wire};
+use sysgenid_sys::{Errno, wire};
 
 pub use discovery::SOURCE_VARIABLE;
-pub(crate) use discovery::user_folder;
+pub(crate) use discovery::{named_path, user_folder};
 pub(crate) use page::{FileIdentity, V4_REFUSED, clock_refused, detect, map_counter, open_failed};
+pub use page_file::PageFile;
 
+use self::page::{ANOTHER_DEVICE, UNPROVEN_DEVICE};
+use self::trust::Found;
 use crate::attributes::{Attributes, Backend};
 use crate::broker::{Connection, LOOK_TIME, accepted};
 use crate::error::{Error, Kind, Result};
@@ -85,6 +93,19 @@ impl SourceKind {
 /// A source that exists but cannot be used is an error, not a reason to take the next: another
 /// source would not tell of the same restores.
 ///
+/// A directory must belong to root or to the process's effective user, and no other user may be
+/// able to write in it; one in `/run` may belong to another user, because only root can have put it there.
+/// The broker that answers in it must run as one of these users. Otherwise the error is
+/// [`is_wrong_kind`](Error::is_wrong_kind). A source that the program or `SYSGENID_SOURCE` names is
+/// the caller's own choice: only the owner of a [page](SourceKind::PageFile) is looked at there.
+///
+/// Where the page of a broker is mounted over `/dev/sysgenid`, for clients that know no other path,
+/// the broker is taken whose page it is, if that is in one of the directories above.
+///
+/// Both variables are ignored in programs that run with more rights than the process that started
+/// them: see [`SOURCE_VARIABLE`](crate::SOURCE_VARIABLE). `XDG_RUNTIME_DIR` is ignored, too, unless
+/// it is an absolute path.
+///
 /// # Discovery for probes
 ///
 /// [`Source::discover_for_probe`] takes the same, and where none of them exists a counter that the
@@ -113,6 +134,7 @@ impl SourceKind {
 pub struct Source {
     kind: SourceKind,
     path: PathBuf,
+    found: Found,
 }
 
 impl Source {
@@ -135,9 +157,13 @@ impl Source {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn at(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
-        match Self::kind_at(&path) {
-            Ok(kind) => Ok(Self { kind, path }),
+        Self::found_at(path.into(), Found::Named)
+    }
+
+    /// The source at `path`, and how the path came to be looked at.
+    fn found_at(path: PathBuf, found: Found) -> Result<Self> {
+        match Self::kind_at(&path, found) {
+            Ok(kind) => Ok(Self { kind, path, found }),
             Err(error) => Err(error.at(path)),
         }
     }
@@ -186,7 +212,7 @@ impl Source {
     pub fn status(&self, deadline: impl Into<Deadline>) -> Result<Status> {
         if self.kind == SourceKind::Broker {
             let deadline = deadline.into().at_least(LOOK_TIME);
-            let connection = Connection::connect(&self.path.join(wire::WATCH_SOCKET), deadline)?;
+            let connection = Connection::connect(self, wire::WATCH_SOCKET, deadline)?;
             let reply = connection
                 .ask(&Request::new(Op::Status, 0), deadline)
                 .map_err(|error| error.at(&self.path))?;
@@ -261,7 +287,12 @@ impl Source {
 
     /// A connection to the socket of the broker's owner. One for each call: they are rare.
     pub(crate) fn control(&self, deadline: Deadline) -> Result<Connection> {
-        Connection::connect(&self.path.join(wire::CONTROL_SOCKET), deadline)
+        Connection::connect(self, wire::CONTROL_SOCKET, deadline)
+    }
+
+    /// Checks that what listens at the other end of a socket of this source may be believed.
+    pub(crate) fn check_broker(&self, socket: impl AsFd) -> Result<()> {
+        trust::check_broker(socket, &self.path, self.found)
     }
 
     /// The status of a source that is a file.
@@ -272,7 +303,7 @@ impl Source {
                 return Ok(status);
             }
         }
-        let (file, dialect) = self.open_page(&self.path)?;
+        let (file, dialect) = self.open_page()?;
         if dialect == Some(Dialect::V4) {
             return Err(Error::new(Kind::Unsupported(V4_REFUSED)));
         }
@@ -289,20 +320,18 @@ impl Source {
         })
     }
 
-    fn kind_at(path: &Path) -> Result<SourceKind> {
+    fn kind_at(path: &Path, found: Found) -> Result<SourceKind> {
         let metadata = fs::metadata(path).map_err(|error| absent_or("stat", &error))?;
         let file_type = metadata.file_type();
         if file_type.is_char_device() {
-            let found = stat(path).map_err(stat_failed)?;
-            return kind_of_device(&found, path)
-                .ok_or_else(|| Error::new(Kind::Foreign("another device, not sysgenid's")));
+            return kind_of_device(&stat(path).map_err(stat_failed)?);
         }
         if file_type.is_dir() {
             // Its page stays when the broker ends, so this is where a broker runs or ran.
-            return match fs::symlink_metadata(path.join(wire::PAGE_FILE)) {
-                Ok(_) => Ok(SourceKind::Broker),
-                Err(error) => Err(absent_or("stat", &error)),
-            };
+            fs::symlink_metadata(path.join(wire::PAGE_FILE))
+                .map_err(|error| absent_or("stat", &error))?;
+            trust::open_directory(path, found)?;
+            return Ok(SourceKind::Broker);
         }
         if file_type.is_file() {
             return Ok(SourceKind::PageFile);
@@ -358,24 +387,20 @@ fn absent_or(call: &'static str, error: &io::Error) -> Error {
     }
 }
 
-/// By what the kernel calls the device. A machine without sysfs cannot say: there the node's own
-/// name is believed, and a node by any other is the driver's.
-fn kind_of_device(node: &Stat, path: &Path) -> Option<SourceKind> {
-    if !device::is_misc_device(node) {
-        return None;
-    }
-    match fs::read_link(Attributes::of(node).folder()) {
-        Ok(target) => kind_by_name(target.file_name()?),
-        Err(_) => path
-            .file_name()
-            .and_then(kind_by_name)
-            .or(Some(SourceKind::Device)),
+/// By what the kernel calls the device: see [`misc_name`]. The node's own name proves nothing.
+fn kind_of_device(node: &Stat) -> Result<SourceKind> {
+    match misc_name(node) {
+        Ok(name) => kind_by_name(OsStr::from_bytes(name.as_bytes()))
+            .ok_or_else(|| Error::new(Kind::Foreign(ANOTHER_DEVICE))),
+        Err(Errno::NXIO) => Err(open_failed(Errno::NXIO)),
+        Err(Errno::NODATA) => Err(Error::new(Kind::Foreign(UNPROVEN_DEVICE))),
+        Err(_) => Err(Error::new(Kind::Foreign(ANOTHER_DEVICE))),
     }
 }
 
 fn kind_by_name(name: &OsStr) -> Option<SourceKind> {
     match name.to_str()? {
-        "sysgenid" => Some(SourceKind::Device),
+        abi::DEVICE_NAME => Some(SourceKind::Device),
         "vmgenid" => Some(SourceKind::Vmgenid),
         name => clock_number(name).map(|_| SourceKind::Vmclock),
     }

@@ -3,17 +3,19 @@
 //! file.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, stat};
 use sysgenid_sys::abi::{self, Dialect};
+use sysgenid_sys::device::{Device, Undetected};
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::vmclock::{ClockError, ClockPage};
-use sysgenid_sys::{Errno, device, wire};
+use sysgenid_sys::{Errno, wire};
 
 use super::shape::{self, Named, too_short};
-use super::{Source, SourceKind, stat_failed};
+use super::trust::{open_directory, open_page_in};
+use super::{Source, SourceKind, kind_of_device, stat_failed};
 use crate::Probe;
 use crate::attributes::Attributes;
 use crate::error::{Error, Kind, Result};
@@ -34,7 +36,7 @@ impl Source {
     pub(crate) fn map_page(&self) -> Result<(CounterPage, FileIdentity)> {
         let path = self.page_path();
         let map = || {
-            let (file, dialect) = self.open_page(&path)?;
+            let (file, dialect) = self.open_page()?;
             match dialect {
                 Some(Dialect::V5) => {
                     return Err(Error::new(Kind::Unsupported(
@@ -63,42 +65,52 @@ impl Source {
     /// Opens a clock for whoever waits for its notifications: its file, its page, and a probe of its
     /// counter.
     pub(crate) fn open_clock(&self) -> Result<(OwnedFd, ClockPage, Probe)> {
-        let (file, _) = self.open_page(&self.path)?;
+        let (file, _) = self.open_page()?;
         let identity = FileIdentity::of(&fstat(&file).map_err(stat_failed)?);
         let page = ClockPage::map(&file).map_err(|error| clock_refused(&error))?;
-        let probe = Probe::of(self.map_open(&file)?, identity, self.clone());
+        let probe = Probe::of(self.map_open(&file)?, identity, Some(self.clone()));
         Ok((file, page, probe))
     }
 
     /// Opens the counter's file, and says which dialect it speaks if it is a device and tells.
-    pub(super) fn open_page(&self, path: &Path) -> Result<(OwnedFd, Option<Dialect>)> {
+    pub(super) fn open_page(&self) -> Result<(OwnedFd, Option<Dialect>)> {
+        if self.kind == SourceKind::Broker {
+            let (directory, status) = open_directory(&self.path, self.found)?;
+            let file = open_page_in(&directory, wire::PAGE_FILE)?;
+            shape::check(&file, Named::InDirectory(&directory, status.st_uid))?;
+            return Ok((file, None));
+        }
         // Non-blocking, so that a FIFO that took the file's place cannot hang the open.
         let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         if self.kind == SourceKind::Device {
             // Only a writable descriptor tells the dialect of any driver. Without one, ours says it
             // in sysfs, and with others what all dialects share has to do.
             let write = read | OFlags::RDWR;
-            match open(path, write, Mode::empty()) {
+            match open(&self.path, write, Mode::empty()) {
                 Ok(file) => {
-                    let dialect = detect(&file)?;
-                    return Ok((file, Some(dialect)));
+                    let device = detect(file).map_err(|(_, error)| error)?;
+                    let dialect = device.dialect();
+                    return Ok((device.into(), Some(dialect)));
                 }
                 Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
                 Err(errno) => return Err(open_failed(errno)),
             }
         }
-        let file = open(path, read, Mode::empty()).map_err(open_failed)?;
+        let file = open(&self.path, read, Mode::empty()).map_err(open_failed)?;
+        let status = fstat(&file).map_err(stat_failed)?;
+        // The path may name another file by now.
+        if FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+            && kind_of_device(&status)? != self.kind
+        {
+            return Err(Error::new(Kind::Foreign(ANOTHER_DEVICE)));
+        }
         let dialect = match self.kind {
-            SourceKind::Device => Attributes::of(&fstat(&file).map_err(stat_failed)?).dialect(),
-            SourceKind::Broker => {
-                shape::check(&file, Named::InDirectory(&self.path))?;
-                None
-            }
+            SourceKind::Device => Attributes::of(&status).dialect(),
             SourceKind::PageFile => {
                 shape::check(&file, Named::Itself(&self.path))?;
                 None
             }
-            SourceKind::Vmgenid | SourceKind::Vmclock => None,
+            SourceKind::Broker | SourceKind::Vmgenid | SourceKind::Vmclock => None,
         };
         Ok((file, dialect))
     }
@@ -157,14 +169,26 @@ impl FileIdentity {
 pub(crate) const V4_REFUSED: &str =
     "this driver speaks the v4 dialect of January 2021, which is not supported; update the driver";
 
-pub(crate) fn detect(file: &OwnedFd) -> Result<Dialect> {
-    device::detect_dialect(file).map_err(|errno| match errno {
-        Errno::NODEV => Error::new(Kind::Foreign("answers unlike a generation device")),
-        errno => Error::call("detecting the dialect", errno),
+pub(super) const ANOTHER_DEVICE: &str = "another device, not sysgenid's";
+
+pub(super) const UNPROVEN_DEVICE: &str = "neither /sys nor /proc/misc is there to tell which device this is, and a device that is not \
+     sysgenid's must not even be opened; mount one of them, or name a broker's directory";
+
+/// Proves that a file is the device; gives it back if it is not.
+pub(crate) fn detect(file: OwnedFd) -> Result<Device, (OwnedFd, Error)> {
+    Device::detect(file).map_err(|Undetected { watcher, errno }| {
+        let error = match errno {
+            Errno::NODEV => Error::new(Kind::Foreign(
+                "another device than sysgenid's, or one that answers unlike a generation device",
+            )),
+            Errno::NODATA => Error::new(Kind::Foreign(UNPROVEN_DEVICE)),
+            errno => Error::call("detecting the dialect", errno),
+        };
+        (watcher, error)
     })
 }
 
-pub(crate) fn map_counter(file: &OwnedFd) -> Result<CounterPage> {
+pub(crate) fn map_counter(file: impl AsFd) -> Result<CounterPage> {
     CounterPage::map(file).map_err(|error| map_failed(&error))
 }
 

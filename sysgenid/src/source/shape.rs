@@ -5,14 +5,12 @@
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, Stat, StatxAttributes, StatxFlags, fstat, stat, statx,
-};
+use rustix::fs::{AtFlags, FileType, Stat, StatxAttributes, StatxFlags, fstat, statx};
 use rustix::io::pread;
-use rustix::process::geteuid;
 use sysgenid_sys::{Errno, abi};
 
 use super::stat_failed;
+use super::trust::{is_own, is_put_by_root, is_roots};
 use crate::error::{Error, Kind, Result};
 
 /// What every page file is a multiple of, whatever pages the machine has.
@@ -21,8 +19,8 @@ pub(super) const PAGE: usize = 4096;
 /// How the caller named the file. A page of another user is judged by that.
 #[derive(Clone, Copy)]
 pub(super) enum Named<'a> {
-    /// As the page of this directory.
-    InDirectory(&'a Path),
+    /// As the page of this directory, which is open and has this owner.
+    InDirectory(&'a OwnedFd, u32),
     /// By its own path.
     Itself(&'a Path),
 }
@@ -46,7 +44,7 @@ pub(super) fn check(file: &OwnedFd, named: Named<'_>) -> Result<()> {
              page in it",
         )));
     }
-    if !is_trusted(&status, named) {
+    if !is_trusted(file, &status, named) {
         return Err(Error::new(Kind::Foreign(
             "the page belongs to a user other than root and the caller, who could store any number in \
              it; run the broker as root or as this user",
@@ -86,37 +84,21 @@ fn read(file: &OwnedFd) -> Result<([u8; PAGE], usize)> {
 }
 
 /// Whether the page belongs to root, to the process's own user, or to a user whom root has chosen.
-fn is_trusted(page: &Stat, named: Named<'_>) -> bool {
-    if page.st_uid == 0 || page.st_uid == geteuid().as_raw() {
+fn is_trusted(file: &OwnedFd, page: &Stat, named: Named<'_>) -> bool {
+    if is_own(page.st_uid) {
         return true;
     }
     // Root may run a broker as another user in that user's directory, or mount a page into a
     // container, where its owner may have another number.
     match named {
-        Named::InDirectory(directory) => {
-            stat(directory).is_ok_and(|found| found.st_uid == page.st_uid)
-                && is_roots(&directory.join(".."))
-        }
-        Named::Itself(path) => is_mounted(path) && path.parent().is_some_and(is_roots),
+        Named::InDirectory(directory, owner) => owner == page.st_uid && is_put_by_root(directory),
+        Named::Itself(path) => is_mounted(file) && path.parent().is_some_and(is_roots),
     }
 }
 
-/// Whether only root can give names in this directory.
-fn is_roots(directory: &Path) -> bool {
-    // A relative path of one component has an empty parent.
-    let directory = match directory.as_os_str() {
-        empty if empty.is_empty() => Path::new("."),
-        _ => directory,
-    };
-    let others = Mode::WGRP | Mode::WOTH;
-    stat(directory).is_ok_and(|found| {
-        found.st_uid == 0 && !Mode::from_raw_mode(found.st_mode).intersects(others)
-    })
-}
-
-/// Whether something is mounted at this very path.
-fn is_mounted(path: &Path) -> bool {
-    statx(CWD, path, AtFlags::empty(), StatxFlags::empty()).is_ok_and(|found| {
+/// Whether a file that is open was mounted by itself.
+fn is_mounted(file: &OwnedFd) -> bool {
+    statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).is_ok_and(|found| {
         let mounted = StatxAttributes::MOUNT_ROOT;
         found.stx_attributes_mask.contains(mounted) && found.stx_attributes.contains(mounted)
     })

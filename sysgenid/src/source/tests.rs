@@ -207,6 +207,7 @@ impl Folder {
         Source {
             kind,
             path: self.0.path().join(name),
+            found: Found::Named,
         }
     }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A watcher on the userspace driver.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use rustix::event::epoll;
@@ -15,7 +14,7 @@ use super::Tracking;
 use crate::broker::{Connection, LOOK_TIME, accepted, gone};
 use crate::error::{Error, Kind, Result};
 use crate::source::map_counter;
-use crate::{Deadline, Generation};
+use crate::{Deadline, Generation, Source};
 
 pub(crate) struct BrokerWatcher {
     /// Readable while outdated. It is shared with a forked child, so that it is the state and not a
@@ -36,12 +35,12 @@ pub(crate) struct BrokerWatcher {
 
 impl BrokerWatcher {
     pub(super) fn open(
-        directory: &Path,
+        source: &Source,
         tracking: Tracking,
         readiness: &OwnedFd,
         deadline: Deadline,
     ) -> Result<Self> {
-        let watcher = Self::connect(directory, tracking == Tracking::On, None, deadline)?;
+        let watcher = Self::connect(source, tracking == Tracking::On, None, deadline)?;
         watcher.register(readiness)?;
         Ok(watcher)
     }
@@ -50,23 +49,23 @@ impl BrokerWatcher {
     /// that one was so at the fork, or a change has come since.
     pub(super) fn reopen(
         &self,
-        directory: &Path,
+        source: &Source,
         readiness: &OwnedFd,
         deadline: Deadline,
     ) -> Result<Self> {
         let (tracked, acknowledged) = self.standing();
-        let fresh = Self::connect(directory, tracked, Some(acknowledged), deadline)?;
+        let fresh = Self::connect(source, tracked, Some(acknowledged), deadline)?;
         fresh.register(readiness)?;
         Ok(fresh)
     }
 
     pub(super) fn connect(
-        directory: &Path,
+        source: &Source,
         tracked: bool,
         resume: Option<u32>,
         deadline: Deadline,
     ) -> Result<Self> {
-        let connection = Connection::connect(&directory.join(wire::WATCH_SOCKET), deadline)?;
+        let connection = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
         let flags = if tracked { wire::OPEN_TRACKED } else { 0 }
             | if resume.is_some() {
                 wire::OPEN_RESUME
@@ -253,17 +252,12 @@ impl BrokerWatcher {
     }
 
     /// Waits until no tracked watcher is outdated, and returns how many there are.
-    pub(super) fn wait_watchers(
-        &self,
-        directory: &Path,
-        deadline: Deadline,
-    ) -> Result<Option<u32>> {
+    pub(super) fn wait_watchers(&self, source: &Source, deadline: Deadline) -> Result<Option<u32>> {
         // A short deadline, or one that had passed, leaves no time for an answer at all.
         let answer_by = deadline.at_least(LOOK_TIME);
         self.connection.check()?;
-        let socket = directory.join(wire::WATCH_SOCKET);
         // One connection for each wait: closing it ends the wait.
-        let waiting = Connection::connect(&socket, answer_by)?;
+        let waiting = Connection::connect(source, wire::WATCH_SOCKET, answer_by)?;
         let mut request = Request::new(Op::Wait, 0);
         request.watcher = self.number;
         let mut reply = waiting.ask(&request, answer_by)?;

@@ -11,6 +11,7 @@ use rustix::event::epoll;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fstat, open};
 use sysgenid_sys::abi::Dialect;
+use sysgenid_sys::device::Device;
 use sysgenid_sys::fdinfo::WatcherState;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::{Errno, device};
@@ -27,8 +28,7 @@ use crate::{Deadline, Generation, Probe, Source, Straggler, interrupt, straggler
 const WAIT_SLICE: Duration = Duration::from_millis(2_000);
 
 pub(crate) struct DeviceWatcher {
-    file: OwnedFd,
-    dialect: Dialect,
+    device: Device,
     page: CounterPage,
     /// Whether epoll is on the driver's wait queue: see [`DeviceWatcher::hook`]. Locked while
     /// this process acknowledges.
@@ -54,46 +54,62 @@ impl DeviceWatcher {
     pub(super) fn open(path: &Path, tracking: Tracking, readiness: &OwnedFd) -> Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = open(path, flags, Mode::empty()).map_err(open_failed)?;
-        let watcher = Self::new(file)?;
+        let watcher = Self::new(file).map_err(|(_, error)| error)?;
         watcher.start(readiness)?;
-        match (tracking, watcher.dialect) {
+        match (tracking, watcher.device.dialect()) {
             (Tracking::OffIfPossible, Dialect::V5) => {}
             (tracking, _) => watcher.set_tracking(tracking == Tracking::On)?,
         }
         Ok(watcher)
     }
 
-    pub(super) fn from_fd(file: OwnedFd, readiness: &OwnedFd) -> Result<Self> {
+    /// Gives the descriptor back if it is not taken.
+    pub(super) fn from_fd(file: OwnedFd, readiness: &OwnedFd) -> Result<Self, (OwnedFd, Error)> {
         let watcher = Self::new(file)?;
+        match watcher.adopt(readiness) {
+            Ok(()) => Ok(watcher),
+            Err(error) => Err((watcher.device.into(), error)),
+        }
+    }
+
+    /// Begins with a watcher that was used before.
+    fn adopt(&self, readiness: &OwnedFd) -> Result<()> {
         // Before the look that tells whether it is outdated, so that it is never too new.
-        let number = watcher.page.load_low();
-        watcher.hook(None, readiness)?;
-        if watcher.read()?.is_none() {
-            watcher.acknowledged.store(number.into(), Ordering::Relaxed);
+        let number = self.page.load_low();
+        self.hook(None, readiness)?;
+        if self.read()?.is_none() {
+            self.acknowledged.store(number.into(), Ordering::Relaxed);
         }
         // A driver that does not tell may track it. Whoever waits for one too many has a deadline;
         // nothing would tell of one too few.
-        let tracked = watcher.state().is_none_or(|state| state.tracked);
-        watcher.tracked.store(tracked, Ordering::Relaxed);
-        Ok(watcher)
+        let tracked = self.state().is_none_or(|state| state.tracked);
+        self.tracked.store(tracked, Ordering::Relaxed);
+        Ok(())
     }
 
     /// One that is not hooked.
-    fn new(file: OwnedFd) -> Result<Self> {
-        let flags = fcntl_getfl(&file).map_err(|errno| Error::call("fcntl", errno))?;
-        if flags & OFlags::ACCMODE != OFlags::RDWR || !flags.contains(OFlags::NONBLOCK) {
-            return Err(Error::new(Kind::Unsupported(
-                "a watcher needs a descriptor that was opened with O_RDWR and O_NONBLOCK",
-            )));
+    fn new(file: OwnedFd) -> Result<Self, (OwnedFd, Error)> {
+        match fcntl_getfl(&file) {
+            Ok(flags)
+                if flags & OFlags::ACCMODE == OFlags::RDWR && flags.contains(OFlags::NONBLOCK) => {}
+            Ok(_) => {
+                let error = Error::new(Kind::Unsupported(
+                    "a watcher needs a descriptor that was opened with O_RDWR and O_NONBLOCK",
+                ));
+                return Err((file, error));
+            }
+            Err(errno) => return Err((file, Error::call("fcntl", errno))),
         }
-        let dialect = detect(&file)?;
-        if dialect == Dialect::V4 {
-            return Err(Error::new(Kind::Unsupported(V4_REFUSED)));
+        let device = detect(file)?;
+        if device.dialect() == Dialect::V4 {
+            return Err((device.into(), Error::new(Kind::Unsupported(V4_REFUSED))));
         }
-        let page = map_counter(&file)?;
+        let page = match map_counter(&device) {
+            Ok(page) => page,
+            Err(error) => return Err((device.into(), error)),
+        };
         Ok(Self {
-            file,
-            dialect,
+            device,
             page,
             hooked: Mutex::new(false),
             acknowledged: AtomicU64::new(NONE),
@@ -126,7 +142,7 @@ impl DeviceWatcher {
     /// A watcher of this process's own, in the place of one that a fork has copied. It owes what
     /// that one owed at the fork, and what has come since.
     pub(super) fn reopen(&self, path: Option<&Path>, readiness: &OwnedFd) -> Result<Self> {
-        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let own = format!("/proc/self/fd/{}", self.device.as_fd().as_raw_fd());
         let tracking = if self.tracked.load(Ordering::Relaxed) {
             Tracking::On
         } else {
@@ -158,7 +174,7 @@ impl DeviceWatcher {
     fn read(&self) -> Result<Option<Generation>> {
         loop {
             // Not the page: some shipped drivers store it after the number they compare with.
-            match device::read_generation(&self.file) {
+            match device::read_generation(&self.device) {
                 Ok(number) => return Ok(Some(Generation::from(number))),
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => {}
@@ -169,7 +185,7 @@ impl DeviceWatcher {
 
     /// Until there may be a change, or the deadline.
     pub(super) fn sleep(&self, deadline: Deadline) -> Result<()> {
-        match device::wait_outdated(&self.file, deadline.timespec().as_ref()) {
+        match device::wait_outdated(&self.device, deadline.timespec().as_ref()) {
             Ok(_) => Ok(()),
             Err(Errno::INTR) => interrupt::signalled(),
             Err(errno) => Err(Error::call("poll", errno)),
@@ -180,7 +196,7 @@ impl DeviceWatcher {
         // Held over the write, so that no acknowledgement comes between the steps of `hook`. The
         // write never blocks.
         let mut hooked = self.hooked.lock().unwrap_or_else(PoisonError::into_inner);
-        device::acknowledge(&self.file, number).map_err(|errno| match errno {
+        device::acknowledge(&self.device, number).map_err(|errno| match errno {
             Errno::INVAL => Error::new(Kind::Stale {
                 acknowledged: Generation::from(number),
                 current: self
@@ -209,20 +225,20 @@ impl DeviceWatcher {
     /// not acknowledged, as a stream does, would not be woken. So it is added while it is up to date:
     /// when it is opened, or after acknowledgements until that is certain.
     fn hook(&self, acknowledged: Option<u32>, readiness: &OwnedFd) -> Result<bool> {
-        match epoll::delete(readiness, &self.file) {
+        match epoll::delete(readiness, &self.device) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Error::call("epoll_ctl", errno)),
         }
         epoll::add(
             readiness,
-            &self.file,
+            &self.device,
             epoll::EventData::new_u64(0),
             epoll::EventFlags::IN,
         )
         .map_err(|errno| Error::call("epoll_ctl", errno))?;
         // A number that is the current one still was so all the time: no change has come in between,
         // so it was up to date when it was added.
-        match acknowledged.map(|number| device::acknowledge(&self.file, number)) {
+        match acknowledged.map(|number| device::acknowledge(&self.device, number)) {
             Some(Ok(())) => return Ok(true),
             None | Some(Err(Errno::INVAL)) => {}
             Some(Err(errno)) => return Err(Error::call("write", errno)),
@@ -230,7 +246,7 @@ impl DeviceWatcher {
         // A change may have come just between their look and the wait queue, unreported.
         epoll::modify(
             readiness,
-            &self.file,
+            &self.device,
             epoll::EventData::new_u64(0),
             epoll::EventFlags::IN,
         )
@@ -239,7 +255,7 @@ impl DeviceWatcher {
     }
 
     pub(super) fn set_tracking(&self, tracked: bool) -> Result<()> {
-        match (self.dialect, tracked) {
+        match (self.device.dialect(), tracked) {
             (Dialect::V5, true) => {}
             (Dialect::V5, false) => {
                 return Err(Error::new(Kind::Unsupported(
@@ -247,7 +263,9 @@ impl DeviceWatcher {
                      open a tracked watcher and acknowledge with it",
                 )));
             }
-            (dialect, tracked) => device::set_watcher_tracking(&self.file, dialect, tracked)
+            (_, tracked) => self
+                .device
+                .set_watcher_tracking(tracked)
                 .map_err(|errno| Error::call("SYSGENID_SET_WATCHER_TRACKING", errno))?,
         }
         self.tracked.store(tracked, Ordering::Relaxed);
@@ -255,16 +273,13 @@ impl DeviceWatcher {
     }
 
     pub(super) fn probe(&self, source: Option<&Source>) -> Result<Probe> {
-        if let (Dialect::V6, Some(source)) = (self.dialect, source) {
+        if let (Dialect::V6, Some(source)) = (self.device.dialect(), source) {
             return Probe::on(source.clone());
         }
         let identity =
-            FileIdentity::of(&fstat(&self.file).map_err(|errno| Error::call("fstat", errno))?);
-        let source = match source {
-            Some(source) => source.clone(),
-            None => Source::at(sysgenid_sys::abi::DEVICE_PATH)?,
-        };
-        Ok(Probe::of(map_counter(&self.file)?, identity, source))
+            FileIdentity::of(&fstat(&self.device).map_err(|errno| Error::call("fstat", errno))?);
+        let page = map_counter(&self.device)?;
+        Ok(Probe::of(page, identity, source.cloned()))
     }
 
     pub(super) fn wait_watchers(&self, deadline: Deadline) -> Result<()> {
@@ -277,7 +292,7 @@ impl DeviceWatcher {
             let slice = u32::try_from(left.as_micros().div_ceil(1_000))
                 .unwrap_or(u32::MAX)
                 .max(1);
-            match device::wait_watchers(&self.file, self.dialect, slice) {
+            match self.device.wait_watchers(slice) {
                 // The shipped v5 driver reports an outdated caller as a success.
                 Ok(()) if self.is_outdated()? => return Err(Error::new(Kind::Outdated)),
                 Ok(()) => return Ok(()),
@@ -297,19 +312,21 @@ impl DeviceWatcher {
 
     /// How many tracked watchers there are, if the driver tells.
     pub(super) fn tracked_watchers(&self) -> Option<u32> {
-        let status = Attributes::of(&fstat(&self.file).ok()?).status()?;
+        let status = Attributes::of(&fstat(&self.device).ok()?).status()?;
         status.watchers.map(|watchers| watchers.tracked)
     }
 
     pub(crate) fn trigger(&self, min: u32) -> Result<Generation> {
-        device::trigger_gen_update(&self.file, self.dialect, min).map_err(|errno| match errno {
-            Errno::ACCESS | Errno::PERM => Error::new(Kind::Denied(
-                "changing the generation needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the \
+        self.device
+            .trigger_gen_update(min)
+            .map_err(|errno| match errno {
+                Errno::ACCESS | Errno::PERM => Error::new(Kind::Denied(
+                    "changing the generation needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the \
                      initial user namespace",
-            ))
-            .errno(errno),
-            errno => Error::call("SYSGENID_TRIGGER_GEN_UPDATE", errno),
-        })?;
+                ))
+                .errno(errno),
+                errno => Error::call("SYSGENID_TRIGGER_GEN_UPDATE", errno),
+            })?;
         // Asked of the descriptor, which the change has outdated, before anything else.
         Ok(self.try_changed()?.unwrap_or_else(|| self.generation()))
     }
@@ -327,14 +344,14 @@ impl DeviceWatcher {
                  fdinfo); `fuser -v` with the node's path lists the processes that have it open",
             )));
         }
-        let node = fstat(&self.file).map_err(|errno| Error::call("fstat", errno))?;
+        let node = fstat(&self.device).map_err(|errno| Error::call("fstat", errno))?;
         Ok(stragglers::find(Path::new("/proc"), node.st_rdev))
     }
 
     fn fdinfo(&self) -> std::io::Result<Vec<u8>> {
         fs::read(format!(
             "/proc/thread-self/fdinfo/{}",
-            self.file.as_raw_fd()
+            self.device.as_fd().as_raw_fd()
         ))
     }
 
@@ -350,6 +367,6 @@ impl DeviceWatcher {
 
 impl AsFd for DeviceWatcher {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.device.as_fd()
     }
 }

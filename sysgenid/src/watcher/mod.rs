@@ -2,6 +2,7 @@
 mod broker;
 mod debt;
 mod device;
+mod not_a_watcher;
 mod reconnect;
 mod reopen;
 
@@ -16,6 +17,7 @@ use sysgenid_sys::fork;
 
 use self::broker::BrokerWatcher;
 use self::device::DeviceWatcher;
+pub use self::not_a_watcher::NotAWatcher;
 pub(crate) use self::reconnect::may_reconnect;
 pub use self::reconnect::{Reconnected, Reconnector};
 use crate::broker::LOOK_TIME;
@@ -175,7 +177,7 @@ impl WatcherOptions {
                     &readiness,
                 )?),
                 SourceKind::Broker => Backend::Broker(BrokerWatcher::open(
-                    source.path(),
+                    &source,
                     self.tracked,
                     &readiness,
                     self.answer_time.into(),
@@ -253,19 +255,26 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// [`is_wrong_kind`](Error::is_wrong_kind) if it is not the device;
+    /// [`NotAWatcher`] gives the descriptor back, unchanged, with the reason:
+    /// [`is_wrong_kind`](Error::is_wrong_kind) if it is not the device, or if neither sysfs nor
+    /// `/proc/misc` can be read to tell;
     /// [`is_unsupported`](Error::is_unsupported) if it was not opened for reading and writing with
     /// `O_NONBLOCK`: a watcher never blocks in `read`, and the flag of a shared descriptor is not
     /// for this crate to change.
-    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
-        let readiness = new_readiness()?;
-        let backend = Backend::Device(DeviceWatcher::from_fd(fd, &readiness)?);
-        Ok(Self {
-            backend,
-            readiness,
-            source: None,
-            process: fork::process(),
-        })
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, NotAWatcher> {
+        let readiness = match new_readiness() {
+            Ok(readiness) => readiness,
+            Err(error) => return Err(NotAWatcher::new(fd, error)),
+        };
+        match DeviceWatcher::from_fd(fd, &readiness) {
+            Ok(device) => Ok(Self {
+                backend: Backend::Device(device),
+                readiness,
+                source: None,
+                process: fork::process(),
+            }),
+            Err((fd, error)) => Err(NotAWatcher::new(fd, error)),
+        }
     }
 
     /// The source that the watcher was opened on; `None` if it was made of a descriptor.
@@ -463,9 +472,7 @@ impl Watcher {
             (Backend::Device(device), _) => device
                 .wait_watchers(deadline)
                 .map(|()| device.tracked_watchers()),
-            (Backend::Broker(broker), Some(source)) => {
-                broker.wait_watchers(source.path(), deadline)
-            }
+            (Backend::Broker(broker), Some(source)) => broker.wait_watchers(source, deadline),
             (Backend::Broker(_), None) => Err(sourceless()),
         };
         waited.map_err(|error| self.locate(error))

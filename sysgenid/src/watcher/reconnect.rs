@@ -153,17 +153,17 @@ impl Reconnector {
             return Ok(Reconnected(None));
         };
         let deadline = deadline.into();
-        let directory = lost.source.path();
+        let source = &lost.source;
         let mut pauses = Pauses::new();
         loop {
             let resume = Some(lost.acknowledged);
             let answer_by = deadline.at_most(ANSWER_TIME).at_least(LOOK_TIME);
-            match BrokerWatcher::connect(directory, lost.tracked, resume, answer_by) {
+            match BrokerWatcher::connect(source, lost.tracked, resume, answer_by) {
                 Ok(fresh) => return Ok(Reconnected(Some((lost.source, fresh)))),
                 Err(error) if may_reconnect(&error) && !deadline.has_passed() => {
                     pauses.pause(deadline)?;
                 }
-                Err(error) => return Err(error.at(directory)),
+                Err(error) => return Err(error.at(source.path())),
             }
         }
     }

@@ -49,15 +49,15 @@ impl Watcher {
 
     /// A watcher of this process's own that takes the place of a parent's.
     pub(crate) fn reopened(&self) -> Result<Self> {
-        let path = self.source.as_ref().map(Source::path);
         let reopen = || {
             let readiness = new_readiness()?;
-            let backend = match (&self.backend, path) {
-                (Backend::Device(device), path) => {
+            let backend = match (&self.backend, &self.source) {
+                (Backend::Device(device), source) => {
+                    let path = source.as_ref().map(Source::path);
                     Backend::Device(device.reopen(path, &readiness)?)
                 }
-                (Backend::Broker(broker), Some(folder)) => {
-                    Backend::Broker(broker.reopen(folder, &readiness, ANSWER_TIME.into())?)
+                (Backend::Broker(broker), Some(source)) => {
+                    Backend::Broker(broker.reopen(source, &readiness, ANSWER_TIME.into())?)
                 }
                 (Backend::Broker(_), None) => return Err(sourceless()),
             };

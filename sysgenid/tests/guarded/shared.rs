@@ -246,7 +246,7 @@ fn those_who_wait_for_a_failing_build_share_its_error() {
     for outcome in use_together(&guarded, &go) {
         let error = outcome.unwrap().unwrap_err();
         assert!(error.is_rebuild());
-        assert!(error.to_string().contains("no entropy"), "{error}");
+        assert!(format!("{error:?}").contains("no entropy"), "{error:?}");
     }
     assert_eq!(builds.load(SeqCst), 1);
     assert_eq!(guarded.with(|value| *value).unwrap(), 2, "and it recovers");
@@ -261,7 +261,7 @@ fn those_who_wait_for_a_panicking_build_get_an_error() {
     for outcome in failed {
         let error = outcome.unwrap().unwrap_err();
         assert!(error.is_rebuild());
-        assert!(error.to_string().contains("panicked"), "{error}");
+        assert!(format!("{error:?}").contains("panicked"), "{error:?}");
     }
     assert_eq!(builds.load(SeqCst), 1);
     assert_eq!(guarded.with(|value| *value).unwrap(), 2, "and it recovers");
