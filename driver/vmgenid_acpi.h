@@ -13,6 +13,11 @@
 #include <linux/kernel.h>
 #include <linux/types.h>
 
+#include "pure.h"
+
+/* Of the VM generation id. */
+#define VMGENID_LEN 16
+
 #ifdef CONFIG_ACPI
 
 static inline acpi_status vmgenid_first(acpi_handle handle, u32 level,
@@ -22,17 +27,39 @@ static inline acpi_status vmgenid_first(acpi_handle handle, u32 level,
 	return AE_CTRL_TERMINATE;
 }
 
-/* The device, or NULL if this machine has none. */
-static inline acpi_handle vmgenid_find(void)
+static inline acpi_handle vmgenid_first_of(const char *const *ids, size_t count)
 {
-	/* Its compatible ids: the specification's, and one that fits in eight letters. */
-	static const char *const ids[] = { "VM_GEN_COUNTER", "VMGENCTR" };
 	void *handle = NULL;
 	size_t i;
 
-	for (i = 0; !handle && i < ARRAY_SIZE(ids); i++)
+	/* There may be no tables to look through. */
+	if (acpi_disabled)
+		return NULL;
+	for (i = 0; !handle && i < count; i++)
 		acpi_get_devices(ids[i], vmgenid_first, NULL, &handle);
 	return handle;
+}
+
+/* The device that the kernel's own driver knows, or NULL. */
+static inline acpi_handle vmgenid_find_known(void)
+{
+	/* Its compatible ids: the specification's, and one that fits in eight letters. */
+	static const char *const ids[] = { "VM_GEN_COUNTER", "VMGENCTR" };
+
+	return vmgenid_first_of(ids, ARRAY_SIZE(ids));
+}
+
+/* The device, or NULL if this machine has none. */
+static inline acpi_handle vmgenid_find(void)
+{
+	/*
+	 * The hardware ids that the first posting of a driver knew. A device may
+	 * have one of them and no compatible id.
+	 */
+	static const char *const ids[] = { "VMGENID", "QEMUVGID" };
+	acpi_handle known = vmgenid_find_known();
+
+	return known ? known : vmgenid_first_of(ids, ARRAY_SIZE(ids));
 }
 
 /*
@@ -44,10 +71,9 @@ static inline int vmgenid_address(acpi_handle handle, const char *name,
 {
 	struct acpi_buffer buffer = { ACPI_ALLOCATE_BUFFER, NULL };
 	union acpi_object *object;
-	int ret = -EINVAL;
 	acpi_status status;
 	u64 halves[2];
-	u64 whole;
+	u64 whole = 0;
 	int i;
 
 	status = acpi_evaluate_object(handle, (acpi_string)name, NULL, &buffer);
@@ -63,17 +89,23 @@ static inline int vmgenid_address(acpi_handle handle, const char *name,
 	for (i = 0; i < ARRAY_SIZE(halves); i++) {
 		const union acpi_object *half = &object->package.elements[i];
 
-		if (half->type != ACPI_TYPE_INTEGER || half->integer.value > U32_MAX)
+		if (half->type != ACPI_TYPE_INTEGER)
 			goto out;
 		halves[i] = half->integer.value;
 	}
-	whole = halves[1] << 32 | halves[0];
-	*address = whole;
-	/* One that does not fit here is as bad as none. */
-	ret = whole && *address == whole ? 0 : -EINVAL;
+	whole = vmgenid_join(halves[0], halves[1]);
 out:
 	ACPI_FREE(buffer.pointer);
-	return ret;
+	*address = whole;
+	/* One that does not fit here is as bad as none. */
+	return whole && *address == whole ? 0 : -EINVAL;
+}
+
+#else
+
+static inline void *vmgenid_find_known(void)
+{
+	return NULL;
 }
 
 #endif /* CONFIG_ACPI */

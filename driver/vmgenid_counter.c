@@ -20,6 +20,7 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sizes.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
@@ -87,24 +88,36 @@ static struct miscdevice vmgenid_misc = {
 	.mode = 0600,
 };
 
-static int __init vmgenid_init(void)
+/* Whether programs may see the page that begins at the counter. */
+static int check_page(acpi_handle device)
 {
-	acpi_handle device = vmgenid_find();
-	int ret;
+	phys_addr_t id;
 
-	if (!device)
-		return -ENODEV;
-	ret = vmgenid_address(device, "CTRA", &address);
-	if (ret == -ENODEV)
-		pr_info("the hypervisor keeps no counter beside its VM generation id\n");
-	else if (ret == -EINVAL)
-		pr_err("the hypervisor does not say in a known form where its counter is\n");
-	if (ret)
-		return ret;
-
+	/*
+	 * A larger page shows what lies behind the 4 KiB that a hypervisor has
+	 * set apart for the counter.
+	 */
+	if (PAGE_SIZE > SZ_4K) {
+		pr_err("this kernel's pages of %lu bytes show more than the counter\n",
+		       PAGE_SIZE);
+		return -EINVAL;
+	}
 	/* Programs map a page and look at its first word. */
 	if (!PAGE_ALIGNED(address)) {
 		pr_err("the counter at %pa is not at the start of its page, where programs look for it\n",
+		       &address);
+		return -EINVAL;
+	}
+	/*
+	 * All who may open the node can read the page, and the id is for the
+	 * kernel alone: it goes into the random numbers of this machine.
+	 */
+	if (vmgenid_address(device, "ADDR", &id)) {
+		pr_err("where the VM generation id lies is not known, and so not that the counter's page has nothing of it\n");
+		return -EINVAL;
+	}
+	if (vmgenid_in_page(id, VMGENID_LEN, address, PAGE_SIZE)) {
+		pr_err("the page of the counter at %pa holds the VM generation id, too\n",
 		       &address);
 		return -EINVAL;
 	}
@@ -115,6 +128,28 @@ static int __init vmgenid_init(void)
 		       &address);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+static int __init vmgenid_init(void)
+{
+	acpi_handle device = vmgenid_find();
+	int ret;
+
+	if (!device) {
+		pr_info("this machine has no VM generation id\n");
+		return -ENODEV;
+	}
+	ret = vmgenid_address(device, "CTRA", &address);
+	if (ret == -ENODEV)
+		pr_info("the hypervisor keeps no counter beside its VM generation id\n");
+	else if (ret == -EINVAL)
+		pr_err("the hypervisor does not say in a known form where its counter is\n");
+	if (ret)
+		return ret;
+	ret = check_page(device);
+	if (ret)
+		return ret;
 
 	counter = memremap(address, PAGE_SIZE, MEMREMAP_WB | MEMREMAP_DEC);
 	if (!counter)

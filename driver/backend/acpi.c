@@ -15,10 +15,8 @@
 #include <linux/random.h>
 #include <linux/string.h>
 
-#include "sysgenid.h"
-#include "vmgenid_acpi.h"
-
-#define ID_LEN 16
+#include "../sysgenid.h"
+#include "../vmgenid_acpi.h"
 
 /* NULL if this machine has none: then only a trigger changes the generation. */
 static acpi_handle device;
@@ -28,7 +26,7 @@ static void *id;
 
 /* ACPI may handle two notifications of one device at once. */
 static DEFINE_MUTEX(known_lock);
-static u8 known[ID_LEN];
+static u8 known[VMGENID_LEN];
 
 /*
  * The kernel's own /dev/random, NULL if it could not be had. Of all that asks
@@ -45,6 +43,9 @@ static void open_random(void)
 
 	if (!ret && file_inode(file)->i_rdev == MKDEV(MEM_MAJOR, RANDOM_MINOR)) {
 		random = file;
+#ifndef HAVE_RESEED_ON_REQUEST
+		pr_warn("this kernel may ignore a request to reseed: until it does, clones may draw the same random numbers after a restore\n");
+#endif
 		return;
 	}
 	if (!ret)
@@ -60,31 +61,41 @@ static void close_random(void)
 }
 
 /*
- * No driver of the kernel's does this here. Clones that are woken to make new
- * secrets would make the same ones: they drew the same numbers when this only
- * mixed the id in.
+ * The kernel has no driver that does this here. Clones that are woken to make
+ * new secrets would make the same ones: they drew the same numbers when this
+ * only mixed the id in.
  */
 static void reseed(void)
 {
-	long ret;
+	long ret = -ENOENT;
 
-	add_device_randomness(known, ID_LEN);
-	if (!random)
-		return;
-	ret = random->f_op->unlocked_ioctl(random, RNDRESEEDCRNG, 0);
+	add_device_randomness(known, VMGENID_LEN);
+	if (random)
+		ret = random->f_op->unlocked_ioctl(random, RNDRESEEDCRNG, 0);
 	if (ret)
 		pr_err("the kernel's random numbers were not reseeded: %ld\n", ret);
+#ifndef HAVE_RESEED_ON_REQUEST
+	/* It says 0 in either case. */
+	else
+		pr_warn("whether the kernel's random numbers were reseeded is not known\n");
+#endif
 }
 
-static void notified(acpi_handle handle, u32 event, void *context)
+/* The kernel's random numbers first: a program that is woken makes secrets. */
+static void look(void)
 {
 	mutex_lock(&known_lock);
-	if (memcmp(known, id, ID_LEN)) {
-		memcpy(known, id, ID_LEN);
+	if (memcmp(known, id, VMGENID_LEN)) {
+		memcpy(known, id, VMGENID_LEN);
 		reseed();
 		sysgenid_bump(0, SYSGENID_RESTORE);
 	}
 	mutex_unlock(&known_lock);
+}
+
+static void notified(acpi_handle handle, u32 event, void *context)
+{
+	look();
 }
 
 static int listen(acpi_handle handle)
@@ -96,16 +107,20 @@ static int listen(acpi_handle handle)
 	ret = vmgenid_address(handle, "ADDR", &address);
 	if (ret)
 		return ret;
-	id = memremap(address, ID_LEN, MEMREMAP_WB);
+	/* Where the guest's memory is encrypted, what the host writes is not. */
+	id = memremap(address, VMGENID_LEN, MEMREMAP_WB | MEMREMAP_DEC);
 	if (!id)
 		return -ENOMEM;
 
-	memcpy(known, id, ID_LEN);
+	memcpy(known, id, VMGENID_LEN);
 	open_random();
 	status = acpi_install_notify_handler(handle, ACPI_DEVICE_NOTIFY,
 					     notified, NULL);
-	if (ACPI_SUCCESS(status))
+	if (ACPI_SUCCESS(status)) {
+		/* A restore since the id was read has notified nothing of ours. */
+		look();
 		return 0;
+	}
 	close_random();
 	memunmap(id);
 	return status == AE_NO_MEMORY ? -ENOMEM : -EIO;
@@ -121,6 +136,10 @@ int sysgenid_backend_start(void)
 		return 0;
 	}
 	ret = listen(handle);
+	if (ret == -ENODEV) {
+		pr_warn("the VM generation id's device does not say where the id is: only a trigger changes the generation\n");
+		return 0;
+	}
 	if (ret) {
 		pr_err("cannot listen to the VM generation id: %d\n", ret);
 		return ret;

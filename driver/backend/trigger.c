@@ -4,7 +4,7 @@
 
 #include <linux/printk.h>
 
-#include "sysgenid.h"
+#include "../sysgenid.h"
 
 int sysgenid_backend_start(void)
 {

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Restores as the kernel's own driver of the VM generation id announces them. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/notifier.h>
+#include <linux/of.h>
+#include <linux/printk.h>
 #include <linux/random.h>
 
-#include "sysgenid.h"
+#include "../sysgenid.h"
+#include "../vmgenid_acpi.h"
+
+/* Whether this machine has a device that the kernel's driver knows. */
+static bool has_device;
 
 /*
  * The kernel calls this after it has reseeded its own random numbers, so
@@ -21,8 +28,25 @@ static struct notifier_block vmfork_nb = {
 	.notifier_call = vmfork,
 };
 
+static bool find_device(void)
+{
+	struct device_node *node;
+
+	if (vmgenid_find_known())
+		return true;
+	node = of_find_compatible_node(NULL, NULL, "microsoft,vmgenid");
+	if (!node)
+		return false;
+	of_node_put(node);
+	return true;
+}
+
 int sysgenid_backend_start(void)
 {
+	has_device = find_device();
+	if (!has_device)
+		pr_warn("this machine has no VM generation id that the kernel knows: only a trigger changes the generation\n");
+	/* In any case: another module may announce one. */
 	return register_random_vmfork_notifier(&vmfork_nb);
 }
 
@@ -33,5 +57,5 @@ void sysgenid_backend_stop(void)
 
 const char *sysgenid_backend_name(void)
 {
-	return "vmfork";
+	return has_device ? "vmfork" : "trigger";
 }

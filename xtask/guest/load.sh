@@ -12,7 +12,7 @@ logs() { dmesg | grep -q "sysgenid: $1"; }
 abi=$(cat /abi)
 backend=$(cat /backend)
 
-echo 1..7
+[ -x /examples ] && echo 1..9 || echo 1..8
 
 for wrong in 0 4 7 4294967295 -1 six; do
 	! insmod /sysgenid.ko abi=$wrong 2>/dev/null || break
@@ -33,6 +33,16 @@ report attributes_say_the_backend
 
 logs "dialect v$abi, backend $backend"
 report log_names_the_dialect_and_the_backend
+
+# It is a warning, so it is on the console of those who never ask.
+warns() { dmesg | grep -q 'sysgenid: .*only a trigger changes the generation'; }
+if [ "$backend" = trigger ]; then warns; else ! warns; fi
+report log_warns_if_nobody_announces_restores
+
+if [ -x /examples ]; then
+	/examples
+	report examples_of_the_kernels_page_run
+fi
 
 /ioctl32 /dev/sysgenid "$abi"
 report ioctl_of_a_32_bit_process

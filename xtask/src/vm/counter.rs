@@ -2,10 +2,12 @@
 //! `vm counter`: `/dev/vmgenid`, on a machine whose host keeps the counter.
 //!
 //! First the node's behaviour, where the host stores a counter whenever a case asks for it. Then the
-//! clones of that machine. Last, the machines on which the module refuses to load.
+//! clones of that machine, and the machines on which the module refuses to load. Last, machines
+//! whose device is found by its hardware id alone.
 
+use super::driver::Variant;
 use super::first_load::{Counter, TURNS};
-use super::hypervisor::{GUID, Guest, RESERVED, Rig};
+use super::hypervisor::{GUID, Guest, PARALLEL_PORT, RESERVED, Rig};
 use super::suites::{Findings, Listener};
 use super::{Driver, Kernel, Vm, acpi, guest};
 use crate::error::{Context, Error, Result};
@@ -35,13 +37,57 @@ const COUNTER: Counter = Counter {
     notify: None,
 };
 
-/// Machines without a usable counter: their table, whether the page is reserved, and how the module
-/// refuses.
-const REFUSALS: [(&str, Option<&str>, bool); 4] = [
-    ("absent", None, true),
-    ("malformed", Some("counter-malformed"), true),
-    ("misaligned", Some("counter-misaligned"), true),
-    ("unreserved", Some("counter"), false),
+/// Where `by-hardware-id.asl` says that the VM generation id lies.
+const ID: u64 = 0x0c00_1000;
+
+/// The suite of a machine on which the module must not load.
+pub(crate) const REFUSED: &str = "vmgenid-refused";
+
+/// A machine without a usable counter.
+struct Refusal {
+    /// Names its fault, for the guest's script too.
+    name: &'static str,
+    table: Option<&'static str>,
+    /// For the kernel.
+    parameters: &'static str,
+    /// Whether QEMU's own device is there, which the table may be about.
+    has_qemus_device: bool,
+}
+
+impl Refusal {
+    const fn new(name: &'static str, table: Option<&'static str>) -> Self {
+        Self {
+            name,
+            table,
+            parameters: RESERVED,
+            has_qemus_device: true,
+        }
+    }
+
+    /// With a device of the table's own.
+    const fn of_its_own(name: &'static str) -> Self {
+        Self {
+            has_qemus_device: false,
+            ..Self::new(name, Some(name))
+        }
+    }
+}
+
+const REFUSALS: [Refusal; 7] = [
+    Refusal::new("absent", None),
+    Refusal::new("malformed", Some("counter-malformed")),
+    Refusal::new("misaligned", Some("counter-misaligned")),
+    Refusal {
+        parameters: "",
+        ..Refusal::new("unreserved", Some("counter"))
+    },
+    // As on a machine with a device tree, there are no tables to look through.
+    Refusal {
+        parameters: "acpi=off",
+        ..Refusal::new("without-acpi", None)
+    },
+    Refusal::of_its_own("beside-the-id"),
+    Refusal::of_its_own("without-an-id"),
 ];
 
 pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
@@ -52,9 +98,11 @@ pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
         return Ok(tally);
     }
     tally += COUNTER.clones(&rig, source)?;
-    for (name, table, reserved) in REFUSALS {
-        tally += refusal(&mut rig, name, table, reserved)?;
+    for refusal in &REFUSALS {
+        let findings = refusal.show(&mut rig, Listener::default(), "counter")?;
+        tally += findings.tally;
     }
+    tally += by_hardware_id(&mut rig)?;
     Ok(tally)
 }
 
@@ -62,6 +110,23 @@ pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
 pub(crate) fn suites_on(vm: &Vm, kernel: &Kernel, driver: &Driver, name: &str) -> Result<Findings> {
     let listener = Listener::new(Some(SUITE));
     boot(&mut rig(vm, kernel, driver)?, name)?.suites_with(listener, &SUITES, answer)
+}
+
+/// Shows a driver with a planted fault to the machine that a case names at its end, on which it must
+/// not load.
+pub(crate) fn refusal_on(
+    vm: &Vm,
+    kernel: &Kernel,
+    driver: &Driver,
+    name: &str,
+    case: &str,
+) -> Result<Findings> {
+    let refusal = REFUSALS
+        .iter()
+        .find(|refusal| case.ends_with(refusal.name))
+        .context(|| format!("{case} names no machine"))?;
+    let mut rig = rig(vm, kernel, driver)?;
+    refusal.show(&mut rig, Listener::new(Some(REFUSED)), name)
 }
 
 fn boot(rig: &mut Rig<'_>, name: &str) -> Result<Guest> {
@@ -86,6 +151,7 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel, driver: &Driver) -> Result<Rig<'a>> {
         "suite.sh",
         "tap.sh",
         "unload.sh",
+        "vmgenid-by-hardware-id.sh",
         "vmgenid-load.sh",
         "vmgenid-refused.sh",
     ] {
@@ -94,6 +160,14 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel, driver: &Driver) -> Result<Rig<'a>> {
     image.add_file("hold", &guest::helper(vm, "hold")?)?;
     image.add_file("sysgenid.ko", &driver.module)?;
     image.add_file("vmgenid_counter.ko", &driver.counter)?;
+    // For what this kernel's own driver does not know, or might not do.
+    for (name, variant) in [
+        ("sysgenid-acpi.ko", Variant::ACPI),
+        ("sysgenid-unheard.ko", Variant::UNHEARD),
+    ] {
+        let driver = Driver::build_variant(vm, kernel, None, &variant)?;
+        image.add_file(name, &driver.module)?;
+    }
     image.add_file("conformance", &guest::conformance(vm)?)?;
     image.add_file("sysgenid", &guest::command(vm)?)?;
     image.add_text("backend", &kernel.backend().to_string());
@@ -103,23 +177,55 @@ fn rig<'a>(vm: &'a Vm, kernel: &'a Kernel, driver: &Driver) -> Result<Rig<'a>> {
 
 /// Does what the suite asks of its hypervisor.
 fn answer(guest: &mut Guest, request: &str) -> Result<()> {
-    let counter = request.strip_prefix("counter ").map(str::parse);
-    match counter {
-        Some(Ok(counter)) => guest.ram.store_u32(ADDRESS, counter),
+    match request.split_once(' ').unwrap_or((request, "")) {
+        ("counter", counter) => {
+            let counter = counter
+                .parse()
+                .context(|| format!("the guest asks for {request:?}"))?;
+            guest.ram.store_u32(ADDRESS, counter)
+        }
+        ("id", id) => {
+            let id = id
+                .parse()
+                .context(|| format!("the guest asks for {request:?}"))?;
+            guest.ram.store_u64(ID, id)
+        }
+        ("notify", "") => guest.notify(),
         _ => Err(Error::new(format!("the guest asks for {request:?}"))),
     }
 }
 
-/// A machine on which the module must not load, and must say why.
-fn refusal(rig: &mut Rig<'_>, name: &str, table: Option<&str>, reserved: bool) -> Result<Tally> {
-    rig.devices = match table {
-        Some(table) => vec!["-acpitable".into(), acpi::table(rig.vm, table, &rig.dir)?],
-        None => Vec::new(),
-    };
-    let reserved = if reserved { RESERVED } else { "" };
-    rig.parameters = format!("{reserved} suites=vmgenid-refused refused={name}");
-    let mut guest = rig.boot(&format!("counter-{name}"), GUID, |_| Ok(()))?;
-    let findings = guest.suites(&["vmgenid-refused"], answer)?;
+impl Refusal {
+    /// Boots the machine. The module must not load, and must say why.
+    fn show(&self, rig: &mut Rig<'_>, listener: Listener, prefix: &str) -> Result<Findings> {
+        let name = self.name;
+        rig.devices = match self.table {
+            Some(table) => vec!["-acpitable".into(), acpi::table(rig.vm, table, &rig.dir)?],
+            None => Vec::new(),
+        };
+        rig.parameters = format!("{} suites={REFUSED} refused={name}", self.parameters);
+        let guid = self.has_qemus_device.then_some(GUID);
+        let mut guest = rig.boot(&format!("{prefix}-{name}"), guid, |_| Ok(()))?;
+        let findings = guest.suites_with(listener, &[REFUSED], answer)?;
+        // Failed cases explain how it ended.
+        if findings.red.is_empty() {
+            guest.agent.end()?;
+        }
+        Ok(findings)
+    }
+}
+
+/// A machine whose device has a hardware id and no compatible one, so that no driver of the
+/// kernel's own is bound to it. The host changes the id and notifies of it.
+fn by_hardware_id(rig: &mut Rig<'_>) -> Result<Tally> {
+    const SUITES: [&str; 1] = ["vmgenid-by-hardware-id"];
+
+    let table = acpi::table(rig.vm, "by-hardware-id", &rig.dir)?;
+    rig.devices = vec!["-acpitable".into(), table];
+    rig.devices.extend(PARALLEL_PORT.map(String::from));
+    rig.parameters = format!("{RESERVED} suites={}", SUITES.join(","));
+    let mut guest = rig.boot("counter-by-hardware-id", None, |_| Ok(()))?;
+    let findings = guest.suites(&SUITES, answer)?;
     guest.agent.end()?;
     Ok(findings.tally)
 }

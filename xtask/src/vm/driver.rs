@@ -22,6 +22,8 @@ pub(crate) struct Variant {
     pub(crate) modules: &'static [&'static str],
     /// What `make` is told besides.
     arguments: &'static [&'static str],
+    /// Whether the kernel's headers have a `linux/sysgenid.h`. Nothing may include it.
+    ships_a_header: bool,
 }
 
 impl Variant {
@@ -29,6 +31,7 @@ impl Variant {
         name: "shipped",
         modules: &[],
         arguments: &[],
+        ships_a_header: false,
     };
 
     /// With restores that a test module announces in hard interrupt context, which the kernel does
@@ -40,6 +43,7 @@ impl Variant {
             "KCFLAGS=-Dregister_random_vmfork_notifier=announcer_register_random_vmfork_notifier \
              -Dunregister_random_vmfork_notifier=announcer_unregister_random_vmfork_notifier",
         ],
+        ships_a_header: false,
     };
 
     /// As for a kernel that has no driver of its own for the vmgenid device.
@@ -47,6 +51,23 @@ impl Variant {
         name: "acpi",
         modules: &[],
         arguments: &["CONFIG_VMGENID="],
+        ships_a_header: false,
+    };
+
+    /// The same, and that may ignore a request to reseed.
+    pub(crate) const UNHEARD: Self = Self {
+        name: "unheard",
+        modules: &[],
+        arguments: &["CONFIG_VMGENID=", "reseeds="],
+        ships_a_header: false,
+    };
+
+    /// As for a kernel that has a driver of this name, as Amazon's have, and its header.
+    pub(crate) const SHIPPED_HEADER: Self = Self {
+        name: "shipped-header",
+        modules: &[],
+        arguments: &[],
+        ships_a_header: true,
     };
 }
 
@@ -82,8 +103,18 @@ impl Driver {
         make.args(["W=1", "KBUILD_CHECKSRC=2", "modules"]);
         make.arg(format!("CHECK={}", vm.tools.sparse().display()));
         make.arg(format!("CF={}", kernel.sparse));
-        if let Some(compiler) = &kernel.compiler {
-            make.arg(format!("CC={}", compiler.display()));
+        let mut compiler = kernel
+            .compiler
+            .as_ref()
+            .map(|path| path.display().to_string());
+        if variant.ships_a_header {
+            let headers = ship_a_header(&dir)?;
+            let name = compiler.unwrap_or_else(|| "gcc".into());
+            // Searched before the kernel's headers.
+            compiler = Some(format!("{name} -I{}", headers.display()));
+        }
+        if let Some(compiler) = compiler {
+            make.arg(format!("CC={compiler}"));
         }
         make.args(variant.arguments);
         // This machine has no pahole, and nothing here reads the types that it would add.
@@ -116,6 +147,17 @@ impl Driver {
     }
 }
 
+/// Makes a directory of headers as of a kernel that ships one for this device.
+fn ship_a_header(dir: &Path) -> Result<PathBuf> {
+    let headers = dir.join("shipped");
+    let header = headers.join("linux/sysgenid.h");
+    let text = "#error \"this is the header of another driver\"\n";
+    let made =
+        std::fs::create_dir_all(headers.join("linux")).and_then(|()| std::fs::write(&header, text));
+    made.context(|| format!("cannot make {}", header.display()))?;
+    Ok(headers)
+}
+
 /// Copies the driver's sources to a folder, which is returned, and applies a patch to the copy.
 pub(crate) fn copy(vm: &Vm, fault: Option<&Path>, dir: &Path) -> Result<PathBuf> {
     command::fresh_dir(dir)?;
@@ -146,7 +188,7 @@ fn add_module(vm: &Vm, name: &str, dir: &Path) -> Result<()> {
 
 /// A warning of the compiler, sparse or modpost; sparse also prints errors, and the build goes on.
 /// That the kernel was built with other tools than this machine's says nothing about the driver.
-fn is_warning(line: &str) -> bool {
+pub(crate) fn is_warning(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     let is_marked = ["warning:", "error:"]
         .iter()

@@ -4,11 +4,12 @@
 //! A fault is a patch in `xtask/faults`. The text before the patch says what it does, and a line
 //! `Turns red: suite/case` names the case that guards against it. A fault of the shipped drivers
 //! that clients must get along with has lines `Survived by: suite`, for each suite that must stay
-//! green. A fault of the older dialect has a line `Dialect: v5`.
+//! green. A fault of the older dialect has a line `Dialect: v5`, and one that shows on a machine
+//! without a vmgenid device a line `Backend: trigger`.
 
 use std::path::Path;
 
-use super::subject::Dialect;
+use super::subject::{Backend, Dialect};
 use super::suites::Run;
 use super::{Driver, Kernel, Vm, counter};
 use crate::error::{Context, Error, Result};
@@ -18,6 +19,7 @@ use crate::tally::Tally;
 const MARK: &str = "Turns red: ";
 const SURVIVED: &str = "Survived by: ";
 const V5: &str = "Dialect: v5";
+const BARE: &str = "Backend: trigger";
 
 /// The fault of the shipped drivers that event loops must get along with.
 pub(crate) const LOST_WAKE_UPS: &str = "poll-wait-late";
@@ -43,6 +45,13 @@ pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<
     let is_v5 = text.lines().any(|line| line == V5);
     let dialect = if is_v5 { Dialect::V5 } else { Dialect::V6 };
 
+    let is_bare = text.lines().any(|line| line == BARE);
+    let backend = if is_bare {
+        Backend::Trigger
+    } else {
+        kernel.backend()
+    };
+
     let driver = Driver::build(vm, kernel, Some(&patch))?;
     // What other suites would say is not asked: they may not survive the fault.
     let suite = guard.split('/').next().unwrap_or(guard);
@@ -58,16 +67,16 @@ pub(crate) fn prove(vm: &Vm, kernel: &Kernel, name: &str, cases: u32) -> Result<
         kernel,
         driver: &driver,
         dialect,
-        backend: kernel.backend(),
+        backend,
         suites: &suites,
         planted: Some(suite),
         cases,
         devices: &[],
     };
-    let findings = if suite == counter::SUITE {
-        counter::suites_on(vm, kernel, &driver, run.name)?
-    } else {
-        run.on(vm)?
+    let findings = match suite {
+        counter::SUITE => counter::suites_on(vm, kernel, &driver, run.name)?,
+        counter::REFUSED => counter::refusal_on(vm, kernel, &driver, run.name, guard)?,
+        _ => run.on(vm)?,
     };
     let found = findings.red.iter().any(|case| case == guard);
     println!("# fault {name}: red are {}", list(&findings.red));

@@ -30,6 +30,15 @@ pub(crate) const GUID: &str = "6d0f5c2e-8a41-4b7c-9e35-1f2a7d90c4b8";
 /// the agent.
 pub(crate) const RESERVED: &str = "memmap=12K$0xc000000";
 
+/// A port whose interrupt line the host can raise by hand: the one that the tables' devices listen
+/// to.
+pub(crate) const PARALLEL_PORT: [&str; 4] = [
+    "-chardev",
+    "null,id=lp",
+    "-device",
+    "isa-parallel,chardev=lp,iobase=0x378,irq=5",
+];
+
 /// What all machines of a test have in common.
 pub(crate) struct Rig<'a> {
     pub(crate) vm: &'a Vm,
@@ -69,22 +78,23 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Starts a machine, with something in its memory already.
-    pub(crate) fn boot(
+    /// Starts a machine, with something in its memory already. Without a generation id, QEMU gives
+    /// it no device for one.
+    pub(crate) fn boot<'b>(
         &self,
         name: &str,
-        guid: &str,
+        guid: impl Into<Option<&'b str>>,
         prepare: impl FnOnce(&Ram) -> Result<()>,
     ) -> Result<Guest> {
         let ram = Ram::create(self.ram_of(name))?;
         prepare(&ram)?;
-        self.start(name, guid, ram, &[])
+        self.start(name, guid.into(), ram, &[])
     }
 
     /// Makes a machine from a snapshot. It stands still.
     pub(crate) fn restore(&self, snapshot: &Snapshot, name: &str, guid: &str) -> Result<Guest> {
         let ram = snapshot.ram.copy_to(self.ram_of(name))?;
-        let mut guest = self.start(name, guid, ram, &["-S", "-incoming", "defer"])?;
+        let mut guest = self.start(name, Some(guid), ram, &["-S", "-incoming", "defer"])?;
         let qmp = guest.agent.machine.qmp();
         qmp.ignore_shared_memory()?;
         qmp.migrate_from(&snapshot.stream)?;
@@ -95,7 +105,7 @@ impl<'a> Rig<'a> {
         self.dir.join(format!("{name}.ram"))
     }
 
-    fn start(&self, name: &str, guid: &str, ram: Ram, besides: &[&str]) -> Result<Guest> {
+    fn start(&self, name: &str, guid: Option<&str>, ram: Ram, besides: &[&str]) -> Result<Guest> {
         let memory = format!(
             "memory-backend-file,id=ram0,size={}M,share=on,mem-path={}",
             super::qemu::MEMORY_MIB,
@@ -107,7 +117,7 @@ impl<'a> Rig<'a> {
         let config = Config {
             name,
             kernel: self.kernel,
-            guid: Some(guid),
+            guid,
             initrd: &self.initrd,
             dir: &self.dir,
             snapshot: None,
@@ -171,6 +181,16 @@ impl Guest {
             ram: self.ram,
             stream: stream.to_owned(),
         })
+    }
+
+    /// Raises the interrupt that a notifying device has, and lowers it.
+    pub(crate) fn notify(&mut self) -> Result<()> {
+        let qmp = self.agent.machine.qmp();
+        // Twice the strobe with interrupts on; reading the status ends what that raised.
+        for command in ["o /b 0x37a 0x1c", "o /b 0x37a 0x1c", "i /b 0x379"] {
+            qmp.monitor(command)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn go(&mut self) -> Result<()> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Several kernels, every backend that the driver has on each, both dialects.
+//! Several kernels, every backend that the driver has on each, both dialects. Where the kernel
+//! announces restores, also a machine without a vmgenid device.
 
+use super::driver::Variant;
 use super::series::Series;
 use super::subject::{Backend, Dialect};
 use super::suites::{Findings, Run, SUITES};
@@ -9,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::tally::Tally;
 
-/// Builds the driver for each kernel.
+/// Builds the driver for each kernel, as it is and with a header of that kernel's own in the way.
 pub(crate) fn build(vm: &Vm, kernels: &[&'static Series]) -> Tally {
     let mut tally = Tally::default();
     for &series in kernels {
@@ -18,7 +20,9 @@ pub(crate) fn build(vm: &Vm, kernels: &[&'static Series]) -> Tally {
             Ok((kernel, driver)) => {
                 let (release, module) = (kernel.release, driver.module);
                 println!("{release}: no warnings, {}", module.display());
-                Tally::ONE
+                let mut tally = Tally::ONE;
+                tally += shadowed(vm, series);
+                tally
             }
             Err(error) => {
                 println!("{}: {error}", series.name);
@@ -33,6 +37,20 @@ fn prepare(vm: &Vm, series: &'static Series) -> Result<(Kernel, Driver)> {
     let kernel = vm.kernel(series)?;
     let driver = Driver::build(vm, &kernel, None)?;
     Ok((kernel, driver))
+}
+
+fn shadowed(vm: &Vm, series: &'static Series) -> Tally {
+    let built = vm
+        .kernel(series)
+        .and_then(|kernel| Driver::build_variant(vm, &kernel, None, &Variant::SHIPPED_HEADER));
+    match built {
+        Ok(_) => Tally::ONE,
+        Err(error) => {
+            println!("{} with its own header: {error}", series.name);
+            let name = format!("{} with its own header", series.name);
+            Tally::failed(Failure::of(&name, &error.to_string()))
+        }
+    }
 }
 
 /// Runs the suites and the restore test on each kernel, and prints a table.
@@ -55,7 +73,14 @@ pub(crate) fn test(
                 continue;
             }
         };
-        for &backend in kernel.backends {
+        let backends = kernel
+            .backends
+            .iter()
+            .map(|&backend| (backend, &SUITES[..]));
+        // A machine without a vmgenid device. All else is as on the others.
+        let bare = (!kernel.backends.contains(&Backend::Trigger))
+            .then_some((Backend::Trigger, &["load"][..]));
+        for (backend, suites) in backends.chain(bare) {
             for &dialect in dialects {
                 let name = format!("{}-{dialect}-{backend}", kernel.name);
                 println!("\n== {name}");
@@ -67,7 +92,7 @@ pub(crate) fn test(
                         driver: &driver,
                         dialect,
                         backend,
-                        suites: &SUITES,
+                        suites,
                         planted: None,
                         cases,
                         devices: &[],

@@ -14,6 +14,7 @@ mod counter;
 pub(crate) mod debian;
 mod debug;
 mod driver;
+mod examples;
 mod fault;
 mod first_load;
 mod guest;

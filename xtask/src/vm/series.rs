@@ -81,6 +81,9 @@ pub(crate) static DAILY: [&Series; 2] = [&V6_1, &V6_12];
 /// What has a vmclock driver.
 pub(crate) static NEWEST: &Series = &V7;
 
+/// What Debian 12 has the source of.
+pub(crate) static SOURCE: &Series = &V6_12;
+
 /// What is tested when nothing else is asked for.
 pub(crate) static DEFAULT: &Series = &V6_1;
 

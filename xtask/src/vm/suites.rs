@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::initramfs::Initramfs;
 use super::qemu::{Config, Machine, SUCCESS};
 use super::subject::{Backend, Dialect};
-use super::{Driver, Kernel, Vm, guest};
+use super::{Driver, Kernel, Vm, examples, guest};
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::tally::Tally;
@@ -87,6 +87,10 @@ impl Run<'_> {
         }
         for helper in ["hold", "ioctl32"] {
             image.add_file(helper, &guest::helper(vm, helper)?)?;
+        }
+        // They are of the default dialect, as the page is.
+        if self.dialect == Dialect::V6 {
+            image.add_file("examples", &examples::program(vm)?)?;
         }
         image.add_file("sysgenid.ko", &self.driver.module)?;
         image.add_file("conformance", &guest::conformance(vm)?)?;

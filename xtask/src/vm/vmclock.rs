@@ -11,7 +11,7 @@ use sysgenid_sys::abi;
 use sysgenid_sys::vmclock::{self, offset};
 
 use super::first_load::{Counter, TURNS};
-use super::hypervisor::{GUID, Guest, RESERVED, Rig};
+use super::hypervisor::{GUID, Guest, PARALLEL_PORT, RESERVED, Rig};
 use super::ram::Ram;
 use super::{Driver, Kernel, Vm, acpi, guest, modules};
 use crate::error::{Context, Error, Result};
@@ -26,16 +26,8 @@ const CLOCK: Counter = Counter {
     name: "vmclock",
     load: |ram| ram.load_u64(at(offset::GENERATION_COUNTER)),
     store: restore,
-    notify: Some(notify),
+    notify: Some(Guest::notify),
 };
-
-/// A port whose interrupt line the host can raise by hand: the one that `vmclock.asl` listens to.
-const PARALLEL_PORT: [&str; 4] = [
-    "-chardev",
-    "null,id=lp",
-    "-device",
-    "isa-parallel,chardev=lp,iobase=0x378,irq=5",
-];
 
 pub(crate) fn run(vm: &Vm, kernel: &Kernel) -> Result<Tally> {
     let mut rig = rig(vm, kernel)?;
@@ -101,7 +93,7 @@ fn answer(guest: &mut Guest, request: &str) -> Result<()> {
             update(ram, |ram| ram.store_u64(at(offset::FLAGS), flags))
         }
         ("begin" | "end", "") => turn_sequence(ram),
-        ("notify", "") => notify(guest),
+        ("notify", "") => guest.notify(),
         _ => Err(Error::new(format!("the guest asks for {request:?}"))),
     }
 }
@@ -147,16 +139,6 @@ fn restore(ram: &Ram, counter: u64) -> Result<()> {
         disrupt(ram)?;
         ram.store_u64(at(offset::GENERATION_COUNTER), counter)
     })
-}
-
-/// Raises the interrupt that the notifying device has, and lowers it.
-fn notify(guest: &mut Guest) -> Result<()> {
-    let qmp = guest.agent.machine.qmp();
-    // Twice the strobe with interrupts on; reading the status ends what that raised.
-    for command in ["o /b 0x37a 0x1c", "o /b 0x37a 0x1c", "i /b 0x379"] {
-        qmp.monitor(command)?;
-    }
-    Ok(())
 }
 
 /// QEMU's own clock.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `vm static`: what is seen by reading the driver. Clean is a check that prints nothing.
+//! `vm static`: reads the driver with tools, and applies and compiles its patches for the kernel. A
+//! tool that prints nothing has found it clean.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,12 +15,11 @@ const FOLDER: &str = "xtask/faults/static";
 const REPORTED_BY: &str = "Reported by: ";
 
 /// The kernel's own idea of style, at its strictest.
-const CHECKPATCH: [&str; 6] = [
+const CHECKPATCH: [&str; 5] = [
     "--no-tree",
     "--strict",
     "--terse",
     "--no-summary",
-    "--file",
     // The list of a uevent's variables is one that the kernel takes as it is.
     "--ignore=STATIC_CONST_CHAR_ARRAY",
 ];
@@ -38,6 +38,7 @@ pub(crate) fn run(vm: &Vm) -> Result<bool> {
         println!("# {}: {} remarks", tool.name(), found.len());
         is_clean &= found.is_empty();
     }
+    is_clean &= upstream(vm, &source)?;
     let folder = vm.workspace.root.join(FOLDER);
     for name in fault::names_in(&folder)? {
         let patch = folder.join(format!("{name}.patch"));
@@ -53,6 +54,60 @@ pub(crate) fn run(vm: &Vm) -> Result<bool> {
             None => println!("# planted {name}: MISSED by {by}"),
         }
         is_clean &= !found.is_empty();
+    }
+    Ok(is_clean)
+}
+
+/// Applies each patch for the kernel to the files that it is about, and compiles them.
+fn upstream(vm: &Vm, source: &Source) -> Result<bool> {
+    let patches = vm.workspace.root.join("driver/upstream");
+    let mut is_clean = true;
+    for name in fault::names_in(&patches)? {
+        let patch = patches.join(format!("{name}.patch"));
+        let text = std::fs::read_to_string(&patch)
+            .context(|| format!("cannot read {}", patch.display()))?;
+        let dir = vm.dir.join("static").join(&name);
+        command::fresh_dir(&dir)?;
+        let mut objects = Vec::new();
+        for file in text.lines().filter_map(|line| line.strip_prefix("--- a/")) {
+            let copy = dir.join(file);
+            let folder = copy.parent().unwrap_or(&dir);
+            let copied = std::fs::create_dir_all(folder)
+                .and_then(|()| std::fs::copy(source.tree().join(file), &copy));
+            copied.context(|| format!("cannot copy {file}"))?;
+            objects.push(Path::new(file).with_extension("o"));
+        }
+        let mut apply = Command::new(vm.tools.busybox());
+        apply.args(["patch", "-p1", "-i"]).arg(&patch);
+        command::output(apply.current_dir(&dir))?;
+
+        // Of the series that the source is of.
+        let kernel = vm.kernel(series::SOURCE)?;
+        let names = objects.iter().map(|object| object.display().to_string());
+        let kbuild = format!("obj-m := {}\n", names.collect::<Vec<_>>().join(" "));
+        std::fs::write(dir.join("Kbuild"), kbuild)
+            .context(|| format!("cannot write to {}", dir.display()))?;
+        let mut make = Command::new("make");
+        make.arg("-C").arg(&kernel.headers);
+        make.arg(format!("M={}", dir.display())).arg("W=1");
+        // Not a module: what it calls is exported to modules only if it is one itself.
+        make.args(&objects)
+            .env("LC_ALL", "C")
+            .env_remove("MAKEFLAGS");
+        let built = make.output().context(|| "cannot run make")?;
+        let log = [built.stdout, built.stderr].concat();
+        let log = String::from_utf8_lossy(&log);
+        let is_fine = built.status.success() && !log.lines().any(driver::is_warning);
+        if !is_fine {
+            println!("{log}");
+        }
+        let how = if is_fine {
+            "compiles"
+        } else {
+            "does not compile"
+        };
+        println!("# upstream {name}: applies to {} and {how}", kernel.release);
+        is_clean &= is_fine;
     }
     Ok(is_clean)
 }
@@ -86,7 +141,7 @@ impl Tool {
         match self {
             Self::Checkpatch => checkpatch(source, dir),
             Self::Sparse => sparse(vm, patch),
-            Self::Coccinelle => coccinelle(source, dir),
+            Self::Coccinelle => coccinelle(vm, source, dir),
         }
     }
 }
@@ -99,6 +154,15 @@ fn checkpatch(source: &Source, dir: &Path) -> Result<Vec<String>> {
         let mut perl = Command::new("perl");
         perl.arg(source.tree().join("scripts/checkpatch.pl"));
         perl.args(CHECKPATCH);
+        if file
+            .extension()
+            .is_some_and(|extension| extension == "patch")
+        {
+            // Whoever sends it signs it.
+            perl.arg("--ignore=MISSING_SIGN_OFF");
+        } else {
+            perl.arg("--file");
+        }
         if file.ends_with("trace.h") {
             perl.arg(TRACEPOINTS);
         }
@@ -126,9 +190,11 @@ fn sparse(vm: &Vm, patch: Option<&Path>) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Each of the kernel's own scripts, in its mode for reports.
-fn coccinelle(source: &Source, dir: &Path) -> Result<Vec<String>> {
-    let scripts = command::files(&source.tree().join("scripts/coccinelle"))?;
+/// Each of the kernel's scripts, in its mode for reports, and the project's own for the order that the
+/// driver promises.
+fn coccinelle(vm: &Vm, source: &Source, dir: &Path) -> Result<Vec<String>> {
+    let mut scripts = command::files(&source.tree().join("scripts/coccinelle"))?;
+    scripts.push(vm.workspace.root.join("xtask/kernel/order.cocci"));
     let mut remarks = Vec::new();
     let mut used = 0;
     for script in scripts {
