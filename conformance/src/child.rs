@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
-use sysgenid_sys::device;
+use sysgenid_sys::device::{self, Device};
 
 use crate::background::PATIENCE;
 
@@ -160,20 +160,14 @@ pub fn play(role: Role, path: Option<PathBuf>) {
         }
         Role::TriggerAsNamespaceRoot => report(
             become_namespace_root()
-                .and_then(|()| {
-                    let file = file
-                        .as_fd()
-                        .try_clone_to_owned()
-                        .map_err(|_| Errno::MFILE)?;
-                    device::Device::detect(file).map_err(|refused| refused.errno)
-                })
+                .and_then(|()| detect(&file))
                 .and_then(|device| device.trigger_gen_update(0))
                 .map_err(name_of),
         ),
-        Role::WaitForWatchers => match device::detect_dialect(&file) {
-            Ok(dialect) => {
+        Role::WaitForWatchers => match detect(&file) {
+            Ok(device) => {
                 report(Ok(()));
-                let waited = device::wait_watchers(&file, dialect, 0);
+                let waited = device.wait_watchers(0);
                 process::exit(waited.err().map_or(0, Errno::raw_os_error));
             }
             Err(errno) => report(Err(name_of(errno))),
@@ -188,6 +182,14 @@ pub fn play(role: Role, path: Option<PathBuf>) {
         },
         Role::ForkDuringSetUp => report(fork_during_set_up()),
     }
+}
+
+fn detect(file: impl AsFd) -> Result<Device, Errno> {
+    let file = file
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|_| Errno::MFILE)?;
+    Device::detect(file).map_err(|refused| refused.errno)
 }
 
 fn serve(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {

@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
-use rustix::rand::{GetRandomFlags, getrandom};
 use sysgenid::rand_core::Rng;
 use sysgenid::{Generation, Orchestrator, ProcessWide, SharedGuarded, Watcher};
 
@@ -136,7 +135,7 @@ fn is_refused(watcher: &Watcher, generation: Generation) -> bool {
 /// By the system call: the C library's generator is memory that is copied, too.
 fn random() -> Result<u64, std::io::Error> {
     let mut bytes = [0; 8];
-    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    sysgenid::entropy::fill(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
