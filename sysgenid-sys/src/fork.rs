@@ -379,8 +379,14 @@ fn shares_memory_with(pid: u32) -> bool {
     ) else {
         return false;
     };
-    // SAFETY: The call compares two processes, and takes no pointers.
-    unsafe { libc::syscall(libc::SYS_kcmp, this, other, VM, 0, 0) == 0 }
+    // The second call tells that it is a process still, and not a thread of this one that was given
+    // the id later.
+    // SAFETY: The first call compares two tasks, and the second sends no signal, because 0 is none.
+    // Neither takes a pointer.
+    unsafe {
+        libc::syscall(libc::SYS_kcmp, this, other, VM, 0, 0) == 0
+            && libc::syscall(libc::SYS_tgkill, other, other, 0) == 0
+    }
 }
 
 #[cfg(loom)]
