@@ -24,7 +24,7 @@ mod _native {
     #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]
-    use crate::process::{generation, refresh, uniqueness, verify};
+    use crate::process::{generation, refresh, shows_restores, uniqueness, verify};
     #[pymodule_export]
     use crate::random::{GuardedDraws, GuardedLock, entropy, forget};
     #[pymodule_export]
