@@ -2,7 +2,6 @@
 //! The clients of the demonstration, each in a process of its own.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::io;
 use std::process;
 use std::sync::mpsc;
 use std::thread;
