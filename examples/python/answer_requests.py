@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +21,7 @@ import sysgenid
 from sysgenid import aio
 
 CHANGES, PATIENCE = 3, 60.0  # an example ends
-token = secrets.token_hex(8)
+token = sysgenid.entropy(8).hex()
 
 
 async def answer(requests: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
@@ -37,7 +36,7 @@ async def answer(requests: asyncio.StreamReader, answers: asyncio.StreamWriter) 
 async def replace_token(generation: int) -> None:
     """Acknowledged when it has returned, and not if it raises."""
     global token
-    token = secrets.token_hex(8)
+    token = sysgenid.entropy(8).hex()
     print(f"generation {generation}: token replaced", flush=True)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 import sys
 import time
 
@@ -25,7 +24,7 @@ CHANGES, PATIENCE = 3, 60.0  # an example ends
 def main() -> None:
     """Signs requests with a key that no clone has used."""
     probe = sysgenid.Probe()
-    built, key, changes = probe.generation, secrets.token_bytes(32), 0
+    built, key, changes = probe.generation, sysgenid.entropy(32), 0
     print(f"generation {built}: a key", flush=True)
     end = time.monotonic() + PATIENCE
     while changes < CHANGES:
@@ -34,7 +33,7 @@ def main() -> None:
         signature = hmac.new(key, b"request", hashlib.sha256)
         # After the use, and so before the next one: equality is all that a generation is for.
         if probe.generation != built:
-            built, key, changes = probe.generation, secrets.token_bytes(32), changes + 1
+            built, key, changes = probe.generation, sysgenid.entropy(32), changes + 1
             print(f"generation {built}: another key; the request is signed again", flush=True)
             continue
         _ = signature  # ... it leaves here ...

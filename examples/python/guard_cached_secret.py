@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 import sys
 import time
 
@@ -25,8 +24,8 @@ class TicketKey:
 
     def __init__(self) -> None:
         self.generation = sysgenid.generation()
-        self.name = secrets.token_hex(8)
-        self.secret = bytearray(secrets.token_bytes(32))
+        self.name = sysgenid.entropy(8).hex()
+        self.secret = bytearray(sysgenid.entropy(32))
 
     def wipe(self) -> None:
         """Called when nobody uses an old one any more."""

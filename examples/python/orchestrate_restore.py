@@ -12,19 +12,18 @@ Terminal 3: SYSGENID_SOURCE=/tmp/sysgenid python orchestrate_restore.py
 
 from __future__ import annotations
 
-import secrets
 import sys
 
 import sysgenid
 
 DEADLINE = 5.0
-node = secrets.token_hex(8)
+node = sysgenid.entropy(8).hex()
 
 
 def rebuild(generation: int) -> None:
     """What is the orchestrator's own."""
     global node
-    node = secrets.token_hex(8)
+    node = sysgenid.entropy(8).hex()
     print(f"generation {generation}: node {node}", flush=True)
 
 

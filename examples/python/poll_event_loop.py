@@ -11,7 +11,6 @@ Terminal 3: SYSGENID_SOURCE=/tmp/sysgenid sysgenid trigger
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import sys
 
@@ -22,7 +21,7 @@ PATIENCE = 60.0  # an example ends
 
 def main() -> None:
     """Waits for requests and for changes."""
-    token = secrets.token_hex(8)
+    token = sysgenid.entropy(8).hex()
     poll = select.poll()
     poll.register(sys.stdin, select.POLLIN)
     with sysgenid.Watcher() as watcher:
@@ -33,7 +32,7 @@ def main() -> None:
             # wake-up may be spurious: this call decides.
             generation = watcher.try_changed()
             if generation is not None:
-                token = secrets.token_hex(8)
+                token = sysgenid.entropy(8).hex()
                 try:
                     watcher.ack(generation)
                 except sysgenid.StaleError:

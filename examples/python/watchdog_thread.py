@@ -11,7 +11,6 @@ Terminal 3: SYSGENID_SOURCE=/tmp/sysgenid sysgenid trigger, three times
 
 from __future__ import annotations
 
-import secrets
 import sys
 import threading
 
@@ -19,14 +18,14 @@ import sysgenid
 
 CHANGES, PATIENCE = 3, 60.0  # an example ends
 handled = threading.Semaphore(0)
-session = secrets.token_hex(8)
+session = sysgenid.entropy(8).hex()
 
 
 @sysgenid.on_change
 def replace_session(generation: int) -> None:
     """Takes its randomness from the kernel, which was reseeded before this is called."""
     global session
-    session = secrets.token_hex(8)
+    session = sysgenid.entropy(8).hex()
     print(f"generation {generation}: session {session}", flush=True)
     handled.release()
 

@@ -24,7 +24,9 @@ mod _native {
     #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]
-    use crate::process::{assume_restored, generation, refresh, uniqueness, verify};
+    use crate::process::{
+        assume_restored, generation, refresh, shows_restores, uniqueness, verify,
+    };
     #[pymodule_export]
     use crate::random::{GuardedDraws, GuardedLock, entropy};
     #[pymodule_export]

@@ -2,14 +2,16 @@
 //! What the process as a whole sees.
 
 use pyo3::prelude::*;
-use sysgenid::{ProcessWide, Refreshed};
+use sysgenid::{ProcessWide, Refreshed, Witness};
 
 use crate::uniqueness::Uniqueness;
 use crate::waiting;
 
 /// The current generation of this system, at the cost of one load from memory.
 ///
-/// The sources are looked for at the first call. Without one it is 0, and stays 0: `verify` tells.
+/// The sources are looked for at the first call. Without one it is 0. A source that appears later is
+/// noticed by `verify` and `refresh`, and within about a second by calls that are slow anyway: the
+/// build of a guarded or cached value, a seed, and hooks that run. This call does not look.
 ///
 /// >>> import sysgenid
 /// >>> before = sysgenid.generation()
@@ -50,12 +52,22 @@ pub(crate) fn assume_restored() {
 
 /// Checks that the process sees what it relies on: some tens of system calls, for a health check.
 ///
+/// A process without a source takes one that is there by now, as `refresh` does.
+///
 /// Raises `AbsentError` if there is no source, or one that is in use was removed; `BrokenError` if
-/// it was replaced, or if there is one now and was none when the process looked: `refresh`. Else the
-/// error of opening a `Probe`.
+/// it was replaced, or if there is a second one now that was not there when the process looked:
+/// `refresh`. Else the error of opening a `Probe`.
 #[pyfunction]
 pub(crate) fn verify(py: Python<'_>) -> PyResult<()> {
     waiting::call(py, || ProcessWide.verify())
+}
+
+/// Whether restores are seen: whether the process has a source. While it has none, this looks for
+/// one, at most once a second.
+#[pyfunction]
+pub(crate) fn shows_restores(py: Python<'_>) -> bool {
+    // A look opens files.
+    py.detach(|| ProcessWide.shows_restores())
 }
 
 /// Looks for sources again: for those that appeared, and in the place of those that were replaced.

@@ -212,8 +212,8 @@ def test_coverage_tells_what_is_covered(source: str) -> None:
 
 
 NO_SOURCE = """
-import random, sysgenid
-from sysgenid import random as safe
+import random, warnings, sysgenid
+from sysgenid import random as safe  # warns of nothing
 before = dict(vars(random))
 try:
     safe.protect()
@@ -222,12 +222,33 @@ except sysgenid.AbsentError as error:
 else:
     raise SystemExit("it protects from nothing, and does not say so")
 assert vars(random) == before
-coverage = safe.protect(require_source=False)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    coverage = safe.protect(require_source=False)
+    for draw in safe.random, safe.Random(42).random, safe.Random().random, random.random:
+        assert draw() != draw()
+assert [warning.category for warning in caught] == [sysgenid.UnprotectedWarning], caught
+assert "verify" in str(caught[0].message)
 assert coverage.source is None
 assert isinstance(coverage.problem, sysgenid.AbsentError)
 assert str(coverage).startswith("Only forks are seen: ")
-assert "random" in coverage.covered
+for name in "random", "tempfile, multiprocessing", "sysgenid.random", "numpy.random":
+    assert "clones draw the same" in coverage.uncovered[name], name
+assert [name.split(",")[0] for name in coverage.covered] == ["sysgenid.entropy"]
 assert random.random != before["random"]
+"""
+
+UNPROTECTED_DRAW = """
+import sysgenid
+from sysgenid import random
+try:
+    {draw}
+except sysgenid.UnprotectedWarning:
+    pass
+else:
+    raise SystemExit("it did not warn")
+assert 0 < random.random() < 1, "it warns once"
+{draw}
 """
 
 
@@ -236,6 +257,16 @@ def test_without_a_source_it_refuses_unless_told_otherwise(
 ) -> None:
     monkeypatch.setenv("SYSGENID_SOURCE", "/nonexistent")
     support.run_python(NO_SOURCE)
+
+
+@pytest.mark.parametrize(
+    "draw", ["random.random()", "random.randint(1, 6)", "random.seed(42)", "random.Random()"]
+)
+def test_a_seeded_generator_warns_where_no_source_shows_restores(
+    draw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSGENID_SOURCE", "/nonexistent")
+    support.run_python(UNPROTECTED_DRAW.format(draw=draw))
 
 
 @pytest.mark.broker_only

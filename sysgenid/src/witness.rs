@@ -125,7 +125,9 @@ impl<W: Witness + ?Sized> Witness for Arc<W> {
 ///
 /// It does not see what a process [assumes](crate::assume_restored) by itself. Around
 /// [`ProcessWide`](crate::ProcessWide) it does not see that a
-/// [refresh](crate::ProcessWide::refresh) has moved to another source, if that has the same number.
+/// [refresh](crate::ProcessWide::refresh) has moved to another source, or that a first source has
+/// appeared, if that has the same number: a driver that is loaded late begins at 0, the number of a
+/// process without a source.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreOnly<W>(pub W);
 

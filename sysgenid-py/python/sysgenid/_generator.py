@@ -39,7 +39,11 @@ class Core(_random.Random):
         return self._draws.getrandbits(k)
 
     def seed(self, *args: Any) -> None:
-        self._draws.renew(self._draws.core.seed, *args)
+        if not args or args[0] is None:
+            # Not by the core, which asks the C library: see `sysgenid.entropy`.
+            self._draws.reseed()
+        else:
+            self._draws.renew(self._draws.core.seed, *args)
 
     def getstate(self) -> _State:
         # Nobody wants a copy of a state that will not be used any more.
@@ -98,8 +102,11 @@ class Random(_stdlib.Random, Core):
 
     - A method that draws several numbers (`choices`, `sample`, `shuffle`) may have drawn some
       before a change and the rest after it. Clones have the first of them in common.
-    - Without a source only forks are seen: `sysgenid.verify()` tells.
-    - It is no more a generator for keys and passwords than the standard library's: `secrets` is.
+    - Without a source only forks are seen, and clones draw the same numbers: `sysgenid.verify()`
+      raises then, and an `UnprotectedWarning` is given once. A draw does not look for a source that
+      appears later; a new seed does.
+    - Keys and passwords must not be made from it, as from the standard library's:
+      `sysgenid.entropy` is for those.
 
     Drawing raises `EntropyError` if a new seed is needed and the kernel gives none. The next draw
     tries again.

@@ -112,14 +112,18 @@ def _guarded(base: Any) -> Any:
         return _kinds[base]
     numpy: Any = sys.modules[MODULE]
 
+    def _fresh() -> Any:
+        return numpy.SeedSequence(int.from_bytes(entropy(32), "little"))
+
     class Guarded(base):  # type: ignore[misc]
         def __init__(self, seed: Any = None, *, lock: Any = None) -> None:
-            super().__init__(seed)
+            # Not by numpy, which asks the C library: see `sysgenid.entropy`.
+            super().__init__(_fresh() if seed is None else seed)
             # Not the lock of `base`, which the methods of `base` take when they have this one.
             self._guard = GuardedLock(lock or threading.RLock(), _weakly(self._reseed))
 
         def _reseed(self) -> None:
-            sequence = numpy.SeedSequence(int.from_bytes(entropy(32), "little"))
+            sequence = _fresh()
             state = base(sequence).state
             super().__setstate__((state, sequence))
             legacy = numpy.mtrand._rand
@@ -167,7 +171,10 @@ def _guarded(base: Any) -> Any:
 
             def _legacy_seeding(self, seed: Any) -> None:
                 with self._guard:
-                    self._guard.renew(super()._legacy_seeding, seed)
+                    if seed is None:
+                        self._guard.renew(self._reseed)
+                    else:
+                        self._guard.renew(super()._legacy_seeding, seed)
 
     # A state names the class that it belongs to.
     Guarded.__name__ = Guarded.__qualname__ = base.__name__

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sysgenid import _numpy, hooks
 from sysgenid._generator import SHORTCUTS, Random, guard
-from sysgenid._native import GuardedDraws, sources, verify
+from sysgenid._native import GuardedDraws, shows_restores, sources, verify
 from sysgenid.errors import Error
 
 _lock = threading.RLock()
@@ -72,7 +72,8 @@ def protect(*, require_source: bool = True) -> Coverage:
     covers what of numpy's has been unpickled since, and does no harm.
 
     Raises the error of `sysgenid.verify`, and does nothing, if no restore would be seen:
-    `AbsentError` if there is no source. With `require_source=False` it then protects from forks.
+    `AbsentError` if there is no source. With `require_source=False` it then protects from forks,
+    and gives an `UnprotectedWarning` unless there was one before.
 
     >>> from sysgenid import random
     >>> "random" in random.protect().covered
@@ -121,7 +122,7 @@ def coverage() -> Coverage:
 
     >>> from sysgenid import random
     >>> sorted(random.coverage().covered)  # without `protect`: what takes the kernel's numbers
-    ['os.urandom, secrets, random.SystemRandom, uuid.uuid4', 'sysgenid.random']
+    ['sysgenid.entropy, os.urandom, secrets, random.SystemRandom, uuid.uuid4', 'sysgenid.random']
     """
     covered, uncovered = dict(_ALWAYS), {}
     if isinstance(_hidden(), Random):
@@ -142,12 +143,24 @@ def coverage() -> Coverage:
         source = sources()[0][1]
     except Error as error:
         problem = error
+        if not shows_restores():
+            for name in [name for name in covered if name != _KERNELS]:
+                del covered[name]
+                uncovered[name] = _ONLY_FORKS
     return Coverage(source, problem, covered, uncovered | _NEVER)
 
 
+# These need no source.
+_KERNELS = "sysgenid.entropy, os.urandom, secrets, random.SystemRandom, uuid.uuid4"
+
+_ONLY_FORKS = (
+    "a generator with a seed, that is protected from forks only: no source shows restores, so"
+    " clones draw the same numbers"
+)
+
 _ALWAYS = {
-    "os.urandom, secrets, random.SystemRandom, uuid.uuid4": "the kernel's numbers, of which the"
-    " process has no copy",
+    _KERNELS: "the kernel's numbers. CRIU before 4.2 copies what glibc 2.41 and later keep of them"
+    " in the process: there take sysgenid.entropy, of which nothing is kept",
     "sysgenid.random": "its functions and its Random; each number is checked after it was drawn",
 }
 

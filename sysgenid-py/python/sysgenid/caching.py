@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ._functions import is_async
-from ._native import uniqueness
+from ._native import shows_restores, uniqueness
 from .guarded import ATTEMPTS, unsettled
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def cached(
 ) -> Any:
     """Keeps the results of a function, as `functools.cache` does, until a restore or a fork.
 
-    >>> import secrets, sysgenid
+    >>> import sysgenid
     >>> @sysgenid.cached
     ... def token(user: str) -> str:
-    ...     return secrets.token_hex(8)
+    ...     return sysgenid.entropy(8).hex()
     >>> token("ann") == token("ann"), token("ann") == token("bob")
     (True, False)
 
@@ -98,6 +98,8 @@ def cached(
         raise TypeError("a coroutine cannot be kept: it is awaited once")
 
     def empty() -> tuple[Uniqueness, Any]:
+        # A source that appeared is a change, which the mark is to have.
+        shows_restores()
         return uniqueness(), functools.lru_cache(maxsize, typed)(function)
 
     # One tuple, so that a thread sees a cache together with its own mark.

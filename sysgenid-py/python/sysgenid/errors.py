@@ -103,6 +103,16 @@ class ReentrantError(Error):
     __module__ = "sysgenid"
 
 
+class UnprotectedWarning(RuntimeWarning):
+    """No source shows restores, so seeded generators draw the same numbers in every clone.
+
+    It is given once in a process, when a generator of `sysgenid.random` is seeded or draws first,
+    or by `protect(require_source=False)`. The kernel's numbers (`sysgenid.entropy`) need no source.
+    """
+
+    __module__ = "sysgenid"
+
+
 class EntropyError(Error):
     """The kernel gave no random bytes for a new seed (`ENODATA`)."""
 

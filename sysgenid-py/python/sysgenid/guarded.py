@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._forks import ForkLock
 from ._functions import is_async
-from ._native import uniqueness
+from ._native import shows_restores, uniqueness
 from .errors import ReentrantError, UnsettledError
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ class Guarded(Generic[_T]):
     """A cached value that is built again when the system was restored or the process forked.
 
     `build` is called without arguments at the first use, and again at the first use after a change:
-    check, use, check again. It must take its entropy from the kernel (`secrets`, `os.urandom`), or
-    from `sysgenid.random`; from anything else in this process's memory it would get the same value
-    in every clone.
+    check, use, check again. It must take its entropy from the kernel, by `sysgenid.entropy`; from
+    anything in this process's memory it would get the same value in every clone. That includes
+    `secrets` and `os.urandom` where CRIU before 4.2 restores a process with glibc 2.41 or later.
 
-    >>> import secrets, sysgenid
-    >>> node = sysgenid.Guarded(lambda: secrets.token_hex(8))
+    >>> import sysgenid
+    >>> node = sysgenid.Guarded(lambda: sysgenid.entropy(8).hex())
     >>> node.get() == node.get()
     True
     >>> node.use(lambda node: f"{node}-1") == f"{node.get()}-1"
@@ -82,7 +82,7 @@ class Guarded(Generic[_T]):
     be overwritten. Then the value is used by `use` alone: one that `get` had handed out could be
     wiped while it is in use.
 
-    >>> key = sysgenid.Guarded(lambda: bytearray(secrets.token_bytes(32)), wipe=bytearray.clear)
+    >>> key = sysgenid.Guarded(lambda: bytearray(sysgenid.entropy(32)), wipe=bytearray.clear)
     >>> key.use(len)
     32
 
@@ -101,8 +101,8 @@ class Guarded(Generic[_T]):
     What is not:
 
     - A change that cannot be seen *yet* is not: there is a window between the resume of a restored
-      machine and the change of its counter. Without a source only forks are seen:
-      `sysgenid.verify`.
+      machine and the change of its counter. Without a source only forks are seen
+      (`sysgenid.verify`), and the use of a value that is built already does not look for one.
     - After `get` has returned, nothing is known. After `use` has, its result is the caller's.
     - A snapshot that is taken after the last check copies the value with everything else: `forget`
       it before that.
@@ -189,6 +189,8 @@ class Guarded(Generic[_T]):
                 return built
             # First, so that a build that fails leaves no old value behind.
             built = self._built = None
+            # A source that appeared is a change, which the mark is to have.
+            shows_restores()
             for _ in range(ATTEMPTS):
                 mark = uniqueness()
                 built = self._wrapped(mark, self._build())

@@ -14,8 +14,8 @@ True
 
 Or it is put behind that module, for all that the process has loaded: see `protect`.
 
-A draw costs less than twice what it costs in `random`. The numbers are no secrets, there and here:
-for keys, passwords and tokens there is `secrets`, which takes the kernel's.
+A draw costs less than twice what it costs in `random`. Neither module makes secrets: keys are made
+from `sysgenid.entropy`, passwords and tokens by `secrets`.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ __all__ = [
     "weibullvariate",
 ]
 
-# One hidden generator, as in the standard library.
-_inst = Random()
+# One hidden generator, as in the standard library. It is seeded when it first draws, so that an
+# import warns of nothing.
+_inst = Random.__new__(Random)
+_inst._draws.outdate()
 seed = _inst.seed
 random = _inst.random
 uniform = _inst.uniform

@@ -8,7 +8,7 @@ use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyTuple;
 
 use super::seed::number;
-use super::{Mark, Seeded};
+use super::{Mark, Seeded, warn_if_unprotected};
 
 /// How often a draw starts over because something changed meanwhile, before the kernel's own bytes
 /// are taken instead.
@@ -85,9 +85,30 @@ impl GuardedDraws {
         function: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        warn_if_unprotected(slf.py())?;
         // In one step for other threads, with the lock of the interpreter or with that of this
         // object: the state and the mark belong together.
         with_critical_section(slf, || slf.get().seeded.renew(|| function.call1(args)))
+    }
+
+    /// Seeds the generator from the kernel, by the system call.
+    ///
+    /// The interpreter takes its own seeds from the C library, of whose generator a restored process
+    /// may have a copy.
+    #[cold]
+    fn reseed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        warn_if_unprotected(slf.py())?;
+        let seed = || {
+            let seed = number(slf.py(), SEED_BYTES)?;
+            slf.get().seed.bind(slf.py()).call1((seed,))
+        };
+        with_critical_section(slf, || slf.get().seeded.renew(seed))?;
+        Ok(())
+    }
+
+    /// Has the generator seeded before the next draw, as after a change.
+    fn outdate(&self) {
+        self.seeded.outdate();
     }
 
     /// Seeds the generator anew if something has changed. Returns how often its state was set: what
@@ -132,16 +153,6 @@ impl GuardedDraws {
             Self::reseed(slf)?;
         }
         Ok(None)
-    }
-
-    #[cold]
-    fn reseed(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let seed = || {
-            let seed = number(slf.py(), SEED_BYTES)?;
-            slf.get().seed.bind(slf.py()).call1((seed,))
-        };
-        with_critical_section(slf, || slf.get().seeded.renew(seed))?;
-        Ok(())
     }
 }
 

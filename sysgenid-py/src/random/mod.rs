@@ -2,19 +2,36 @@
 //! What `sysgenid.random` needs of native code: the check of each draw, and seeds.
 
 mod draws;
-
 mod lock;
 mod seed;
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use sysgenid::Uniqueness;
+use sysgenid::{ProcessWide, Uniqueness, Witness};
 
 pub(crate) use self::draws::GuardedDraws;
 pub(crate) use self::lock::GuardedLock;
 pub(crate) use self::seed::entropy;
+
+/// Whether the warning was given that seeded generators are not protected.
+static WARNED: AtomicBool = AtomicBool::new(false);
+
+/// Warns once if no restore is seen: a seeded generator then draws in a clone what it draws in all.
+///
+/// It is for the slow path: it looks for a source.
+#[cold]
+fn warn_if_unprotected(py: Python<'_>) -> PyResult<()> {
+    if WARNED.load(Ordering::Relaxed)
+        || ProcessWide.shows_restores()
+        || WARNED.swap(true, Ordering::Relaxed)
+    {
+        return Ok(());
+    }
+    py.import("sysgenid._unprotected")?.call_method0("warn")?;
+    Ok(())
+}
 
 /// What a state is as good as.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,12 +71,21 @@ impl Seeded {
 
     /// Has `set` set the state. If it fails, the state counts for what it was.
     fn renew<T>(&self, set: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        // A source that appeared is a change, which the mark is to have.
+        let _ = ProcessWide.shows_restores();
         // Before the state: a change in between makes the next check fail.
         let now = Mark::now();
         let done = set()?;
         self.epoch.fetch_add(1, Ordering::Relaxed);
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(done)
+    }
+
+    /// Has the generator seeded anew before its next draw.
+    fn outdate(&self) {
+        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        // So many calls of `assume_restored` there never are.
+        mark.forgotten = u64::MAX;
     }
 
     fn is_current(&self) -> bool {

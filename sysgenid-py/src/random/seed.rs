@@ -7,13 +7,21 @@ use sysgenid::{ProcessWide, SnapshotSafeRng};
 
 use crate::errors;
 
-/// So many random bytes, for a seed.
+/// Returns random bytes for a key, a token or a seed.
 ///
-/// They come from a generator that is seeded for this call, with the kernel's random numbers and the
-/// processor's. A restored kernel reseeds a moment after the hypervisor's counter has changed; the
-/// processor draws anew in each clone meanwhile.
+/// They come from the kernel, by the system call itself, so that this process keeps no state that a
+/// snapshot could copy. `os.urandom`, `secrets` and `uuid.uuid4` ask the C library instead: glibc 2.41
+/// and later may draw from a generator in the memory of the process, and CRIU before 4.2 copies that.
 ///
-/// Raises `EntropyError` if the kernel gives none.
+/// With a source, the bytes are expanded from a seed that has the processor's random numbers mixed
+/// in: a restored kernel reseeds a moment after a hypervisor counter has changed.
+///
+/// >>> import sysgenid
+/// >>> key = sysgenid.entropy(32)
+/// >>> len(key)
+/// 32
+///
+/// Raises `EntropyError` if the kernel returns none, because a sandbox forbids `getrandom`.
 #[pyfunction]
 #[pyo3(signature = (size, /))]
 pub(crate) fn entropy(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyBytes>> {

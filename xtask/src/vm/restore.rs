@@ -19,7 +19,7 @@
 //! The generators are `rng`, which is `sysgenid::rng()`; `guarded`, a ChaCha in a `SnapshotSafeRng`
 //! on the watcher's own probe; and `unguarded`, a ChaCha that nothing guards. All have drawn before
 //! the snapshot. On the v5 dialect a process has a probe only from a watcher, so `rng` has no source
-//! there and draws from the kernel. A report is asked for after the clone has settled, so it says
+//! there and draws from the kernel. A report is asked for after the clone has settled, so it covers
 //! nothing of the window between the resume and the change of the generation.
 
 use std::path::{Path, PathBuf};
@@ -235,7 +235,7 @@ impl<'a> Rig<'a> {
         })
     }
 
-    /// Follows the agent in the machine that is no clone.
+    /// Follows the agent in the control.
     fn control(&self) -> Result<Control> {
         let mut agent = self.start_control()?;
         let mut reports = Vec::new();
