@@ -15,11 +15,11 @@
 
 use std::ptr;
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::Errno;
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 use crate::abi::PAGE_LEN;
 use crate::process::PROCESS;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, constant, shared};
@@ -87,7 +87,7 @@ pub(crate) struct Forks {
     refused: &'static Words,
     /// The last number that was given out in this process or, by way of the copy, in one before it.
     last: AtomicU32,
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     pages: Pages,
 }
 
@@ -100,7 +100,7 @@ impl Forks {
                 unset: &UNSET,
                 refused: &REFUSED,
                 last: AtomicU32::new(0),
-                #[cfg(loom)]
+                #[cfg(sysgenid_loom)]
                 pages: Pages::default(),
             }
         }
@@ -167,9 +167,9 @@ impl Forks {
     /// Points `words` at a page that the kernel empties in a child, or at `refused`. Takes no lock:
     /// its holder could be left behind in a fork.
     fn set_up(&self) {
-        #[cfg(not(loom))]
+        #[cfg(not(sysgenid_loom))]
         let page = map_wiped();
-        #[cfg(loom)]
+        #[cfg(sysgenid_loom)]
         let page = self.pages.next();
         let words = page.unwrap_or(ptr::from_ref(self.refused).cast_mut());
         let unset = ptr::from_ref(self.unset).cast_mut();
@@ -215,7 +215,7 @@ fn pid() -> u32 {
 }
 
 /// A new page of zeros, that is one again in a child.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn map_wiped() -> Result<*mut Words, Errno> {
     // Some emulators answer any advice with success and do nothing. The kernel refuses this one for
     // memory that is shared, where it would make no sense.
@@ -226,7 +226,7 @@ fn map_wiped() -> Result<*mut Words, Errno> {
     map_with_advice(MapFlags::PRIVATE)
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn map_with_advice(flags: MapFlags) -> Result<*mut Words, Errno> {
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: The kernel chooses the address, so nothing that is mapped already is touched.
@@ -243,18 +243,18 @@ fn map_with_advice(flags: MapFlags) -> Result<*mut Words, Errno> {
 }
 
 /// Takes back what [`map_with_advice`] made and nobody has seen.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn unmap(page: *mut Words) {
     // SAFETY: It was mapped with this length, and nobody refers to it.
     let _ = unsafe { munmap(page.cast(), PAGE_LEN) };
 }
 
 /// In a model the pages are there before its threads are, as if a system call had made them.
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 #[derive(Default)]
 struct Pages(std::sync::Mutex<Vec<&'static Words>>);
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 impl Pages {
     fn next(&self) -> Result<*mut Words, Errno> {
         let page = self.0.lock().ok().and_then(|mut pages| pages.pop());
@@ -263,10 +263,10 @@ impl Pages {
     }
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 fn unmap(_: *mut Words) {}
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, sysgenid_loom))]
 pub(crate) mod loom_models {
     use loom::sync::Arc;
     use loom::thread;

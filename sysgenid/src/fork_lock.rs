@@ -26,7 +26,7 @@ pub(crate) struct ForkLock {
 }
 
 impl ForkLock {
-    #[cfg(not(loom))]
+    #[cfg(not(sysgenid_loom))]
     pub(crate) const fn new() -> Self {
         Self {
             holder: Futex::new(0),
@@ -35,7 +35,7 @@ impl ForkLock {
         }
     }
 
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     pub(crate) fn new() -> Self {
         Self {
             holder: Futex::new(0),
@@ -118,7 +118,7 @@ impl Drop for ForkGuard<'_> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, sysgenid_loom))]
 mod loom_models {
     use std::mem::forget;
     use std::sync::atomic::AtomicU32 as Process;
@@ -225,7 +225,7 @@ mod loom_models {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sysgenid_loom)))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::AtomicU32 as Count;

@@ -14,7 +14,10 @@ fn a_users_cfg_loom_does_not_reach_the_published_crates() {
         tree.args(["--package=sysgenid-tokio", "--package=sysgenid-broker"]);
         tree.current_dir(env!("CARGO_MANIFEST_DIR"));
         tree.env_remove("CARGO_ENCODED_RUSTFLAGS");
-        let output = tree.env("RUSTFLAGS", format!("--cfg {cfg}")).output().unwrap();
+        let output = tree
+            .env("RUSTFLAGS", format!("--cfg {cfg}"))
+            .output()
+            .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}");
         text.lines().any(|line| line.starts_with("loom "))

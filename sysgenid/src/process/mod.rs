@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod standing;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sysgenid_loom)))]
 mod tests;
 
 use sysgenid_sys::fork;

@@ -25,7 +25,7 @@ pub(super) struct Standing {
     pub(super) chosen: Latest<Chosen>,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 pub(super) static STANDING: Standing = Standing {
     lock: ForkLock::new(),
     primary: &PROCESS.primary,
@@ -33,7 +33,7 @@ pub(super) static STANDING: Standing = Standing {
     chosen: Latest::new(),
 };
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 loom::lazy_static! {
     pub(super) static ref STANDING: Standing = Standing {
         lock: ForkLock::new(),
