@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Once;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -43,20 +43,42 @@ pub struct Summary {
     pub cases: usize,
     /// Those that failed.
     pub failed: usize,
+    /// Those that could not run here.
+    pub skipped: usize,
 }
 
 impl Summary {
     /// Whether anything ran, and nothing failed.
     #[must_use]
     pub fn is_success(self) -> bool {
-        self.cases > 0 && self.failed == 0
+        self.cases > self.skipped && self.failed == 0
     }
 }
 
-/// Runs each case on a thread of its own and prints TAP.
+/// Ends the case that calls it: something that the case needs is missing on this machine. Only the
+/// case's own thread may call it.
+///
+/// # Panics
+///
+/// Always: that is how it ends the case.
+pub fn skip(reason: impl Into<String>) -> ! {
+    panic_any(Skip(reason.into()))
+}
+
+struct Skip(String);
+
+/// How a case ended.
+enum End {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+/// Runs each case on a separate thread and prints TAP.
 ///
 /// A case that panics has failed, and so has one that takes longer than `limit`; the suite goes on
-/// in either case.
+/// in either case. A case for whose name `cannot_run` returns a reason is not tried: like one that
+/// calls [`skip`], it is reported as `ok … # SKIP reason`.
 ///
 /// # Errors
 ///
@@ -66,6 +88,7 @@ pub fn run<S: Clone + Send + 'static>(
     subject: &S,
     cases: &[&Case<S>],
     limit: Duration,
+    cannot_run: &dyn Fn(&str) -> Option<String>,
 ) -> io::Result<Summary> {
     writeln!(out, "TAP version 14\n1..{}", cases.len())?;
     let mut summary = Summary::default();
@@ -73,9 +96,18 @@ pub fn run<S: Clone + Send + 'static>(
         summary.cases += 1;
         let subject = subject.clone();
         let run = case.run;
-        match attempt(limit, move || run(&subject)) {
-            Ok(()) => writeln!(out, "ok {} - {}", summary.cases, case.name)?,
-            Err(reason) => {
+        let end = match cannot_run(case.name) {
+            Some(reason) => End::Skipped(reason),
+            None => attempt(limit, move || run(&subject)),
+        };
+        match end {
+            End::Passed => writeln!(out, "ok {} - {}", summary.cases, case.name)?,
+            End::Skipped(reason) => {
+                summary.skipped += 1;
+                let reason = reason.replace('\n', " ");
+                writeln!(out, "ok {} - {} # SKIP {reason}", summary.cases, case.name)?;
+            }
+            End::Failed(reason) => {
                 summary.failed += 1;
                 writeln!(out, "not ok {} - {}", summary.cases, case.name)?;
                 for line in reason.lines() {
@@ -88,23 +120,29 @@ pub fn run<S: Clone + Send + 'static>(
     Ok(summary)
 }
 
-/// Runs `work` on a thread of its own; the error says why it panicked, or that it hung.
-fn attempt(limit: Duration, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+/// Runs `work` on a separate thread.
+fn attempt(limit: Duration, work: impl FnOnce() + Send + 'static) -> End {
     keep_panic_messages();
     let (sender, receiver) = mpsc::channel();
     let thread = thread::Builder::new().spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(work)).map_err(|payload| reason(&*payload));
-        let _ = sender.send(result);
+        let end = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(()) => End::Passed,
+            Err(payload) => match payload.downcast::<Skip>() {
+                Ok(skip) => End::Skipped(skip.0),
+                Err(payload) => End::Failed(reason(&*payload)),
+            },
+        };
+        let _ = sender.send(end);
     });
     if let Err(error) = thread {
-        return Err(format!("no thread for it: {error}"));
+        return End::Failed(format!("no thread for it: {error}"));
     }
     match receiver.recv_timeout(limit) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(format!(
+        Ok(end) => end,
+        Err(RecvTimeoutError::Timeout) => End::Failed(format!(
             "hung for {limit:?}; what it holds open may disturb the cases after it"
         )),
-        Err(RecvTimeoutError::Disconnected) => Err("ended without a result".into()),
+        Err(RecvTimeoutError::Disconnected) => End::Failed("ended without a result".into()),
     }
 }
 
@@ -156,9 +194,15 @@ mod tests {
         run: |()| panic!("first\nsecond"),
     };
 
+    const SKIPS: Case<()> = Case {
+        name: "skips",
+        run: |()| skip("no\nprivilege"),
+    };
+
     fn report(cases: &[&Case<()>]) -> (String, Summary) {
         let mut out = Vec::new();
-        let summary = run(&mut out, &(), cases, LIMIT).unwrap();
+        let cannot_run = |name: &str| (name == "cannot").then(|| "no users".to_owned());
+        let summary = run(&mut out, &(), cases, LIMIT, &cannot_run).unwrap();
         (String::from_utf8(out).unwrap(), summary)
     }
 
@@ -175,22 +219,40 @@ mod tests {
             summary,
             Summary {
                 cases: 2,
-                failed: 1
+                failed: 1,
+                skipped: 0
             }
         );
         assert!(!summary.is_success());
     }
 
     #[test]
-    fn an_empty_suite_is_no_success() {
+    fn a_case_that_cannot_run_is_skipped_with_its_reason() {
+        const CANNOT: Case<()> = Case {
+            name: "cannot",
+            run: |()| panic!("it was tried"),
+        };
+        let (text, summary) = report(&[&SKIPS, &CANNOT, &PASSES]);
+        assert_eq!(
+            text,
+            "TAP version 14\n1..3\nok 1 - skips # SKIP no privilege\n\
+             ok 2 - cannot # SKIP no users\nok 3 - passes\n"
+        );
+        assert_eq!((summary.cases, summary.skipped), (3, 2));
+        assert!(summary.is_success());
+    }
+
+    #[test]
+    fn a_suite_that_is_empty_or_skipped_whole_is_not_a_success() {
         assert!(!report(&[]).1.is_success());
+        assert!(!report(&[&SKIPS]).1.is_success());
         assert!(report(&[&PASSES]).1.is_success());
     }
 
     #[test]
     fn a_case_that_hangs_has_failed() {
         let limit = Duration::from_millis(50);
-        let reason = attempt(limit, || thread::sleep(Duration::from_secs(3600))).unwrap_err();
-        assert!(reason.starts_with("hung"), "{reason}");
+        let end = attempt(limit, || thread::sleep(Duration::from_secs(3600)));
+        assert!(matches!(&end, End::Failed(reason) if reason.starts_with("hung")));
     }
 }

@@ -3,22 +3,11 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
-use std::process::Command;
+mod common;
 
+/// A process that may make namespaces skips nothing.
 fn expect_all_passed(sandbox: &str) {
-    let output = Command::new(env!("CARGO_BIN_EXE_sysgenid-conformance"))
-        .args(["process", "--sandbox", sandbox])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
-    let plan = text.lines().find_map(|line| line.strip_prefix("1.."));
-    let passed = text.lines().filter(|line| line.starts_with("ok ")).count();
-    assert_eq!(plan.unwrap(), passed.to_string(), "{text}");
-    let left_out = text.lines().find(|line| line.starts_with("# left out"));
-    println!("{}", left_out.unwrap_or("# nothing left out"));
-    // Who may make namespaces leaves nothing out.
-    assert!(left_out.is_none() || !has_cap_sys_admin(), "{text}");
+    common::expect_all_passed(&["process", "--sandbox", sandbox], has_cap_sys_admin());
 }
 
 fn has_cap_sys_admin() -> bool {

@@ -44,11 +44,11 @@
 
 use std::ptr;
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::Errno;
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 use crate::abi::PAGE_LEN;
 use crate::process::PROCESS;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, constant, shared};
@@ -152,10 +152,10 @@ pub(crate) struct Forks {
     handled: AtomicU32,
     /// What [`renew_for`] was called with last.
     renewed_for: AtomicU64,
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     pages: Pages,
     /// The process id in a model.
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     pid: std::sync::atomic::AtomicU32,
 }
 
@@ -173,9 +173,9 @@ impl Forks {
                 last: AtomicU32::new(0),
                 handled: AtomicU32::new(0),
                 renewed_for: AtomicU64::new(0),
-                #[cfg(loom)]
+                #[cfg(sysgenid_loom)]
                 pages: Pages::default(),
-                #[cfg(loom)]
+                #[cfg(sysgenid_loom)]
                 pid: std::sync::atomic::AtomicU32::new(1),
             }
         }
@@ -277,13 +277,13 @@ impl Forks {
     /// that a fork could leave behind: only the C library's for its handlers, which is free in a
     /// child.
     fn set_up(&self) {
-        #[cfg(not(loom))]
+        #[cfg(not(sysgenid_loom))]
         let page = map_wiped();
-        #[cfg(loom)]
+        #[cfg(sysgenid_loom)]
         let page = self.pages.next();
         // The handlers before the page: a child that has the page has them, too. Several threads that
         // come here at once register several, which do the same thing twice.
-        #[cfg(not(loom))]
+        #[cfg(not(sysgenid_loom))]
         let page = match (page, register_handlers()) {
             (Ok(page), Err(errno)) => {
                 unmap(page);
@@ -319,7 +319,7 @@ impl Forks {
     fn advise(&self) {
         let words = self.words();
         if !ptr::eq(words, self.unset) && !ptr::eq(words, self.refused) {
-            #[cfg(not(loom))]
+            #[cfg(not(sysgenid_loom))]
             advise(ptr::from_ref(words).cast_mut());
         }
     }
@@ -352,7 +352,7 @@ impl Forks {
         self.pid() | self.last.load(Ordering::Acquire) << PID_BITS
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(sysgenid_loom))]
     fn pid(&self) -> u32 {
         rustix::process::getpid()
             .as_raw_nonzero()
@@ -360,7 +360,7 @@ impl Forks {
             .unsigned_abs()
     }
 
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     fn pid(&self) -> u32 {
         self.pid.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -368,7 +368,7 @@ impl Forks {
 
 /// Whether the process with this id has this very memory, so that neither is a copy. If the kernel
 /// does not tell, it counts as a copy.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn shares_memory_with(pid: u32) -> bool {
     /// `KCMP_VM` of `linux/kcmp.h`.
     const VM: libc::c_int = 1;
@@ -389,13 +389,13 @@ fn shares_memory_with(pid: u32) -> bool {
     }
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 fn shares_memory_with(_: u32) -> bool {
     false
 }
 
 /// Has the C library call the handlers below at each of its forks.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn register_handlers() -> Result<(), Errno> {
     // SAFETY: The handlers are functions of this program. They take no lock and allocate nothing, so
     // they may run in a child of a process with several threads.
@@ -407,18 +407,18 @@ fn register_handlers() -> Result<(), Errno> {
 
 /// So that the kernel empties the page before the child runs, and handlers of other libraries that
 /// come first there see no number of the parent's.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 unsafe extern "C" fn before_fork() {
     PROCESS.forks.advise();
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 unsafe extern "C" fn in_child() {
     PROCESS.forks.in_child();
 }
 
 /// A new page of zeros, that is one again in a child.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn map_wiped() -> Result<*mut Words, Errno> {
     // Some emulators answer any advice with success and do nothing. The kernel refuses this one for
     // memory that is shared, where it would make no sense.
@@ -429,7 +429,7 @@ fn map_wiped() -> Result<*mut Words, Errno> {
     map_with_advice(MapFlags::PRIVATE)
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn map_with_advice(flags: MapFlags) -> Result<*mut Words, Errno> {
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: The kernel chooses the address, so nothing that is mapped already is touched.
@@ -447,7 +447,7 @@ fn map_with_advice(flags: MapFlags) -> Result<*mut Words, Errno> {
 
 /// Gives the advice once more. If the kernel refuses it now, the handlers and the process id are
 /// left.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn advise(page: *mut Words) {
     // SAFETY: `map_with_advice` has made the mapping, with this length, and it is never unmapped. The
     // advice changes nothing in this process's memory.
@@ -455,18 +455,18 @@ fn advise(page: *mut Words) {
 }
 
 /// Takes back what [`map_with_advice`] made and nobody has seen.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn unmap(page: *mut Words) {
     // SAFETY: It was mapped with this length, and nobody refers to it.
     let _ = unsafe { munmap(page.cast(), PAGE_LEN) };
 }
 
 /// In a model the pages are there before its threads are, as if a system call had made them.
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 #[derive(Default)]
 struct Pages(std::sync::Mutex<Vec<&'static Words>>);
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 impl Pages {
     fn next(&self) -> Result<*mut Words, Errno> {
         let page = self.0.lock().ok().and_then(|mut pages| pages.pop());
@@ -475,10 +475,10 @@ impl Pages {
     }
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 fn unmap(_: *mut Words) {}
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, sysgenid_loom))]
 pub(crate) mod loom_models {
     use loom::sync::Arc;
     use loom::thread;

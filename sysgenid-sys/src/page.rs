@@ -134,7 +134,7 @@ impl CounterPage {
         self.counter.cast_const().cast()
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(sysgenid_loom))]
     pub(crate) fn word(&self) -> *mut Word {
         self.counter
     }

@@ -113,7 +113,7 @@ impl fmt::Debug for Counter {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 fn leak(page: CounterPage) -> &'static AtomicWord {
     let counter = page.word();
     std::mem::forget(page);
@@ -124,7 +124,7 @@ fn leak(page: CounterPage) -> &'static AtomicWord {
 }
 
 /// A model has no pages; it leaks counters of its own.
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 fn leak(page: CounterPage) -> &'static AtomicWord {
     Box::leak(Box::new(AtomicWord::new(page.load())))
 }
@@ -138,7 +138,7 @@ pub struct Latest<T: 'static> {
 
 impl<T: Send + Sync> Latest<T> {
     /// No value.
-    #[cfg(not(loom))]
+    #[cfg(not(sysgenid_loom))]
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -147,7 +147,7 @@ impl<T: Send + Sync> Latest<T> {
     }
 
     /// No value.
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -186,7 +186,7 @@ impl<T: Send + Sync + fmt::Debug> fmt::Debug for Latest<T> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, sysgenid_loom))]
 mod loom_models {
     use loom::sync::Arc;
     use loom::sync::atomic::{AtomicBool, fence};

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What this crate's algorithms between threads are made of: with `--cfg loom` they are loom's,
+//! What this crate's algorithms between threads are made of: with `--cfg sysgenid_loom` they are loom's,
 //! which tries all orders in which the threads may come. What is in mapped memory is never loom's.
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// What a process-wide counter points at.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 pub(crate) use crate::page::AtomicWord;
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 pub(crate) use loom::sync::atomic::AtomicU64 as AtomicWord;
 
 /// Statics, which loom makes anew for each order that it tries.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 macro_rules! shared {
     ($($statics:tt)*) => { $($statics)* };
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 macro_rules! shared {
     () => {};
     ($(#[$about:meta])* pub static $name:ident: $type:ty = $value:expr; $($more:tt)*) => {
@@ -35,12 +35,12 @@ macro_rules! shared {
 }
 
 /// A constructor that a static can use; loom's atomics have none that is constant.
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 macro_rules! constant {
     ($(#[$about:meta])* pub(crate) fn $($rest:tt)*) => { $(#[$about])* pub(crate) const fn $($rest)* };
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 macro_rules! constant {
     ($($function:tt)*) => { $($function)* };
 }

@@ -28,7 +28,7 @@ pub(crate) struct ForkLock {
 }
 
 impl ForkLock {
-    #[cfg(not(loom))]
+    #[cfg(not(sysgenid_loom))]
     pub(crate) const fn new() -> Self {
         Self {
             holder: AtomicU64::new(0),
@@ -37,7 +37,7 @@ impl ForkLock {
         }
     }
 
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     pub(crate) fn new() -> Self {
         Self {
             holder: AtomicU64::new(0),
@@ -127,7 +127,7 @@ impl Drop for ForkGuard<'_> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, sysgenid_loom))]
 mod loom_models {
     use std::mem::forget;
     use std::sync::atomic::AtomicU32 as Process;
@@ -234,7 +234,7 @@ mod loom_models {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sysgenid_loom)))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::AtomicU32 as Count;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A place for a value that many threads read and few replace.
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 pub(crate) use real::{Held, Slot, hold};
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 pub(crate) use modelled::{Held, Slot, hold};
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 mod real {
     use std::sync::Arc;
 
@@ -41,7 +41,7 @@ mod real {
     }
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 mod modelled {
     use std::sync::{Arc, Mutex};
 

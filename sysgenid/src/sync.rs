@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What this crate's algorithms between threads are made of, in one place: with `--cfg loom` they
+//! What this crate's algorithms between threads are made of, in one place: with `--cfg sysgenid_loom` they
 //! are loom's, which tries all orders in which the threads may come.
 
 use std::cell::Cell;
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A word that threads can sleep on.
 pub(crate) struct Futex {
     pub(crate) word: AtomicU32,
-    #[cfg(loom)]
+    #[cfg(sysgenid_loom)]
     sleepers: (loom::sync::Mutex<()>, loom::sync::Condvar),
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 impl Futex {
     pub(crate) const fn new(value: u32) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Futex {
     }
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 impl Futex {
     pub(crate) fn new(value: u32) -> Self {
         Self {
@@ -68,12 +68,12 @@ impl Futex {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 thread_local! {
     static HERE: Cell<u64> = const { Cell::new(0) };
 }
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 loom::thread_local! {
     static HERE: Cell<u64> = Cell::new(0);
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guards, in every order of steps and with every value that the memory model allows:
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p sysgenid --test 'loom*' --target-dir target/loom`
+//! `RUSTFLAGS="--cfg sysgenid_loom" cargo test --release -p sysgenid --test 'loom*' --target-dir target/loom`
 //!
 //! What arc-swap does is replaced by a stand-in with the same promises (`src/slot.rs`); its own
 //! atomics are its own project's to check. A panic cannot be modelled, because loom would change
 //! threads in the middle of it: `tests/guarded` has panics, with real threads.
-#![cfg(all(target_os = "linux", loom))]
+#![cfg(all(target_os = "linux", sysgenid_loom))]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use std::convert::Infallible;

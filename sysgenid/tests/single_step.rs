@@ -4,7 +4,7 @@
 //! The processor is told to trap after each instruction of a thread that takes the lock and opens it,
 //! and the handler of that trap takes the lock as well. It must never wait: either the lock is free,
 //! or it is its own thread that holds it, which would not go on before the handler returns.
-#![cfg(all(target_os = "linux", target_arch = "x86_64", not(loom)))]
+#![cfg(all(target_os = "linux", target_arch = "x86_64", not(sysgenid_loom)))]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 // The crate's own, which it keeps to itself.

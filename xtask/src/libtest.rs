@@ -5,6 +5,9 @@ use crate::failure::Failure;
 use crate::tally::Tally;
 use crate::tap;
 
+/// What a test prints, in spite of the capture of its output, of a case that cannot run here.
+const SKIPPED: &str = "# skipped: ";
+
 /// What test binaries and documentation tests have printed, one after the other.
 #[derive(Default)]
 pub(crate) struct Report {
@@ -22,6 +25,10 @@ struct Section {
 
 impl Report {
     pub(crate) fn add_line(&mut self, line: &str) {
+        if let Some(skipped) = line.strip_prefix(SKIPPED) {
+            self.tally.skipped.push(skipped.to_owned());
+            return;
+        }
         let header = line.strip_prefix("---- ");
         if let Some(name) = header.and_then(|line| line.strip_suffix(" stdout ----")) {
             self.end_section();
@@ -116,6 +123,19 @@ mod tests {
              test watcher::tests::acks ... ok\n",
         );
         assert_eq!((tally.passed, tally.failed), (15, 2));
+    }
+
+    #[test]
+    fn a_skipped_case_is_counted() {
+        let tally = tally(
+            "test the_suite_passes ... \n\
+             # skipped: in_a_pid_namespace: no pid namespace can be made here\n\
+             ok\n\
+             test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+        );
+        assert_eq!((tally.passed, tally.failed), (1, 0));
+        let skipped = "in_a_pid_namespace: no pid namespace can be made here";
+        assert_eq!(tally.skipped, [skipped]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// Of those that failed, the ones that said which they are.
     pub(crate) failures: Vec<Failure>,
+    /// Those that could not run on this machine, each with its reason. They count as neither.
+    pub(crate) skipped: Vec<String>,
 }
 
 impl Tally {
@@ -21,14 +23,15 @@ impl Tally {
         passed: 1,
         failed: 0,
         failures: Vec::new(),
+        skipped: Vec::new(),
     };
 
     /// One that failed.
     pub(crate) fn failed(failure: Failure) -> Self {
         Self {
-            passed: 0,
             failed: 1,
             failures: vec![failure],
+            ..Self::default()
         }
     }
 
@@ -58,6 +61,10 @@ impl Tally {
     /// Adds what a line of pytest says, if it is its last one, `== 1 failed, 12 passed in 0.12s ==`, or
     /// one of those before it: `FAILED test_it.py::test_it - its reason`.
     pub(crate) fn add_pytest_line(&mut self, line: &str) {
+        if let Some(skipped) = line.strip_prefix("SKIPPED ") {
+            self.skipped.push(skipped.to_owned());
+            return;
+        }
         let failed = line.strip_prefix("FAILED ");
         if let Some(failed) = failed.or_else(|| line.strip_prefix("ERROR ")) {
             let (name, reason) = failed.split_once(" - ").unwrap_or((failed, ""));
@@ -82,6 +89,14 @@ impl Tally {
         }
     }
 
+    /// Counts what was skipped as failed, where everything is meant to run.
+    pub(crate) fn without_skips(mut self) -> Self {
+        for skipped in std::mem::take(&mut self.skipped) {
+            self += Self::failed(Failure::new(format!("skipped: {skipped}")));
+        }
+        self
+    }
+
     /// A runner that failed without naming a test (it did not compile, it crashed) counts as one.
     pub(crate) fn finish(mut self, success: bool) -> Self {
         if !success && self.failed == 0 {
@@ -100,12 +115,17 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.failures.extend(other.failures);
+        self.skipped.extend(other.skipped);
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.skipped.len() {
+            0 => Ok(()),
+            skipped => write!(f, ", {skipped} skipped"),
+        }
     }
 }
 
@@ -129,6 +149,7 @@ mod tests {
             "1 passed in 61.02s (0:01:01)",
             "==== no tests ran in 0.01s ====",
             "FAILED tests/test_watcher.py::test_wakes - 3 passed in vain",
+            "SKIPPED [3] tests/test_watcher.py:7: no privilege",
             "tests/test_watcher.py ....",
         ] {
             tally.add_pytest_line(line);
@@ -136,6 +157,7 @@ mod tests {
         assert_eq!((tally.passed, tally.failed), (13, 3));
         let failure = Failure::of("tests/test_watcher.py::test_wakes", "3 passed in vain");
         assert_eq!(tally.failures, [failure]);
+        assert_eq!(tally.skipped, ["[3] tests/test_watcher.py:7: no privilege"]);
     }
 
     #[test]
@@ -143,6 +165,22 @@ mod tests {
         assert_eq!(counts(4, 0).finish(false), counts(4, 1));
         assert_eq!(counts(4, 2).finish(false), counts(4, 2));
         assert_eq!(counts(4, 0).finish(true), counts(4, 0));
+    }
+
+    #[test]
+    fn what_was_skipped_fails_where_everything_is_to_run() {
+        let tally = Tally {
+            skipped: vec!["waits: no privilege".into()],
+            ..counts(4, 0)
+        };
+        assert!(tally.is_success());
+        assert_eq!(tally.to_string(), "4 passed, 0 failed, 1 skipped");
+        let tally = tally.without_skips();
+        assert_eq!(tally.to_string(), "4 passed, 1 failed");
+        assert_eq!(
+            tally.failures,
+            [Failure::new("skipped: waits: no privilege")]
+        );
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Report {
             passed: self.passed,
             failed: self.seen - self.passed,
             failures: self.red.clone(),
+            skipped: Vec::new(),
         }
         .finish(self.fault().is_none())
     }

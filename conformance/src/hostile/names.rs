@@ -12,6 +12,7 @@ use super::scene::Scene;
 use super::widened;
 use crate::cases;
 use crate::forked::Forked;
+use crate::suite::skip;
 
 cases! { Subject;
     hostile_names,
@@ -47,8 +48,7 @@ fn ten_attackers_do_not_hide_the_honest_straggler(subject: &Subject) {
     let command = program.with_file_name("sysgenid");
     if !command.exists() {
         // `cargo test --workspace` builds it.
-        println!("# left out: {} is not built", command.display());
-        return;
+        skip(format!("{} is not built", command.display()));
     }
     let scene = Scene::start(subject);
     let attacker = scene.attack(Part::HostileName);

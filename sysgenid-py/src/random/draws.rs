@@ -147,7 +147,7 @@ impl GuardedDraws {
         for _ in 0..ATTEMPTS {
             let mark = slf.get().seeded.mark();
             let drawn = attempt()?;
-            if mark == Mark::now() {
+            if mark == Some(Mark::now()) {
                 return Ok(Some(drawn));
             }
             Self::reseed(slf)?;

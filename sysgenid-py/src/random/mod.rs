@@ -51,7 +51,8 @@ impl Mark {
 struct Seeded {
     /// How things were just before the state was set. No lock is held while Python runs, so none is
     /// held across a fork, and nobody waits for longer than a copy takes.
-    mark: Mutex<Mark>,
+    /// `None` if the state is to be set before it is used.
+    mark: Mutex<Option<Mark>>,
     /// How often it was set.
     epoch: AtomicU64,
 }
@@ -60,12 +61,12 @@ impl Seeded {
     /// For a state that is set now, or was and may be used on.
     fn now() -> Self {
         Self {
-            mark: Mutex::new(Mark::now()),
+            mark: Mutex::new(Some(Mark::now())),
             epoch: AtomicU64::new(0),
         }
     }
 
-    fn mark(&self) -> Mark {
+    fn mark(&self) -> Option<Mark> {
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,19 +78,17 @@ impl Seeded {
         let now = Mark::now();
         let done = set()?;
         self.epoch.fetch_add(1, Ordering::Relaxed);
-        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Ok(done)
     }
 
     /// Has the generator seeded anew before its next draw.
     fn outdate(&self) {
-        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
-        // So many calls of `assume_restored` there never are.
-        mark.forgotten = u64::MAX;
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn is_current(&self) -> bool {
-        self.mark() == Mark::now()
+        self.mark() == Some(Mark::now())
     }
 
     fn epoch(&self) -> u64 {

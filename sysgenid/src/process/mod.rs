@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod restored;
 mod standing;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sysgenid_loom)))]
 mod tests;
 
 use sysgenid_sys::fork;

@@ -32,7 +32,7 @@ pub(super) struct Standing {
     pub(super) chosen: Latest<Chosen>,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sysgenid_loom))]
 pub(super) static STANDING: Standing = Standing {
     lock: ForkLock::new(),
     looked: AtomicU64::new(0),
@@ -41,7 +41,7 @@ pub(super) static STANDING: Standing = Standing {
     chosen: Latest::new(),
 };
 
-#[cfg(loom)]
+#[cfg(sysgenid_loom)]
 loom::lazy_static! {
     pub(super) static ref STANDING: Standing = Standing {
         lock: ForkLock::new(),

@@ -74,10 +74,14 @@ impl Args {
 
 fn run_step(step: Step, depth: Depth, workspace: &Workspace) -> Tally {
     // The other steps still have something to say.
-    step.run(depth, workspace).unwrap_or_else(|error| {
+    let tally = step.run(depth, workspace).unwrap_or_else(|error| {
         println!("xtask: {error}");
         Tally::failed(Failure::new(error.to_string()))
-    })
+    });
+    if depth.is_thorough() {
+        return tally.without_skips();
+    }
+    tally
 }
 
 /// Prints the failures again, and last: what showed them may be far above, or cut off where others
@@ -87,6 +91,10 @@ fn sum_up(results: &mut [(Step, Tally)]) -> Tally {
     results.sort_by_key(|(step, _)| *step as usize);
     let mut total = Tally::default();
     for (step, tally) in results {
+        // The last line has two numbers.
+        for skipped in std::mem::take(&mut tally.skipped) {
+            println!("skipped: {}: {skipped}", step.title());
+        }
         let success = tally.is_success();
         if !success {
             println!("failed: {}", step.title());

@@ -112,6 +112,7 @@ pub(super) fn leave(path: &Path, tally: &Tally) -> Result<()> {
         "passed": tally.passed,
         "failed": tally.failed,
         "failures": failures,
+        "skipped": tally.skipped,
         "ticks": ticks(&stat),
     });
     fs::write(path, found.to_string()).context(|| format!("cannot write {}", path.display()))
@@ -129,10 +130,16 @@ fn parse(found: &str) -> Result<(Tally, Option<Duration>)> {
             reason: text(failure, "reason")?,
         })
     });
+    let skipped = found.get("skipped").and_then(Value::as_array);
+    let skipped = skipped.context(unreadable)?.iter();
     let tally = Tally {
         passed: number("passed").context(unreadable)?,
         failed: number("failed").context(unreadable)?,
         failures: failures.collect::<Option<_>>().context(unreadable)?,
+        skipped: skipped
+            .map(|name| Some(name.as_str()?.to_owned()))
+            .collect::<Option<_>>()
+            .context(unreadable)?,
     };
     let processor_time = number("ticks").map(|ticks| Duration::from_millis(ticks * 1000 / TICKS));
     Ok((tally, processor_time))
@@ -163,6 +170,7 @@ mod tests {
             passed: 7,
             failed: 2,
             failures: vec![Failure::of("a \"test\"", "line one"), Failure::new("b")],
+            skipped: vec!["c: no privilege".into()],
         };
         leave(&path, &tally).unwrap();
         let (read, processor_time) = parse(&fs::read_to_string(&path).unwrap()).unwrap();
@@ -176,7 +184,8 @@ mod tests {
             "",
             "{}",
             r#"{"passed": 1}"#,
-            r#"{"passed": 1, "failed": 1, "failures": [{}]}"#,
+            r#"{"passed": 1, "failed": 1, "failures": []}"#,
+            r#"{"passed": 1, "failed": 1, "failures": [{}], "skipped": []}"#,
         ] {
             assert!(parse(found).is_err(), "{found:?}");
         }

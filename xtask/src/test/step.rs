@@ -223,7 +223,7 @@ fn loom(workspace: &Workspace) -> Result<Tally> {
     for models in [&in_crates[..], &of_types] {
         let mut cargo = workspace.cargo();
         cargo
-            .env("RUSTFLAGS", "--cfg loom")
+            .env("RUSTFLAGS", "--cfg sysgenid_loom")
             .args(["test", "--profile", "quick", "--target-dir"])
             .arg(workspace.target.join("loom"))
             .args(["--package", "sysgenid"])
