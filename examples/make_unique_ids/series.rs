@@ -6,14 +6,14 @@ use uuid::{Builder, Uuid};
 
 /// UUIDs of version 7 in their order: those of one millisecond count on from a random number.
 #[derive(Default)]
-pub struct Series {
+pub(crate) struct Series {
     millisecond: u64,
     head: [u8; 2],
     count: u64,
 }
 
 impl Series {
-    pub fn next_v7(&mut self) -> Uuid {
+    pub(crate) fn next_v7(&mut self) -> Uuid {
         let now = UNIX_EPOCH.elapsed().map_or(0, |time| time.as_millis());
         let now = u64::try_from(now).unwrap_or(0);
         if now > self.millisecond {

@@ -10,6 +10,7 @@
 //! # Anatomy
 //!
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
+//! - [`clock`]: a clock that is cheap to read.
 //! - [`cpu`]: random numbers of the processor (feature `std`).
 //! - [`device`]: one function per operation of the device, and [`device::detect_dialect`].
 //! - [`entropy`]: random bytes of the kernel, by the system call itself.
@@ -37,6 +38,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod abi;
+pub mod clock;
 #[cfg(feature = "std")]
 pub mod cpu;
 pub mod device;
