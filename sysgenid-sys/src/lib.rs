@@ -10,6 +10,7 @@
 //! # Anatomy
 //!
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
+//! - [`clock`]: a clock that is cheap to read.
 //! - [`cpu`]: random numbers of the processor (feature `std`).
 //! - [`device`]: one function per operation of the device; [`device::Device`] is one that was proven
 //!   to be it, and the only way to its ioctls.
@@ -39,6 +40,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod abi;
+pub mod clock;
 #[cfg(feature = "std")]
 pub mod cpu;
 pub mod device;

@@ -4,11 +4,12 @@ mod standing;
 #[cfg(all(test, not(sysgenid_loom)))]
 mod tests;
 
+use sysgenid_sys::clock::coarse_milliseconds;
 use sysgenid_sys::fork;
 use sysgenid_sys::process::{PROCESS, UNSET};
 
 pub use self::restored::assume_restored;
-use self::standing::{STANDING, now, search};
+use self::standing::{STANDING, search};
 use crate::error::Result;
 use crate::{Generation, Source, Uniqueness, Witness};
 
@@ -135,7 +136,7 @@ impl Witness for ProcessWide {
 
     #[cold]
     fn shows_restores(&self) -> bool {
-        STANDING.has_source(now, search)
+        STANDING.has_source(coarse_milliseconds, search)
     }
 }
 

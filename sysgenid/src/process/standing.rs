@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::time::{ClockId, clock_gettime};
+use sysgenid_sys::clock::coarse_milliseconds;
 use sysgenid_sys::fork;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::process::{Counter, Latest, PROCESS};
@@ -22,8 +22,8 @@ pub(super) const PERIOD: u64 = 1000;
 pub(super) struct Standing {
     /// Held while sources are looked for.
     pub(super) lock: ForkLock,
-    /// When the last look for a first source began, by [`now`]. It is not one of loom's atomics,
-    /// because no other access depends on its order.
+    /// When the last look for a first source began, by the coarse clock. It is not one of loom's
+    /// atomics, because no other access depends on its order.
     pub(super) looked: AtomicU64,
     pub(super) primary: &'static Counter,
     pub(super) secondary: &'static Counter,
@@ -224,7 +224,7 @@ impl Standing {
             return;
         }
         let environment = Environment::read();
-        self.looked.store(now(), Ordering::Relaxed);
+        self.looked.store(coarse_milliseconds(), Ordering::Relaxed);
         let found = search(&environment);
         // The preferred one last: whoever looks at it in a hurry then has the other one, too. The
         // order holds for those who ask for a mark: they see what was chosen.
@@ -335,17 +335,6 @@ impl Standing {
             .flat_map(Chosen::places)
             .map(|place| &place.source)
     }
-}
-
-/// The time in milliseconds, since a moment that means nothing.
-pub(super) fn now() -> u64 {
-    // The coarse clock is exact to some milliseconds, and costs a fraction of the exact one.
-    let time = clock_gettime(ClockId::MonotonicCoarse);
-    let [seconds, nanoseconds] =
-        [time.tv_sec, time.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
-    seconds
-        .wrapping_mul(1000)
-        .wrapping_add(nanoseconds / 1_000_000)
 }
 
 fn late(found: &Mapped) -> Error {
