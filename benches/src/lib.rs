@@ -21,7 +21,7 @@ use criterion::Criterion;
 use crate::results::Results;
 pub use crate::results::{Bound, RESULTS};
 pub use crate::stand_in::{send_notice, stand_in, write_eventfd};
-pub use crate::subject::{Page, Subject};
+pub use crate::subject::{Page, Subject, without_source};
 
 /// Rounds in which the two sides take turns.
 pub const ROUNDS: usize = 101;

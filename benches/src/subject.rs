@@ -70,6 +70,20 @@ impl Subject {
     }
 }
 
+/// Leaves the process-wide probe without a source.
+///
+/// To be called first of all, while the process has one thread: it changes the environment.
+#[expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a bench that cannot run says why and ends"
+)]
+pub fn without_source() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // SAFETY: Nobody else reads the environment: there is one thread, as is asked for.
+    unsafe { std::env::set_var(SOURCE_VARIABLE, folder.path().join("nothing")) };
+}
+
 /// A mapping of the page.
 pub struct Page(MmapRaw);
 

@@ -19,9 +19,6 @@ const RECIPE: &str = "1";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave it out where CRIU cannot run, and say why, instead of failing
-    #[arg(long)]
-    if_possible: bool,
     /// Fetch CRIU again
     #[arg(long)]
     refresh: bool,
@@ -29,22 +26,33 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
     if let Some(reason) = obstacle()? {
-        if !args.if_possible {
-            return Err(Error::new(reason));
-        }
-        println!("left out: {reason}");
-        return Ok(true);
+        return Err(Error::new(reason));
     }
-    let workspace = Workspace::load()?;
-    let criu = unpack(&workspace.target.join("criu"), args.refresh)?;
-    let python = Python::open(&workspace)?;
+    let tally = copies(&Workspace::load()?, args.refresh)?;
+    println!("{tally}");
+    Ok(tally.is_success())
+}
+
+/// The same as a step of the tests, which leaves it out where CRIU cannot run.
+pub(crate) fn test(workspace: &Workspace) -> Result<Tally> {
+    match obstacle()? {
+        Some(reason) => Ok(Tally {
+            skipped: vec![reason.into()],
+            ..Tally::default()
+        }),
+        None => copies(workspace, false),
+    }
+}
+
+fn copies(workspace: &Workspace, refresh: bool) -> Result<Tally> {
+    let criu = unpack(&workspace.target.join("criu"), refresh)?;
+    let python = Python::open(workspace)?;
     let main = &python.interpreters.main;
     let venv = python.installed(main, &python.wheel(main)?)?;
 
-    let mut tally = copy(&workspace, &criu, None)?.within("rust");
-    tally += copy(&workspace, &criu, Some(&venv.program("python")))?.within("python");
-    println!("{tally}");
-    Ok(tally.is_success())
+    let mut tally = copy(workspace, &criu, None)?.within("rust");
+    tally += copy(workspace, &criu, Some(&venv.program("python")))?.within("python");
+    Ok(tally)
 }
 
 /// Why CRIU cannot run here.

@@ -105,8 +105,10 @@ impl Tally {
         self
     }
 
+    /// Whether something passed or was left out with a reason, and nothing failed. What only skips is
+    /// said at the end of the run, and is red in `cargo xtask ci`.
     pub(crate) fn is_success(&self) -> bool {
-        self.failed == 0 && self.passed > 0
+        self.failed == 0 && (self.passed > 0 || !self.skipped.is_empty())
     }
 }
 

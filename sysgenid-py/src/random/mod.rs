@@ -82,7 +82,7 @@ impl Seeded {
         Ok(done)
     }
 
-    /// Has the generator seeded anew before its next draw.
+    /// Makes the generator draw a new seed before its next number.
     fn outdate(&self) {
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -52,7 +52,7 @@ const SECTIONS: &[Section<'static>] = &[
         group: "draw 16 random bytes",
         title: "Drawing 16 random bytes",
         text: "`rand::rng` knows neither of restores nor of forks. The others do; getrandom(2) asks the\n\
-               kernel, which does.",
+               kernel, which does. Where no source shows restores, so does each draw of `sysgenid::rng`.",
     },
     Section {
         group: "draw other sizes",

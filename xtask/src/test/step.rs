@@ -5,6 +5,7 @@ use clap::ValueEnum;
 
 use super::msrv;
 use crate::command;
+use crate::criu;
 use crate::error::Result;
 use crate::fastpath;
 use crate::libtest;
@@ -65,6 +66,8 @@ pub(crate) enum Step {
     Msrv,
     /// The Python package: its wheel, installed and tested in new environments; types, stubs, ruff
     Python,
+    /// Processes that a real CRIU copies, and forks of the copies
+    Criu,
     /// The benches, run once each as tests
     Bench,
     /// The fast paths: instructions under callgrind, calls in the machine code, allocations
@@ -98,6 +101,7 @@ impl Step {
             Self::Hammer => "a minute of guards under a million changes a second",
             Self::Msrv => "the published crates with the oldest compiler",
             Self::Python => "the Python package, installed in new environments",
+            Self::Criu => "processes that CRIU has copied, and their forks",
             Self::Bench => "benches, as tests",
             Self::Fastpath => "the fast paths: instructions, calls, allocations",
             Self::Driver => "the kernel driver builds without warnings (W=1, sparse)",
@@ -132,7 +136,7 @@ impl Step {
     /// What no other step may use meanwhile.
     pub(super) fn needs(self) -> &'static [Need] {
         match self {
-            Self::Python | Self::Bench => &[Need::Python],
+            Self::Python | Self::Criu | Self::Bench => &[Need::Python],
             Self::PythonVm => &[Need::Vm, Need::Python],
             Self::Driver
             | Self::Vm
@@ -166,6 +170,7 @@ impl Step {
             Self::Hammer => long(workspace, "hammer"),
             Self::Msrv => msrv::test(workspace),
             Self::Python => python::test(workspace, depth),
+            Self::Criu => criu::test(workspace),
             Self::Bench => benches(workspace, depth),
             Self::Fastpath => fastpath::check(workspace),
             Self::Driver => Ok(vm()?.driver()),
