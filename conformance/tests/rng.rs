@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +18,23 @@ use std::time::{Duration, Instant};
 use chacha20::ChaCha12Rng;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use sysgenid::rand_core::{Infallible, Rng, SeedableRng, TryRng, UnwrapErr};
-use sysgenid::{ProcessWide, SnapshotSafeRng};
+use sysgenid::{PageFile, ProcessWide, SnapshotSafeRng};
+
+/// Has this process stand on a page file: without a source there is no generator in its memory. Every
+/// test begins with it.
+fn with_a_source() {
+    static SET_UP: Once = Once::new();
+    SET_UP.call_once(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page");
+        PageFile::open(&path).unwrap();
+        // SAFETY: The tests of this program wait here, and the standard library locks what it reads of
+        // the environment.
+        unsafe { std::env::set_var(sysgenid::SOURCE_VARIABLE, &path) };
+        // It is mapped now, so the file may go.
+        assert_eq!(ProcessWide.sources().count(), 1);
+    });
+}
 
 /// Runs `draw` in a forked child and in this process: both go on from the same memory. Returns what
 /// the child drew, and what this process did.
@@ -48,6 +65,7 @@ fn in_both<const N: usize>(mut draw: impl FnMut() -> [u64; N]) -> ([u64; N], [u6
 
 #[test]
 fn a_forked_child_draws_other_numbers() {
+    with_a_source();
     let mut guarded = UnwrapErr(SnapshotSafeRng::<ChaCha12Rng>::new(ProcessWide).unwrap());
     let mut unguarded = ChaCha12Rng::from_seed([7; 32]);
     let mut draw = || {
@@ -69,6 +87,7 @@ fn a_forked_child_draws_other_numbers() {
 
 #[test]
 fn a_child_of_a_child_draws_other_numbers() {
+    with_a_source();
     sysgenid::rng().next_u64();
     let (child, parent) = in_both(|| {
         let (grandchild, this) = in_both(|| [sysgenid::rng().next_u64()]);
@@ -118,6 +137,7 @@ impl TryRng for Forking {
 
 #[test]
 fn a_fork_in_the_middle_of_a_draw_is_noticed() {
+    with_a_source();
     let mut guarded = UnwrapErr(SnapshotSafeRng::<Forking>::new(ProcessWide).unwrap());
     let mut unguarded = Forking::from_seed([7; 32]);
     for (name, differ, rng) in [
@@ -156,6 +176,7 @@ extern "C" fn draw_in_handler(_signal: libc::c_int) {
 #[test]
 fn a_signal_handler_may_draw_in_the_middle_of_a_draw() {
     static DONE: AtomicBool = AtomicBool::new(false);
+    with_a_source();
     // SAFETY: The handler draws and stores to atomics: it allocates nothing, once a thread has drawn,
     // and takes no lock that the interrupted thread holds.
     unsafe {

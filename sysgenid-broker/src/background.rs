@@ -43,7 +43,7 @@ pub struct Background {
 }
 
 impl Background {
-    /// The folder it serves.
+    /// The directory it serves.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir

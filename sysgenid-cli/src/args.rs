@@ -32,7 +32,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "sysgenid", version, after_help = MORE, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// A device, a userspace driver's folder, or a page file [default: $SYSGENID_SOURCE, or found]
+    /// A device, a userspace driver's directory, or a page file [default: $SYSGENID_SOURCE, or found]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) source: Option<PathBuf>,
 
@@ -42,7 +42,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// See it work: driver, clients and a change, in a temporary folder, without privileges
+    /// See it work: driver, clients and a change, in a temporary directory, without privileges
     Demo(JsonArgs),
     /// Run the userspace driver, until it is interrupted
     Serve(ServeArgs),
@@ -67,9 +67,9 @@ pub(crate) struct JsonArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Folder to serve; created if its parent exists [default: /run/sysgenid for root, else
+    /// Directory to serve; created if its parent exists [default: /run/sysgenid for root, else
     /// $XDG_RUNTIME_DIR/sysgenid]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 
     /// End when standard input ends, too: for a parent process that must not leave it behind

@@ -44,7 +44,7 @@ fn no_source() {
         3,
         "start the userspace driver (`sysgenid serve`)",
     );
-    // A folder in which no driver ever ran.
+    // A directory in which no driver ever ran.
     all_fail(folder.path(), 3, "sysgenid serve");
     if !Path::new("/dev/sysgenid").exists() && !Path::new("/run/sysgenid").exists() {
         let error = fails(sysgenid().arg("status"), 3);
@@ -72,7 +72,7 @@ fn not_a_source() {
     all_fail(Path::new("/dev/null"), 6, "another device");
     let socket = folder.path().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    all_fail(&socket, 6, "name the broker's folder");
+    all_fail(&socket, 6, "name the broker's directory");
 }
 
 #[test]

@@ -66,9 +66,10 @@ pub fn may_reconnect(error: &Error) -> bool {
     watcher::may_reconnect(error)
 }
 
-/// What an event loop waits with for a watcher, if it is told of each reconnecting: see [`resume`]. It is
-/// readable when the descriptor of [`AsFd`](std::os::fd::AsFd) is, and costs one step less at each wake-up, because on the
-/// broker it is what that one waits for.
+/// The descriptor with which an event loop waits for a watcher, if the loop registers another one at each
+/// reconnect: see [`resume`]. It is readable when the descriptor of [`AsFd`](std::os::fd::AsFd) is. On the
+/// broker it is the connection, for which the other one, an epoll instance, waits: a wake-up costs one step
+/// less.
 #[must_use]
 pub fn events(watcher: &Watcher) -> BorrowedFd<'_> {
     watcher.events()
@@ -89,13 +90,13 @@ pub fn resume(
     watcher.resume_with(connected, register)
 }
 
-/// [`Watcher::try_changed`] for an event loop that was told that [`events`] is readable, and not that the
-/// other end has hung up: saves the system call that asks for that.
+/// [`Watcher::try_changed`] for an event loop to which [`events`] was reported as readable and not as hung
+/// up: it saves the system call that asks for a hang-up.
 ///
 /// # Errors
 ///
-/// As [`Watcher::try_changed`]. If the broker was lost since that event, a change is told of, and the next
-/// event or call says that it is lost.
+/// As [`Watcher::try_changed`]. If the broker was lost after that event, a change is still returned, and the
+/// next event or call reports the loss.
 pub fn try_changed_at_event(watcher: &Watcher) -> Result<Option<Generation>> {
     watcher.try_changed_at_event()
 }

@@ -43,7 +43,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// The device's folder in sysfs, which need not be there.
+/// The device's directory in sysfs, which need not be there.
 pub(crate) struct Attributes {
     folder: PathBuf,
 }
@@ -114,7 +114,7 @@ mod tests {
         ("backend", "acpi\n"),
     ];
 
-    /// A folder with the good attributes, but for some.
+    /// A directory with the good attributes, but for some.
     fn with(others: &[(&str, Option<&str>)]) -> (tempfile::TempDir, Attributes) {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in GOOD {

@@ -229,7 +229,7 @@ fn a_fifo_is_refused_and_does_not_hang() {
     )
     .unwrap();
     assert!(Source::at(&fifo).unwrap_err().is_wrong_kind());
-    // As the page of a broker's folder it is opened, not only looked at.
+    // As the page of a broker's directory it is opened, not only looked at.
     let error = Probe::open_at(folder.path()).unwrap_err();
     assert!(error.is_wrong_kind(), "{error:?}");
 }
@@ -241,7 +241,7 @@ fn a_socket_is_refused_with_a_hint() {
     let _listener = UnixListener::bind(&path).unwrap();
     let error = Source::at(&path).unwrap_err();
     assert!(error.is_wrong_kind());
-    assert!(error.to_string().contains("folder"), "{error}");
+    assert!(error.to_string().contains("directory"), "{error}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn demonstrate(out: &mut Output) -> Result<(), Failure> {
     let folder = tempfile::Builder::new()
         .prefix("sysgenid-demo-")
         .tempdir()
-        .map_err(|error| Failure::call("demo: making a temporary folder", error))?;
+        .map_err(|error| Failure::call("demo: making a temporary directory", error))?;
     remove_on_signal(folder.path().to_owned())?;
 
     let played = play::play(folder.path(), out);
@@ -69,7 +69,7 @@ fn remove(folder: TempDir) -> Result<(), Failure> {
     let path = folder.path().to_owned();
     folder
         .close()
-        .map_err(|error| Failure::io(&path, "removing the temporary folder", &error))
+        .map_err(|error| Failure::io(&path, "removing the temporary directory", &error))
 }
 
 /// An interrupted demonstration leaves no folder. Its processes end by themselves.

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--source",
         metavar="PATH",
-        help="a device, a userspace driver's folder, or a page file "
+        help="a device, a userspace driver's directory, or a page file "
         "(default: $SYSGENID_SOURCE, or found)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, one object per line")

@@ -27,7 +27,7 @@ class DeniedError(Error, PermissionError):
 
 
 class WrongKindError(Error):
-    """Something else is there: another device, a FIFO, a folder without a page (`ENODEV`)."""
+    """Something else is there: another device, a FIFO, a directory without a page (`ENODEV`)."""
 
     __module__ = "sysgenid"
 

@@ -8,8 +8,8 @@ use tokio::io::unix::AsyncFd;
 
 use crate::runtime;
 
-/// The number of a descriptor that the watcher owns. Whoever has one registered has the runtime let go of
-/// it before the watcher closes it.
+/// The number of a descriptor that the watcher owns. The runtime must have let go of it before the watcher
+/// closes it.
 pub(super) struct Events(RawFd);
 
 impl Events {

@@ -147,7 +147,7 @@ pub(super) fn first_usable(mut candidates: impl Iterator<Item = Source>) -> Opti
     })
 }
 
-/// The nodes of vmclocks in a folder, by their number.
+/// The nodes of vmclocks in a directory, by their number.
 pub(super) fn clocks_in(folder: &Path) -> Vec<PathBuf> {
     let mut clocks: Vec<(u32, PathBuf)> = fs::read_dir(folder)
         .into_iter()

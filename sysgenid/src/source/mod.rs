@@ -87,8 +87,8 @@ impl SourceKind {
 ///
 /// 1. the path in the environment variable `SYSGENID_SOURCE`;
 /// 2. `/dev/sysgenid`, the kernel driver (or a page file that is mounted there);
-/// 3. `/run/sysgenid`, the folder of a system-wide userspace driver;
-/// 4. `$XDG_RUNTIME_DIR/sysgenid`, the folder of the user's own.
+/// 3. `/run/sysgenid`, the directory of a system-wide userspace driver;
+/// 4. `$XDG_RUNTIME_DIR/sysgenid`, the directory of the user's own.
 ///
 /// A source that exists but cannot be used is an error, not a reason to take the next: another
 /// source would not tell of the same restores.
@@ -138,11 +138,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// The source at `path`: a device node, a broker's folder, or a page file.
+    /// The source at `path`: a device node, a broker's directory, or a page file.
     ///
     /// # Errors
     ///
-    /// [`is_absent`](Error::is_absent) if nothing is there, or a folder in which no broker ever
+    /// [`is_absent`](Error::is_absent) if nothing is there, or a directory in which no broker ever
     /// ran; [`is_permission`](Error::is_permission) if the path may not be searched;
     /// [`is_wrong_kind`](Error::is_wrong_kind) for a FIFO, a socket or another device.
     ///
@@ -338,11 +338,11 @@ impl Source {
         }
         if file_type.is_socket() {
             return Err(Error::new(Kind::Foreign(
-                "a socket; name the broker's folder instead",
+                "a socket; name the broker's directory instead",
             )));
         }
         Err(Error::new(Kind::Foreign(
-            "neither a generation device, nor a broker's folder, nor a page file",
+            "neither a generation device, nor a broker's directory, nor a page file",
         )))
     }
 }

@@ -192,7 +192,7 @@ impl WatcherOptions {
                 SourceKind::PageFile => {
                     return Err(Error::new(Kind::Unsupported(
                         "a page file tells of no events and takes no acknowledgements; probe it, \
-                         or name a device or a broker's folder, for example in SYSGENID_SOURCE",
+                         or name a device or a broker's directory, for example in SYSGENID_SOURCE",
                     )));
                 }
             };
@@ -220,7 +220,7 @@ impl Watcher {
     /// As [`Source::discover`], and: [`is_permission`](Error::is_permission) if it may not be
     /// opened for reading and writing; [`is_unsupported`](Error::is_unsupported) for a page
     /// file, a counter of the hypervisor's or a driver of the v4 dialect; [`is_broken`](Error::is_broken) for a node without a driver;
-    /// [`is_lost`](Error::is_lost) if no broker runs in the folder or it is full.
+    /// [`is_lost`](Error::is_lost) if no broker runs in the directory or it is full.
     pub fn open() -> Result<Self> {
         Self::options().open()
     }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::part::{Ended, Part};
-use super::step::{Depth, Step};
+use super::step::{Depth, Need, Step};
 use crate::command;
 use crate::error::{Context, Result};
 use crate::tally::Tally;
@@ -59,9 +59,19 @@ pub(super) fn run(
 }
 
 /// The machines first, one after the other, because they take as long as all that is compiled
-/// meanwhile.
+/// meanwhile; the one that also needs Python is the last of them. What else needs Python comes early, so
+/// that it is done by then.
 fn in_order(mut steps: Vec<Step>) -> Vec<Step> {
-    steps.sort_by_key(|step| !step.needs_vm());
+    steps.sort_by_key(|step| {
+        let needs = |need| step.needs().contains(&need);
+        match (needs(Need::Vm), needs(Need::Python)) {
+            (true, false) => 0,
+            (true, true) => 1,
+            (false, _) if matches!(step, Step::Format | Step::Lint) => 2,
+            (false, true) => 3,
+            (false, false) => 4,
+        }
+    });
     steps
 }
 
