@@ -162,8 +162,8 @@ def unregister(function: Callable[..., object], /) -> None:
 def run_on_change(generation: int | None = None) -> None:
     """Runs the hooks for a change, in the order of registration; `None` is the current generation.
 
-    If it is not a generation that the process sees by itself, as on a driver of the v5 dialect,
-    `assume_restored` is called before: all that is guarded, cached and seeded is old.
+    If it is not a generation that the process sees by itself, as without a source and on a driver of
+    the v5 dialect, `assume_restored` is called before: all that is guarded, cached and seeded is old.
 
     A hook that is registered meanwhile is not run this time. Two threads that run hooks at the same
     time are not kept apart.
@@ -171,9 +171,10 @@ def run_on_change(generation: int | None = None) -> None:
     Raises `HookError` if hooks failed, after all the others have run. What is no `Exception`, such
     as `KeyboardInterrupt`, comes through at once.
     """
+    is_seen = shows_restores()  # first, because it looks for a source
     if generation is None:
         generation = current_generation()
-    elif generation != current_generation() or not shows_restores():
+    if not is_seen or generation != current_generation():
         # Only a watcher has seen it: whoever looks at the process sees nothing. (Without a source the
         # number of the process means nothing.)
         assume_restored()
