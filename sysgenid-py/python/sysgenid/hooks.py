@@ -28,9 +28,8 @@ import types
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._functions import is_async
-from ._native import assume_restored
+from ._native import assume_restored, shows_restores
 from ._native import generation as current_generation
-from ._native import shows_restores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,8 +161,9 @@ def unregister(function: Callable[..., object], /) -> None:
 def run_on_change(generation: int | None = None) -> None:
     """Runs the hooks for a change, in the order of registration; `None` is the current generation.
 
-    If it is not a generation that the process sees by itself, as without a source and on a driver of
-    the v5 dialect, `assume_restored` is called before: all that is guarded, cached and seeded is old.
+    If it is not a generation that the process sees by itself, as without a source and on a driver
+    of the v5 dialect, `assume_restored` is called before: all that is guarded, cached and seeded
+    is old.
 
     A hook that is registered meanwhile is not run this time. Two threads that run hooks at the same
     time are not kept apart.
@@ -175,8 +175,8 @@ def run_on_change(generation: int | None = None) -> None:
     if generation is None:
         generation = current_generation()
     if not is_seen or generation != current_generation():
-        # Only a watcher has seen it: whoever looks at the process sees nothing. (Without a source the
-        # number of the process means nothing.)
+        # Only a watcher has seen it: whoever looks at the process sees nothing. (Without a source
+        # the number of the process means nothing.)
         assume_restored()
     _run(list(_after), _after, generation)
 
