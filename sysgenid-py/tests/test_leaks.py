@@ -60,6 +60,20 @@ def check(before: Possessions, after: Possessions) -> None:
     assert after.resident <= before.resident + KIB, told
 
 
+def expect_nothing_left(work: Callable[[], None]) -> None:
+    """A leak shows each time. That a table of the interpreter grows shows once."""
+    for is_last in (False, False, True):
+        before = Possessions()
+        work()
+        try:
+            check(before, Possessions())
+        except AssertionError:
+            if is_last:
+                raise
+        else:
+            return
+
+
 def open_and_close(source: str) -> None:
     sysgenid.Watcher(source).close()
 
@@ -172,12 +186,13 @@ V6_ONLY = {"refresh"}
 )
 def test_operations_leave_nothing_behind(name: str, source: str) -> None:
     operation = OPERATIONS[name]
-    for _ in range(REPETITIONS // 4):
-        operation(source)
-    before = Possessions()
-    for _ in range(REPETITIONS):
-        operation(source)
-    check(before, Possessions())
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            operation(source)
+
+    repeat(REPETITIONS // 4)
+    expect_nothing_left(lambda: repeat(REPETITIONS))
 
 
 def test_nothing_holds_on_to_a_callback(source: str, trigger: support.Trigger) -> None:
