@@ -44,9 +44,9 @@ use tokio::runtime::{Builder, Handle};
 
 /// To send a packet takes about three times as long as to write an eventfd, and to receive one as to read
 /// it. Nothing cheaper is known that a client cannot block the broker with.
-const TO_EVENTFD: Bound = Bound::AtMost(1.3);
+const TO_EVENTFD: Bound = Bound::AtMost(1.4);
 /// What we add to that.
-const TO_PACKET: Bound = Bound::AtMost(1.1);
+const TO_PACKET: Bound = Bound::AtMost(1.2);
 
 /// Changes that one side takes in its turn. Their median counts.
 const CHANGES: usize = 51;

@@ -307,9 +307,8 @@ impl Watcher {
             Backend::Device(device) => device.try_changed(),
             Backend::Broker(broker) => broker.try_changed(),
         };
-        if let Ok(Some(_)) = changed {
-            // It may have been a restore that has lost the advice.
-            fork::renew();
+        if let Ok(Some(generation)) = changed {
+            renew_advice(generation);
         }
         changed.map_err(|error| self.locate(error))
     }
@@ -380,6 +379,10 @@ impl Watcher {
                 current: self.generation(),
             })),
         };
+        if acknowledged.is_ok() {
+            // Not where an event loop is told of it, which is to be quick.
+            renew_advice(generation);
+        }
         acknowledged.map_err(|error| self.locate(error))
     }
 
@@ -555,6 +558,12 @@ impl fmt::Debug for Watcher {
             .field("generation", &self.generation())
             .finish_non_exhaustive()
     }
+}
+
+/// A change may be a restore that has lost the advice about forks. It is renewed once for each: as many
+/// watchers see one change as there are, and the process-wide witness, which says the same number.
+fn renew_advice(generation: Generation) {
+    fork::renew_for(generation.get().rotate_left(32));
 }
 
 pub(crate) fn new_readiness() -> Result<OwnedFd> {
