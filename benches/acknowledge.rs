@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             rustix::io::read(&event, &mut [0_u8; 8]).expect("a read");
         }
     };
-    // As many as there are watchers, because each is a cache of its own to miss.
+    // One pair for each watcher: reading from one socket again and again would find it in the caches.
     let pairs: Vec<_> = (0..BATCH)
         .map(|_| {
             let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);

@@ -169,7 +169,7 @@ enum Since {
     Request,
 }
 
-/// What is compared in one runtime.
+/// The subjects that are compared in one runtime.
 struct Scene {
     runtime: &'static str,
     broker: Subject,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A server of the broker's shape that tells by an eventfd, or by whatever else: so that what is compared has the same way to go.
+//! A server of the broker's shape that notifies by an eventfd or in another way: so that what is compared has the same way to go.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,

@@ -133,7 +133,7 @@ fn announce_reseeding(mut log: File) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 poll(&mut [PollFd::new(&log, PollFlags::IN)], None)?;
             }
-            // Records were overwritten before they were read: the next read goes on after them.
+            // Records were overwritten before they were read: the next read continues after them.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             Err(error) => return Err(error.into()),
         }
