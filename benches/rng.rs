@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use sysgenid::rand_core::UnwrapErr;
 use sysgenid::{ProcessWide, SnapshotSafeRng};
 use sysgenid_benches::{Bound, Bounds, Subject, aws_lc, repeat};
-use sysgenid_sys::entropy::getrandom;
+use sysgenid_sys::internal::entropy::getrandom;
 
 const RAND: Bound = Bound::AtMost(1.05);
 const AWS_LC: Bound = Bound::AtLeast(20.0);

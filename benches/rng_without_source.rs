@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use sysgenid::rand_core::Rng;
 use sysgenid_benches::{Bound, Bounds, repeat, without_source};
-use sysgenid_sys::entropy::getrandom;
+use sysgenid_sys::internal::entropy::getrandom;
 
 const SYSTEM_CALL: Bound = Bound::AtMost(1.1);
 

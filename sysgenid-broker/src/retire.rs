@@ -145,7 +145,7 @@ mod tests {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        sysgenid_sys::socket::pass_credentials(&ours).unwrap();
+        sysgenid_sys::internal::socket::pass_credentials(&ours).unwrap();
         (ours, theirs)
     }
 

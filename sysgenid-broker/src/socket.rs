@@ -10,7 +10,7 @@ use rustix::net::{
     self, AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType,
 };
-use sysgenid_sys::socket::{self, Peer};
+use sysgenid_sys::internal::socket::{self, Peer};
 use sysgenid_sys::wire::{Reason, Refusal, Rejected, Request, VERSION, header};
 
 use crate::Error;

@@ -10,18 +10,11 @@
 //! # Anatomy
 //!
 //! - [`abi`]: the ioctl numbers of each dialect, and the numbers that are the same in all.
-//! - [`clock`]: a clock that is cheap to read.
-//! - [`cpu`]: random numbers of the processor (feature `std`).
 //! - [`device`]: one function per operation of the device; [`device::Device`] is one that was proven
 //!   to be it, and the only way to its ioctls.
-//! - [`entropy`]: random bytes of the kernel, by the system call itself.
-//! - [`environment`]: variables that no less privileged process has chosen (feature `std`).
 //! - [`fdinfo`]: the state of a watcher of any process, from `/proc`.
-//! - [`fork`]: a number that changes in a forked child (feature `std`).
 //! - [`page`]: the mapped counter, one load to read (feature `std`).
-//! - [`process`]: the counters that a whole process looks at (feature `std`).
 //! - [`slot`]: memory in which a client acknowledges to the userspace driver (feature `std`).
-//! - [`socket`]: what the userspace driver's sockets need beyond what rustix has.
 //! - [`vmclock`]: where the fields of mainline's `/dev/vmclockN` lie that tell of restores, and its
 //!   mapped page (feature `std`).
 //! - [`wire`]: the messages between a client and the userspace driver.
@@ -40,26 +33,15 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod abi;
-pub mod clock;
-#[cfg(feature = "std")]
-pub mod cpu;
 pub mod device;
-pub mod entropy;
-#[cfg(feature = "std")]
-pub mod environment;
 pub mod fdinfo;
-#[cfg(feature = "std")]
-pub mod fork;
+#[doc(hidden)]
+pub mod internal;
 mod misc;
 #[cfg(feature = "std")]
 pub mod page;
 #[cfg(feature = "std")]
-pub mod process;
-#[cfg(feature = "std")]
 pub mod slot;
-pub mod socket;
-#[cfg(feature = "std")]
-mod sync;
 pub mod vmclock;
 pub mod wire;
 

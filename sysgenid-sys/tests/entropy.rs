@@ -6,7 +6,7 @@
 use std::ffi::{c_uint, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sysgenid_sys::entropy::getrandom;
+use sysgenid_sys::internal::entropy::getrandom;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 

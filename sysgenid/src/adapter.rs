@@ -8,8 +8,12 @@ use std::ops::ControlFlow;
 
 use rustix::fd::BorrowedFd;
 
-use crate::error::{Error, Kind, Result};
-use crate::{Generation, Orchestrator, Probe, Reconnected, Source, Watcher, interrupt, watcher};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::{Generation, interrupt};
+use crate::check::Probe;
+use crate::orchestrate::Orchestrator;
+use crate::source::Source;
+use crate::watch::{Reconnected, Watcher, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.

@@ -75,57 +75,33 @@
 //! Rust 1.85; a newer minimum is a minor release.
 
 pub mod adapter;
-mod attributes;
-mod broker;
-mod deadline;
-pub mod entropy;
-mod error;
-mod fork_lock;
-mod generation;
-mod guarded;
-mod interrupt;
-#[cfg(feature = "mio")]
-mod mio;
-mod observer;
-mod orchestrator;
-mod probe;
-mod process;
-#[cfg(feature = "rand_core")]
-mod rng;
-mod slot;
+mod base;
+mod check;
+mod hold;
+mod orchestrate;
+mod random;
 mod source;
-mod straggler;
-mod stragglers;
-mod sync;
-mod text;
-mod uniqueness;
-mod watcher;
-mod witness;
+mod watch;
 
-pub use attributes::Backend;
-pub use deadline::Deadline;
-pub use error::{Error, Result};
-pub use generation::Generation;
-pub use guarded::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
-pub use observer::Observer;
-pub use orchestrator::{Orchestrator, OrchestratorOptions, Settled};
-pub use probe::Probe;
-pub use process::{ProcessWide, Refreshed, assume_restored, generation, uniqueness};
+pub use base::{Deadline, Error, Generation, Printable, Result};
+pub use check::{
+    Probe, ProcessWide, Refreshed, RestoreOnly, Uniqueness, Witness, assume_restored, generation,
+    uniqueness,
+};
+pub use hold::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
+pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]
 pub use rand_core;
 #[cfg(feature = "rand_core")]
-pub use rng::SnapshotSafeRng;
+pub use random::SnapshotSafeRng;
+pub use random::entropy;
 #[cfg(feature = "rng")]
-pub use rng::{ThreadRng, rng};
-pub use source::{PageFile, SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
-pub use straggler::{Straggler, StragglerSummary};
+pub use random::{ThreadRng, rng};
+pub use source::{Backend, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
-pub use text::Printable;
-pub use uniqueness::Uniqueness;
-pub use watcher::{NotAWatcher, Reconnected, Reconnector, Watcher, WatcherOptions};
-pub use witness::{RestoreOnly, Witness};
+pub use watch::{NotAWatcher, Observer, Reconnected, Reconnector, Watcher, WatcherOptions};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;

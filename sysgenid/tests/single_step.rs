@@ -9,10 +9,10 @@
 
 // The crate's own, which it keeps to itself.
 #[allow(dead_code, reason = "not all of it is used here")]
-#[path = "../src/fork_lock.rs"]
+#[path = "../src/base/fork_lock.rs"]
 mod fork_lock;
 #[allow(dead_code, unused_imports, reason = "not all of it is used here")]
-#[path = "../src/sync.rs"]
+#[path = "../src/base/sync.rs"]
 mod sync;
 
 use std::arch::asm;

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use sysgenid::{Deadline, Observer, Probe, SourceKind, Watcher};
 use sysgenid_sys::abi::PAGE_LEN;
-use sysgenid_sys::entropy::getrandom;
+use sysgenid_sys::internal::entropy::getrandom;
 
 use super::{Result, spawn};
 use crate::raw::mapping::{Mapping, Request};

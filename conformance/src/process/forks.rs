@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use sysgenid::{Guarded, ProcessWide, RestoreOnly, SharedGuarded, Uniqueness, Witness, uniqueness};
-use sysgenid_sys::fork;
+use sysgenid_sys::internal::fork;
 
 use super::Subject;
 use crate::background::Background;

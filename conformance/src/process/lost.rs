@@ -5,7 +5,7 @@
 use std::fs;
 
 use sysgenid::{Guarded, Orchestrator, ProcessWide, Watcher, Witness, uniqueness};
-use sysgenid_sys::fork;
+use sysgenid_sys::internal::fork;
 
 use super::Subject;
 use super::clones::bare_clone;

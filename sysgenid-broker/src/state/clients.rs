@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use sysgenid_sys::socket::Peer;
+use sysgenid_sys::internal::socket::Peer;
 use sysgenid_sys::wire::{IDLE_SECONDS, Reason, Refusal};
 
 use super::connection::{Connection, Use, is_unread};

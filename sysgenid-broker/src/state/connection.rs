@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::io::Errno;
+use sysgenid_sys::internal::socket::{Peer, unread};
 use sysgenid_sys::slot::Slot;
-use sysgenid_sys::socket::{Peer, unread};
 use sysgenid_sys::wire::Notice;
 
 use crate::model::{WaitId, WatcherId};

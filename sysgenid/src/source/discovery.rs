@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::stat;
-use sysgenid_sys::{abi, environment, wire};
+use sysgenid_sys::internal::environment;
+use sysgenid_sys::{abi, wire};
 
 use super::trust::Found;
 use super::{FileIdentity, Source, SourceKind, clock_number};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// The environment variable that names a source and so replaces discovery.
 ///

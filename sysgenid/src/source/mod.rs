@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where a generation comes from: finding a source, trusting it, and its first answers. What is read from
+//! it again and again belongs to the layers above.
+
+pub(crate) mod attributes;
+pub(crate) mod connection;
 mod discovery;
 mod page;
 mod page_file;
@@ -22,17 +27,18 @@ use sysgenid_sys::device::misc_name;
 use sysgenid_sys::wire::{Op, Request};
 use sysgenid_sys::{Errno, wire};
 
+pub use attributes::Backend;
 pub use discovery::SOURCE_VARIABLE;
 pub(crate) use discovery::{named_path, user_folder};
 pub(crate) use page::{FileIdentity, V4_REFUSED, clock_refused, detect, map_counter, open_failed};
 pub use page_file::PageFile;
 
+use self::attributes::Attributes;
+use self::connection::{Connection, LOOK_TIME};
 use self::page::{ANOTHER_DEVICE, UNPROVEN_DEVICE};
 use self::trust::Found;
-use crate::attributes::{Attributes, Backend};
-use crate::broker::{Connection, LOOK_TIME, accepted};
-use crate::error::{Error, Kind, Result};
-use crate::{Deadline, Generation, Orchestrator};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::{Deadline, Generation};
 
 /// What kind of thing a generation is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,61 +234,6 @@ impl Source {
             });
         }
         self.look().map_err(|error| error.at(&self.path))
-    }
-
-    /// Changes the generation to the next one, as [`Orchestrator::trigger`](crate::Orchestrator::trigger)
-    /// does, without becoming a watcher: on a broker that has no room for one this still works, for
-    /// its owner.
-    ///
-    /// # Errors
-    ///
-    /// [`is_permission`](Error::is_permission) without `CAP_CHECKPOINT_RESTORE` or
-    /// `CAP_SYS_ADMIN` (`EACCES`), or if the broker belongs to another user;
-    /// [`is_unsupported`](Error::is_unsupported) for a page file or a counter of the hypervisor's;
-    /// [`is_lost`](Error::is_lost) if no broker runs, [`is_timeout`](Error::is_timeout) if it does not
-    /// answer before the deadline: the change may yet come then.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let source = sysgenid::Source::at(folder.path())?;
-    /// assert_eq!(source.trigger(Duration::from_secs(5))?.get(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn trigger(&self, deadline: impl Into<Deadline>) -> Result<Generation> {
-        self.trigger_at_least(0, deadline)
-    }
-
-    /// Changes the generation to `min` or to the next one, whichever number is larger.
-    ///
-    /// # Errors
-    ///
-    /// As [`trigger`](Self::trigger).
-    pub fn trigger_at_least(&self, min: u32, deadline: impl Into<Deadline>) -> Result<Generation> {
-        let trigger = || match self.kind {
-            SourceKind::Broker => {
-                let deadline = deadline.into().at_least(LOOK_TIME);
-                let mut request = Request::new(Op::Trigger, 0);
-                request.arguments = [min, 0];
-                let reply = self.control(deadline)?.ask(&request, deadline)?;
-                accepted(&reply)?;
-                Ok(Generation::from(reply.generation))
-            }
-            // For the moment of a call; the kernel does not let it wait.
-            SourceKind::Device => {
-                let orchestrator = Orchestrator::options().open_on(self.clone())?;
-                orchestrator.trigger_at_least(min)
-            }
-            SourceKind::PageFile | SourceKind::Vmgenid | SourceKind::Vmclock => {
-                Err(Error::new(Kind::Unsupported(
-                    "this source takes no triggers; name a device or a broker's directory, for \
-                     example in SYSGENID_SOURCE",
-                )))
-            }
-        };
-        trigger().map_err(|error: Error| error.at(&self.path))
     }
 
     /// A connection to the socket of the broker's owner. One for each call: they are rare.

@@ -16,9 +16,9 @@ use sysgenid_sys::{Errno, wire};
 use super::shape::{self, Named, too_short};
 use super::trust::{open_directory, open_page_in};
 use super::{Source, SourceKind, kind_of_device, stat_failed};
-use crate::Probe;
-use crate::attributes::Attributes;
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
+use crate::check::Probe;
+use crate::source::attributes::Attributes;
 
 impl Source {
     /// The file that holds the counter.

@@ -17,8 +17,8 @@ use sysgenid_sys::page::CounterPageMut;
 
 use super::shape::{self, Named, PAGE, too_short};
 use super::{open_failed, stat_failed};
-use crate::Generation;
-use crate::error::{Error, Kind, Result};
+use crate::base::Generation;
+use crate::base::error::{Error, Kind, Result};
 
 /// Writes a page file: a host that restores containers, or a test.
 ///
@@ -196,7 +196,8 @@ mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
     use super::*;
-    use crate::{Probe, Source, SourceKind};
+    use crate::check::Probe;
+    use crate::source::{Source, SourceKind};
 
     #[test]
     fn a_new_page_is_complete_and_a_change_shows_in_what_was_mapped() {

@@ -11,7 +11,7 @@ use sysgenid_sys::{Errno, abi};
 
 use super::stat_failed;
 use super::trust::{is_own, is_put_by_root, is_roots};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// What every page file is a multiple of, whatever pages the machine has.
 pub(super) const PAGE: usize = 4096;

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 
 use super::discovery::{clocks_in, first_usable};
 use super::*;
-use crate::{Orchestrator, Probe, Watcher};
+use crate::check::Probe;
+use crate::orchestrate::Orchestrator;
+use crate::watch::Watcher;
 
 /// Above what fits in 32 bits.
 const NUMBER: u64 = 0x0123_4567_89ab_cdef;

@@ -13,10 +13,10 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Stat, fstat, open, openat};
 use rustix::process::geteuid;
 use sysgenid_sys::Errno;
-use sysgenid_sys::socket::peer;
+use sysgenid_sys::internal::socket::peer;
 
 use super::{open_failed, stat_failed};
-use crate::error::{Error, Kind, Result};
+use crate::base::error::{Error, Kind, Result};
 
 /// How a source came to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the other crates of this project stand on, and what is nobody else's: the memory that a whole
+//! process looks at, and system calls that rustix does not have. It changes with each release.
+
+pub mod clock;
+#[cfg(feature = "std")]
+pub mod counters;
+#[cfg(feature = "std")]
+pub mod cpu;
+pub mod entropy;
+#[cfg(feature = "std")]
+pub mod environment;
+#[cfg(feature = "std")]
+pub mod fork;
+pub mod socket;
+#[cfg(feature = "std")]
+pub(crate) mod sync;

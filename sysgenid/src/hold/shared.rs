@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use zeroize::Zeroize;
+
+use super::reader::SharedReader;
+use super::turn::Turn;
+use super::value::{self, Wiped};
+use super::{ATTEMPTS, BuildError, is_unchanged, unsettled};
+use crate::base::Generation;
+use crate::base::error::Result;
+use crate::check::{ProcessWide, Uniqueness, Witness};
+use crate::hold::published::{Held, Published, hold};
+
+type Build<T> = dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync;
+
+/// A cached secret that many threads use, rebuilt when the system was restored or the process
+/// forked.
+///
+/// The same promises as [`Guarded`](crate::Guarded)'s, through a shared reference: for a `static`,
+/// or behind an [`Arc`](std::sync::Arc). Who uses the value waits for nobody as long as it is up to
+/// date, and writes to no memory that other threads use.
+///
+/// ```
+/// use std::sync::LazyLock;
+/// use sysgenid::{ProcessWide, SharedGuarded};
+///
+/// static TICKET_KEY: LazyLock<SharedGuarded<[u8; 32]>> = LazyLock::new(|| {
+///     SharedGuarded::new(ProcessWide, |_generation| {
+///         let mut key = [0_u8; 32];
+///         sysgenid::entropy::fill(&mut key)?;
+///         Ok::<_, sysgenid::Error>(key)
+///     })
+/// });
+///
+/// // In any thread:
+/// let tag = TICKET_KEY.with(|key| key.iter().fold(0_u8, |sum, byte| sum ^ byte))?;
+/// # let _ = tag;
+/// # Ok::<(), sysgenid::Error>(())
+/// ```
+///
+/// # What is guaranteed
+///
+/// - [`with`](Self::with) returns a result, and [`transaction`](Self::transaction) commits, only if
+///   the witness shows no change from before the use until after it.
+/// - After a change, one thread rebuilds. The others wait for it. If it fails, so do those that
+///   waited, with the same error; if it panics, with one that says so. The next call builds again.
+/// - Whoever still uses the old value goes on safely; its result is then thrown away. The last of
+///   them wipes the value and drops it.
+/// - A rebuild that fails or panics leaves no old value behind.
+/// - A computation that panics leaves the value as it is.
+///
+/// # What is not
+///
+/// - That a use never waits: after a change it waits for the build, as long as that takes. A build
+///   that uses its own guard gets the error
+///   [`is_reentrant`](crate::Error::is_reentrant); two guards whose builds use each other, in two
+///   threads, wait for ever.
+/// - That the first use in a thread allocates nothing.
+/// - That a forked child wipes the old value, if other threads of the parent were using it during
+///   the fork: in the child they never finish.
+/// - And what [`Guarded`](crate::Guarded) does not promise either.
+pub struct SharedGuarded<T, W = ProcessWide> {
+    pub(super) witness: W,
+    /// Empty before the first use, and during a rebuild.
+    published: Published<Built<T>>,
+    turn: Turn,
+    wipe: fn(&mut T),
+    build: Box<Build<T>>,
+}
+
+/// A value, and what the witness showed when it was built.
+pub(super) struct Built<T> {
+    pub(super) mark: Uniqueness,
+    /// Tells it from another with the same mark.
+    pub(super) number: u64,
+    value: Wiped<T>,
+}
+
+impl<T> Built<T> {
+    #[inline]
+    pub(super) fn get(&self) -> &T {
+        self.value.get()
+    }
+}
+
+impl<T: Zeroize, W: Witness> SharedGuarded<T, W> {
+    /// Guards what `build` returns, and wipes what it returned before. Builds nothing yet.
+    ///
+    /// `build` must take its entropy from the kernel: see [`Guarded::new`](crate::Guarded::new).
+    pub fn new<E>(
+        witness: W,
+        build: impl Fn(Generation) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        Self::wiped_by(T::zeroize, witness, build)
+    }
+}
+
+impl<T, W: Witness> SharedGuarded<T, W> {
+    /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
+    /// is dropped, or is no secret.
+    pub fn unwiped<E>(
+        witness: W,
+        build: impl Fn(Generation) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        Self::wiped_by(|_| {}, witness, build)
+    }
+
+    fn wiped_by<E>(
+        wipe: fn(&mut T),
+        witness: W,
+        build: impl Fn(Generation) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        Self {
+            witness,
+            published: Published::empty(),
+            turn: Turn::new(),
+            wipe,
+            build: Box::new(move |generation| build(generation).map_err(Into::into)),
+        }
+    }
+
+    /// Lets `compute` use the value, and returns its result only if nothing changed from before the
+    /// use until after it. Otherwise rebuilds and computes again.
+    ///
+    /// `compute` may so run more than once: it should have no effect outside but its result. It may
+    /// use the guard again.
+    ///
+    /// # Errors
+    ///
+    /// [`is_rebuild`](crate::Error::is_rebuild) if building failed, in this thread or in the one
+    /// that it waited for; [`is_unsettled`](crate::Error::is_unsettled) if something changed during
+    /// each of a few builds or computations; [`is_reentrant`](crate::Error::is_reentrant) if the
+    /// call is made by the guard's own build.
+    #[inline]
+    pub fn with<R>(&self, compute: impl FnMut(&T) -> R) -> Result<R> {
+        self.transaction(compute, |result| result)
+    }
+
+    /// Lets `prepare` use the value, as [`with`](Self::with) does, and then `commit` have an effect
+    /// with what was prepared: exactly once, and only if nothing changed since the value was taken;
+    /// otherwise not at all.
+    ///
+    /// The window between the check and the effect is that of
+    /// [`Guarded::transaction`](crate::Guarded::transaction).
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with). After an error `commit` has not run.
+    #[inline]
+    pub fn transaction<R, S>(
+        &self,
+        mut prepare: impl FnMut(&T) -> R,
+        commit: impl FnOnce(R) -> S,
+    ) -> Result<S> {
+        let prepared = match self.attempt(&mut prepare)? {
+            Ok(prepared) => prepared,
+            Err(outdated) => self.attempt_again(prepare, outdated)?,
+        };
+        Ok(commit(prepared))
+    }
+
+    /// What was prepared, or the number of the value if a change overtook it.
+    #[inline(always)]
+    fn attempt<R>(&self, prepare: &mut impl FnMut(&T) -> R) -> Result<Result<R, Option<u64>>> {
+        let held = self.current()?;
+        let Some(built) = held.as_ref() else {
+            return Ok(Err(None));
+        };
+        let prepared = prepare(built.get());
+        if is_unchanged(&self.witness, &built.mark) {
+            return Ok(Ok(prepared));
+        }
+        Ok(Err(Some(built.number)))
+    }
+
+    #[cold]
+    fn attempt_again<R>(
+        &self,
+        mut prepare: impl FnMut(&T) -> R,
+        mut outdated: Option<u64>,
+    ) -> Result<R> {
+        for _ in 1..ATTEMPTS {
+            // So that it is not that one again, whatever the witness shows by now.
+            self.newer_than(outdated)?;
+            match self.attempt(&mut prepare)? {
+                Ok(prepared) => return Ok(prepared),
+                Err(overtaken) => outdated = overtaken,
+            }
+        }
+        // Nor later.
+        self.newer_than(outdated)?;
+        Err(unsettled())
+    }
+
+    /// A handle for one thread, that reads at the price of a [`Guarded`](crate::Guarded).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use sysgenid::{ProcessWide, SharedGuarded};
+    ///
+    /// # let build = |_generation| Ok::<_, std::io::Error>([7_u8; 32]);
+    /// let key = Arc::new(SharedGuarded::new(ProcessWide, build));
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..2 {
+    ///         scope.spawn(|| -> sysgenid::Result<()> {
+    ///             let mut key = key.reader();
+    ///             for _request in 0..1000 {
+    ///                 key.with(|key| key[0])?;
+    ///             }
+    ///             Ok(())
+    ///         });
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn reader(&self) -> SharedReader<'_, T, W> {
+        SharedReader::new(self)
+    }
+
+    /// The witness that is asked.
+    #[must_use]
+    pub fn witness(&self) -> &W {
+        &self.witness
+    }
+
+    /// What is published, if it is up to date; or what is built for it.
+    #[inline]
+    fn current(&self) -> Result<Held<Built<T>>> {
+        // The value first, and then what it is compared with: a change that was to be seen when
+        // this was called is in what is looked at last.
+        let held = self.published.load();
+        match held.as_ref() {
+            Some(built) if built.mark == self.witness.glance() => Ok(held),
+            _ => self.current_at_length(held),
+        }
+    }
+
+    #[cold]
+    fn current_at_length(&self, held: Held<Built<T>>) -> Result<Held<Built<T>>> {
+        let mut outdated = None;
+        if let Some(built) = held.as_ref() {
+            if built.mark == self.witness.mark() {
+                return Ok(held);
+            }
+            outdated = Some(built.number);
+        }
+        drop(held);
+        self.newer_than(outdated).map(hold)
+    }
+
+    /// A value that is up to date and not the one with this number, which its user saw become
+    /// outdated.
+    #[cold]
+    pub(super) fn newer_than(&self, mut outdated: Option<u64>) -> Result<Arc<Built<T>>> {
+        if let Some(built) = self.settled(&mut outdated) {
+            return Ok(built);
+        }
+        self.turn.take(|number| {
+            // Somebody else may have built it while this thread waited.
+            if let Some(built) = self.settled(&mut outdated) {
+                return Ok(built);
+            }
+            // First, so that neither an error nor a panic leaves the old value behind.
+            self.published.store(None);
+            let (mark, value) = value::build(&self.witness, self.wipe, &self.build)?;
+            let built = Arc::new(Built {
+                mark,
+                number,
+                value,
+            });
+            self.published.store(Some(Arc::clone(&built)));
+            Ok(built)
+        })
+    }
+
+    /// What is published, if it is up to date and was not seen to be outdated before: a witness
+    /// may show again what it showed once.
+    fn settled(&self, outdated: &mut Option<u64>) -> Option<Arc<Built<T>>> {
+        let held = self.published.load();
+        let built = held.as_ref()?;
+        if Some(built.number) == *outdated {
+            return None;
+        }
+        if built.mark != self.witness.mark() {
+            *outdated = Some(built.number);
+            return None;
+        }
+        Some(Arc::clone(built))
+    }
+}
+
+impl<T, W: fmt::Debug> fmt::Debug for SharedGuarded<T, W> {
+    /// Shows the generation and not the value, which is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.published.load();
+        f.debug_struct("SharedGuarded")
+            .field("witness", &self.witness)
+            .field("built", &held.as_ref().map(|built| built.mark.generation()))
+            .finish_non_exhaustive()
+    }
+}
