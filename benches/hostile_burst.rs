@@ -32,7 +32,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use sysgenid::Source;
 use sysgenid_benches::process::{self, Process};
 use sysgenid_benches::{Bound, Bounds};
-use sysgenid_sys::wire::{OPEN_TRACKED, Op, Reply, Request, Status, StragglerPage, WATCH_SOCKET};
+use sysgenid_sys::wire::{Answer, OPEN_TRACKED, Op, Reply, Request, StragglerPage, WATCH_SOCKET};
 
 const WATCHERS: usize = 1_300;
 /// Requests of each watcher in a burst.
@@ -207,7 +207,7 @@ impl Client {
         let mut reply = [0; Reply::LEN];
         let (length, _) = recv(&self.0, &mut reply, RecvFlags::empty()).ok()?;
         let reply = reply.get(..length).and_then(Reply::decode)?;
-        (reply.status == Status::Ok).then_some(self)
+        (reply.answer == Answer::Ok).then_some(self)
     }
 
     /// Reads everything and sends one request. Whether the connection had room for that.

@@ -201,7 +201,7 @@ impl Subject {
                 while let Ok(generation) = watcher.changed().await {
                     resumed.now();
                     // Stale, if the processor was taken from us meanwhile.
-                    let _ = watcher.ack(generation);
+                    let _ = watcher.acknowledge(generation);
                 }
             }
         };

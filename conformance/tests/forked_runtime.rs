@@ -54,7 +54,7 @@ fn a_forked_child_leaves_its_parents_runtime_alone() {
     // What does not wait says whose the watcher is.
     let refused = in_child(|| {
         assert!(watcher.try_changed().unwrap_err().is_forked());
-        assert!(watcher.ack(generation).unwrap_err().is_forked());
+        assert!(watcher.acknowledge(generation).unwrap_err().is_forked());
         assert!(watcher.probe().unwrap_err().is_forked());
         assert!(orchestrator.acknowledge().unwrap_err().is_forked());
         assert_eq!(watcher.generation(), generation);
@@ -77,7 +77,7 @@ fn a_forked_child_leaves_its_parents_runtime_alone() {
     runtime.block_on(async {
         let told = watcher.changed().await.unwrap();
         assert_eq!(told.get(), generation.get() + 1);
-        watcher.ack(told).unwrap();
+        watcher.acknowledge(told).unwrap();
         assert!(timeout(MOMENT, watcher.changed()).await.is_err());
         let again = overseer.trigger().unwrap();
         let told = timeout(PATIENCE, watcher.changed()).await;

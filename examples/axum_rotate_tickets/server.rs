@@ -71,7 +71,7 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
         let drained = timeout(DRAIN, connections.drain()).await;
         drained.map_err(|_| "connections of an earlier generation do not end")?;
         self.tickets.renew()?;
-        match self.watcher.ack(generation) {
+        match self.watcher.acknowledge(generation) {
             Err(error) if error.is_stale() => return Ok(()), // it moved again: told again at once
             acknowledged => acknowledged?,
         }

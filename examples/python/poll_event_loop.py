@@ -34,7 +34,7 @@ def main() -> None:
             if generation is not None:
                 token = sysgenid.entropy(8).hex()
                 try:
-                    watcher.ack(generation)
+                    watcher.acknowledge(generation)
                 except sysgenid.StaleError:
                     continue  # it moved again: readable still
                 print(f"generation {generation}: token replaced", flush=True)

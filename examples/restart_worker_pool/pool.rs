@@ -103,7 +103,7 @@ async fn work(
             changed = watcher.changed() => {
                 let generation = changed?;
                 session.store(random_id()?, Ordering::Relaxed);
-                match watcher.ack(generation) {
+                match watcher.acknowledge(generation) {
                     Err(error) if !error.is_stale() => return Err(error.into()),
                     _ => {} // stale: it moved again, so the watcher is outdated still
                 }

@@ -153,7 +153,7 @@ async def await_broker(folder: Path, resumed: Resumed) -> None:
         resumed.now()
         # Stale, if the processor was taken from us meanwhile.
         with contextlib.suppress(StaleError):
-            watcher.ack(generation)
+            watcher.acknowledge(generation)
 
 
 async def await_eventfd(event: int, resumed: Resumed) -> None:

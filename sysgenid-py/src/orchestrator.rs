@@ -37,12 +37,12 @@ use crate::waiting;
 /// ...     sysgenid.Orchestrator(require_watchers=1) as orchestrator,
 /// ... ):
 /// ...     generation = orchestrator.trigger()
-/// ...     generation == orchestrator.ack()
+/// ...     generation == orchestrator.acknowledge()
 /// ...     try:
 /// ...         orchestrator.wait_for_watchers(0.01)
 /// ...     except sysgenid.TimedOutError:
 /// ...         print(len(orchestrator.stragglers()), "has not rebuilt")
-/// ...     service.ack(generation)
+/// ...     service.acknowledge(generation)
 /// ...     settled = orchestrator.wait_for_watchers(5.0)
 /// ...     settled.generation == generation, settled.watchers
 /// True
@@ -233,7 +233,7 @@ impl Orchestrator {
     /// number, `UnsettledError` if the generation changed during each of a few attempts. `LostError` if
     /// the broker has ended.
     #[pyo3(signature = (generation=None))]
-    fn ack(&self, py: Python<'_>, generation: Option<u64>) -> PyResult<u64> {
+    fn acknowledge(&self, py: Python<'_>, generation: Option<u64>) -> PyResult<u64> {
         let orchestrator = self.held.get()?;
         let acknowledged = match generation.map(Generation::new) {
             Some(handled) => orchestrator
@@ -254,7 +254,7 @@ impl Orchestrator {
     /// Raises `TimedOutError` if the deadline passed: `stragglers` names the watchers that hold it up.
     /// `MissingError` if all have acknowledged, but fewer than `require_watchers`; `UnsupportedError`
     /// if some are required and the source does not tell how many there are. `OutdatedError` if the
-    /// orchestrator's own watcher is or becomes outdated: a change came, so rebuild and `ack` first,
+    /// orchestrator's own watcher is or becomes outdated: a change came, so rebuild and `acknowledge` first,
     /// or use `settle`. `LostError` if the broker ended, or takes no more connections.
     fn wait_for_watchers(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;

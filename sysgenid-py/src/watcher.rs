@@ -36,7 +36,7 @@ use crate::{probe, waiting};
 /// ...     generation = orchestrator.trigger()
 /// ...     watcher.wait(5.0) == generation
 /// ...     # ... rebuild what must be unique ...
-/// ...     watcher.ack()
+/// ...     watcher.acknowledge()
 /// True
 ///
 /// **Iteration** waits for changes without a deadline, and yields each. The body of the loop is the
@@ -54,7 +54,7 @@ use crate::{probe, waiting};
 #[pyclass(frozen, weakref, module = "sysgenid")]
 pub(crate) struct Watcher {
     held: Handle<sysgenid::Watcher>,
-    /// The generation that it told last, for `ack()`.
+    /// The generation that it told last, for `acknowledge()`.
     told: AtomicU64,
     path: PathBuf,
 }
@@ -148,7 +148,7 @@ impl Watcher {
     /// outdated, and `current` tells what to rebuild for. `LostError` if the broker has ended.
     /// `ForkedError` in a forked child.
     #[pyo3(signature = (generation=None))]
-    fn ack(&self, py: Python<'_>, generation: Option<u64>) -> PyResult<()> {
+    fn acknowledge(&self, py: Python<'_>, generation: Option<u64>) -> PyResult<()> {
         let told = || self.told.load(Ordering::Relaxed);
         let generation = Generation::new(generation.unwrap_or_else(told));
         let watcher = self.held.get()?;

@@ -57,13 +57,13 @@ def test_a_change_is_told_until_it_is_acknowledged(loop: Factory, trigger: Trigg
             assert await waiting == generation
             assert await watcher.changed() == generation
             assert watcher.generation == watcher.try_changed() == generation
-            watcher.ack()
+            watcher.acknowledge()
             waiting = asyncio.ensure_future(watcher.changed())
             await turns()
             assert not waiting.done()
             generation = trigger()
             assert await waiting == generation
-            watcher.ack(generation)
+            watcher.acknowledge(generation)
 
     run(loop, main())
 
@@ -74,8 +74,8 @@ def test_one_that_is_outdated_before_it_waits_is_told(loop: Factory, trigger: Tr
             generation = trigger()
             assert await watcher.changed() == generation
             with pytest.raises(sysgenid.StaleError):
-                watcher.ack(generation - 1)
-            watcher.ack(generation)
+                watcher.acknowledge(generation - 1)
+            watcher.acknowledge(generation)
 
     run(loop, main())
 
@@ -86,7 +86,7 @@ def test_many_changes(loop: Factory, trigger: Trigger) -> None:
             for _ in range(200):
                 generation = trigger()
                 assert await watcher.changed() == generation
-                watcher.ack(generation)
+                watcher.acknowledge(generation)
 
     run(loop, main())
 
@@ -123,7 +123,7 @@ def test_nobody_who_waits_is_no_work(
             await turns(100)  # outdated all the while
             assert looks <= 3
             assert await watcher.changed() == generation
-            watcher.ack()
+            watcher.acknowledge()
 
     run(loop, main())
 
@@ -149,7 +149,7 @@ def test_waits_that_are_cancelled_lose_nothing(loop: Factory, trigger: Trigger) 
                     assert told in (generation, generation - 1)
                 assert await watcher.changed() == generation
                 if chance.random() < 0.7:
-                    watcher.ack()
+                    watcher.acknowledge()
             assert not watcher._readiness._waiting, "who was cancelled is forgotten"
 
     run(loop, main())
@@ -227,7 +227,7 @@ def test_a_callbacks_own_error_is_no_answer_of_the_watcher(loop: Factory, trigge
             for handling in (watcher.handle(fail), orchestrator.settle(fail, 10.0)):
                 with pytest.raises(sysgenid.StaleError, match="another watcher's"):
                     await handling
-            watcher.ack()
+            watcher.acknowledge()
 
     run(loop, main())
 
@@ -387,7 +387,7 @@ def test_it_is_no_childs(loop: Factory, trigger: Trigger) -> None:
         with pytest.raises(sysgenid.ForkedError):
             await watcher.changed()
         with pytest.raises(sysgenid.ForkedError):
-            watcher.ack()
+            watcher.acknowledge()
         return "refused"
 
     watcher = aio.Watcher()
@@ -421,7 +421,7 @@ def test_a_lost_broker_is_an_error_and_may_come_back(loop: Factory, broker: Brok
                 generation = await orchestrator.trigger()
             await watcher.reconnect(patient(10))
             assert await watcher.changed() == generation, "it was missed, and is told"
-            watcher.ack()
+            watcher.acknowledge()
 
     run(loop, main())
 

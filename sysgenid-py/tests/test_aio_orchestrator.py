@@ -47,9 +47,9 @@ def test_it_triggers_waits_and_settles(loop: Factory, source: str) -> None:
             assert generation == before + 1 == await orchestrator.changed()
             with pytest.raises(sysgenid.OutdatedError):
                 await orchestrator.wait_for_watchers(10.0)
-            assert orchestrator.ack() == generation
+            assert orchestrator.acknowledge() == generation
             with pytest.raises(sysgenid.StaleError):
-                orchestrator.ack(before)
+                orchestrator.acknowledge(before)
             with pytest.raises(sysgenid.TimedOutError) as late:
                 await orchestrator.wait_for_watchers(0.05)
             assert late.value.filename == source == orchestrator.path
@@ -108,7 +108,7 @@ def test_settle_starts_over_when_the_generation_moves_while_it_waits(loop: Facto
             second = await orchestrator.trigger()
             while len(seen) < 2:
                 await asyncio.sleep(0.01)
-            service.ack(second)
+            service.acknowledge(second)
             assert (await settling).generation == second
             assert seen == [first, second]
 
@@ -160,7 +160,7 @@ def test_who_is_cancelled_leaves_the_others_waiting(loop: Factory) -> None:
     async def main() -> None:
         async with aio.Orchestrator() as orchestrator, aio.Watcher() as service:
             generation = await orchestrator.trigger()
-            orchestrator.ack()
+            orchestrator.acknowledge()
             waits = [
                 asyncio.ensure_future(orchestrator.wait_for_watchers(timeout))
                 for timeout in (None, None, 0.1, 20.0)
@@ -171,7 +171,7 @@ def test_who_is_cancelled_leaves_the_others_waiting(loop: Factory) -> None:
                 await waits.pop(1)
             assert not any(wait.done() for wait in waits)
             assert helpers() == ["sysgenid-wait"], "one for all"
-            service.ack(generation)
+            service.acknowledge(generation)
             await asyncio.gather(*waits)
 
     run(loop, main())
@@ -181,7 +181,7 @@ def test_a_wait_that_is_cancelled_ends_its_helper_soon(loop: Factory) -> None:
     async def main() -> None:
         async with aio.Orchestrator() as orchestrator, aio.Watcher():
             await orchestrator.trigger()
-            orchestrator.ack()
+            orchestrator.acknowledge()
             waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
             await asyncio.sleep(0.01)
             assert helpers()
@@ -199,7 +199,7 @@ def test_a_loop_that_ends_takes_its_helper_along(loop: Factory, is_cancelled: bo
     orchestrator = sysgenid.Orchestrator()
     with sysgenid.Watcher():
         orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
         abandoned = loop()
         waiter = aio.Orchestrator.of(orchestrator)
         waiting = abandoned.create_task(waiter.wait_for_watchers(None))
@@ -222,7 +222,7 @@ def test_a_wait_that_is_left_behind_does_not_keep_the_interpreter(end: str) -> N
         loop = asyncio.new_event_loop()
         service, orchestrator = sysgenid.Watcher(), aio.Orchestrator()
         loop.run_until_complete(orchestrator.trigger())
-        orchestrator.ack()
+        orchestrator.acknowledge()
         waiting = loop.create_task(orchestrator.wait_for_watchers(None))
         loop.run_until_complete(asyncio.sleep(0.1))
         assert not waiting.done()
@@ -236,7 +236,7 @@ def test_a_lost_broker_ends_the_waits(loop: Factory, broker: Broker) -> None:
     async def main() -> None:
         async with aio.Orchestrator(broker.source) as orchestrator, aio.Watcher(broker.source):
             await orchestrator.trigger()
-            orchestrator.ack()
+            orchestrator.acknowledge()
             waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
             await asyncio.sleep(0.05)
             broker.kill()

@@ -28,7 +28,7 @@ def _none_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def acknowledged(orchestrator: sysgenid.Orchestrator, timeout: float = 10) -> None:
-    orchestrator.ack()
+    orchestrator.acknowledge()
     orchestrator.wait_for_watchers(patient(timeout))
 
 
@@ -95,7 +95,7 @@ def test_a_change_whose_hook_fails_is_not_acknowledged_and_is_tried_again(
 
     with sysgenid.watch_in_background() as background:
         generation = orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
         with pytest.raises(sysgenid.TimedOutError):
             orchestrator.wait_for_watchers(0.5)
         assert isinstance(background.error, sysgenid.HookError)

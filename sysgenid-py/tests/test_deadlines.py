@@ -44,10 +44,10 @@ TIMED: dict[str, Call] = {
 #: Those that never wait, and do what they are for.
 PROMPT: dict[str, Call] = {
     "try_changed": lambda _, watcher, __: watcher.try_changed(),
-    "ack": lambda _, watcher, __: watcher.ack(),
+    "acknowledge": lambda _, watcher, __: watcher.acknowledge(),
     "set_tracking": lambda _, watcher, __: watcher.set_tracking(False),
     "generation": lambda _, watcher, __: watcher.generation,
-    "Orchestrator.ack": lambda _, __, orchestrator: orchestrator.ack(),
+    "Orchestrator.acknowledge": lambda _, __, orchestrator: orchestrator.acknowledge(),
     "close": lambda _, watcher, __: watcher.close(),
 }
 
@@ -84,9 +84,9 @@ ASYNCIOS_TIMEOUT: dict[str, Later] = {
 
 PROMPT_LATER: dict[str, Later] = {
     "try_changed": lambda _, watcher, __: at_once(watcher.try_changed),
-    "ack": lambda _, watcher, __: at_once(watcher.ack),
+    "acknowledge": lambda _, watcher, __: at_once(watcher.acknowledge),
     "set_tracking": lambda _, watcher, __: at_once(lambda: watcher.set_tracking(False)),
-    "Orchestrator.ack": lambda _, __, orchestrator: at_once(orchestrator.ack),
+    "Orchestrator.acknowledge": lambda _, __, orchestrator: at_once(orchestrator.acknowledge),
     "close": lambda _, watcher, __: at_once(watcher.close),
 }
 
@@ -159,7 +159,7 @@ def test_what_was_not_waited_for_is_done(broker: Broker) -> None:
         sysgenid.Orchestrator(broker.source) as orchestrator,
     ):
         orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
         with broker.frozen():
             watcher.set_tracking(False)
         settled = orchestrator.wait_for_watchers(patient(10))
@@ -169,7 +169,7 @@ def test_what_was_not_waited_for_is_done(broker: Broker) -> None:
         with pytest.raises(sysgenid.TimedOutError):
             orchestrator.wait_for_watchers(0)
         with broker.frozen():
-            watcher.ack(watcher.generation)
+            watcher.acknowledge(watcher.generation)
         assert orchestrator.wait_for_watchers(patient(10)).watchers == 1
 
 

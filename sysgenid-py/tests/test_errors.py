@@ -167,10 +167,10 @@ def test_a_stale_acknowledgement_tells_the_current_generation(
         assert watcher.wait(support.patient(5)) == told
         newer = trigger()
         with pytest.raises(sysgenid.StaleError) as caught:
-            watcher.ack(told)
+            watcher.acknowledge(told)
         assert caught.value.current == newer
         assert caught.value.errno == errno.EINVAL
         # Nothing is acknowledged.
         assert watcher.try_changed() == newer
-        watcher.ack()
+        watcher.acknowledge()
         assert watcher.try_changed() is None

@@ -247,7 +247,7 @@ def test_run_sandbox_agent(start: Start, broker: Broker, conductor: sysgenid.Orc
         for generation in (1, 2):
             conductor.trigger()
             assert worker.wait(patient(20)) == generation
-            worker.ack()
+            worker.acknowledge()
             ready = json.loads(agent.line())
             assert ready.pop("seconds") > 0
             assert ready == {"event": "ready", "generation": generation, "watchers": 1}

@@ -138,7 +138,7 @@ def settle_in_vain(source: str) -> None:
 
 def wait_and_acknowledge(watcher: sysgenid.Watcher) -> None:
     watcher.wait(0)
-    watcher.ack()
+    watcher.acknowledge()
 
 
 OPERATIONS: dict[str, Callable[[str], object]] = {
@@ -159,7 +159,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "a closed watcher": changed(lambda watcher: contextlib.closing(watcher).__exit__()),
     "a callback that raises": failing(Failure, changed(lambda watcher: watcher.handle(fail, 0))),
     "an acknowledgement that is stale": failing(
-        sysgenid.StaleError, changed(lambda watcher: watcher.ack(12345))
+        sysgenid.StaleError, changed(lambda watcher: watcher.acknowledge(12345))
     ),
     "a wait that times out": failing(
         TimeoutError, lambda source: sysgenid.Watcher(source).wait(0.000001)

@@ -21,7 +21,7 @@ def test_select_and_poll(trigger: Trigger) -> None:
         poll = select.poll()
         poll.register(watcher, select.POLLIN)
         assert poll.poll(0) == [(watcher.fileno(), select.POLLIN)]
-        watcher.ack(generation)
+        watcher.acknowledge(generation)
         assert poll.poll(0) == []
 
 
@@ -39,7 +39,7 @@ def test_selectors(selector: type[selectors.BaseSelector], trigger: Trigger) -> 
             assert (key.fileobj, events) == (watcher, selectors.EVENT_READ)
             timer.join()
             assert watcher.try_changed() is not None
-            watcher.ack()
+            watcher.acknowledge()
 
 
 def test_edge_triggered_epoll(trigger: Trigger) -> None:
@@ -49,7 +49,7 @@ def test_edge_triggered_epoll(trigger: Trigger) -> None:
             generation = trigger()
             assert epoll.poll(patient(10)) == [(watcher.fileno(), select.EPOLLIN)]
             assert watcher.try_changed() == generation
-            watcher.ack()
+            watcher.acknowledge()
 
 
 if importlib.util.find_spec("trio") is not None:
@@ -66,6 +66,6 @@ if importlib.util.find_spec("trio") is not None:
                         nursery.start_soon(change)
                         await trio.lowlevel.wait_readable(watcher)
                     assert watcher.try_changed() is not None
-                    watcher.ack()
+                    watcher.acknowledge()
 
         trio.run(main)

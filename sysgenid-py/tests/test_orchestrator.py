@@ -20,11 +20,11 @@ def test_it_waits_until_all_have_acknowledged(
 ) -> None:
     with sysgenid.Watcher(source) as first, sysgenid.Watcher(source) as second:
         generation = orchestrator.trigger()
-        assert orchestrator.ack() == generation
+        assert orchestrator.acknowledge() == generation
         for watcher in (first, second):
             with pytest.raises(sysgenid.TimedOutError):
                 orchestrator.wait_for_watchers(0.01)
-            watcher.ack(generation)
+            watcher.acknowledge(generation)
         # Without waiting: it looks.
         orchestrator.wait_for_watchers(0)
 
@@ -34,8 +34,8 @@ def test_it_is_told_when_the_last_acknowledges(
 ) -> None:
     with sysgenid.Watcher(source) as watcher:
         generation = orchestrator.trigger()
-        orchestrator.ack()
-        timer = threading.Timer(0.05, watcher.ack, [generation])
+        orchestrator.acknowledge()
+        timer = threading.Timer(0.05, watcher.acknowledge, [generation])
         timer.start()
         orchestrator.wait_for_watchers(support.patient(10))
         timer.join()
@@ -46,7 +46,7 @@ def test_a_watcher_that_closes_is_not_waited_for(
 ) -> None:
     watcher = sysgenid.Watcher(source)
     orchestrator.trigger()
-    orchestrator.ack()
+    orchestrator.acknowledge()
     timer = threading.Timer(0.05, watcher.close)
     timer.start()
     orchestrator.wait_for_watchers(support.patient(10))
@@ -59,7 +59,7 @@ def test_who_is_outdated_does_not_wait(orchestrator: sysgenid.Orchestrator) -> N
     with pytest.raises(sysgenid.OutdatedError) as caught:
         orchestrator.wait_for_watchers(1)
     assert caught.value.errno
-    assert orchestrator.ack() == generation
+    assert orchestrator.acknowledge() == generation
     assert orchestrator.try_changed() is None
 
 
@@ -111,7 +111,7 @@ def test_stragglers_are_named(orchestrator: sysgenid.Orchestrator, source: str) 
         assert straggler.command
         assert f"pid {os.getpid()}" in str(straggler)
         assert str(straggler) in repr(straggler)
-        watcher.ack(generation)
+        watcher.acknowledge(generation)
         assert orchestrator.stragglers() == []
 
 
@@ -160,7 +160,7 @@ def test_status_counts_watchers(source: str, orchestrator: sysgenid.Orchestrator
 
 USES: dict[str, Callable[[sysgenid.Orchestrator], object]] = {
     "trigger": lambda orchestrator: orchestrator.trigger(),
-    "ack": lambda orchestrator: orchestrator.ack(),
+    "acknowledge": lambda orchestrator: orchestrator.acknowledge(),
     "wait": lambda orchestrator: orchestrator.wait(0),
     "wait_for_watchers": lambda orchestrator: orchestrator.wait_for_watchers(0),
     "settle": lambda orchestrator: orchestrator.settle(print, 0),
@@ -190,7 +190,7 @@ def test_it_is_lost_with_its_broker(broker: support.Broker) -> None:
         sysgenid.Orchestrator(broker.source) as orchestrator,
     ):
         orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
         timer = threading.Timer(0.05, broker.kill)
         timer.start()
         with pytest.raises(sysgenid.LostError):
@@ -218,7 +218,7 @@ def test_settled_is_a_value(orchestrator: sysgenid.Orchestrator) -> None:
         f"<sysgenid.Settled generation={settled.generation}, watchers={settled.watchers}>"
     )
     orchestrator.trigger()
-    orchestrator.ack()
+    orchestrator.acknowledge()
     assert orchestrator.wait_for_watchers(0) != settled
     with pytest.raises(AttributeError):
         settled.generation = 3  # type: ignore[misc]

@@ -53,7 +53,7 @@ def test_it_outlives_its_watcher(source: str, trigger: support.Trigger) -> None:
     with sysgenid.Watcher(source) as watcher:
         probe = watcher.probe()
         assert type(probe) is sysgenid.Probe
-        watcher.ack(trigger())
+        watcher.acknowledge(trigger())
     del watcher
     generation = trigger()
     assert probe.generation == generation

@@ -44,7 +44,7 @@ def in_child(work: Callable[[], object]) -> None:
 USES: dict[str, Callable[[sysgenid.Watcher], object]] = {
     "wait": lambda watcher: watcher.wait(5),
     "try_changed": lambda watcher: watcher.try_changed(),
-    "ack": lambda watcher: watcher.ack(),
+    "acknowledge": lambda watcher: watcher.acknowledge(),
     "handle": lambda watcher: watcher.handle(print, 5),
     "iter": lambda watcher: next(iter(watcher)),
     "set_tracking": lambda watcher: watcher.set_tracking(True),
@@ -72,7 +72,7 @@ def test_a_watcher_is_its_parents(source: str, trigger: support.Trigger) -> None
 def test_an_orchestrator_is_its_parents(orchestrator: sysgenid.Orchestrator) -> None:
     uses: list[Callable[[], object]] = [
         orchestrator.trigger,
-        orchestrator.ack,
+        orchestrator.acknowledge,
         orchestrator.try_changed,
         lambda: orchestrator.wait(5),
         lambda: orchestrator.wait_for_watchers(5),
@@ -87,7 +87,7 @@ def test_an_orchestrator_is_its_parents(orchestrator: sysgenid.Orchestrator) -> 
                 use()
         orchestrator.reopen()
         orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
 
     in_child(child)
     assert orchestrator.generation != before
@@ -106,17 +106,17 @@ def test_a_child_reopens(source: str, orchestrator: sysgenid.Orchestrator) -> No
             watcher.reopen()
             # It takes over what its parent had not handled.
             assert watcher.wait(0) == outdated
-            watcher.ack()
+            watcher.acknowledge()
             orchestrator.reopen()
             generation = orchestrator.trigger()
             assert watcher.wait(support.patient(5)) == generation
-            watcher.ack()
+            watcher.acknowledge()
 
         in_child(child)
         # The parent's is another one, and has missed nothing.
         changed = watcher.wait(0)
         assert changed != outdated
-        watcher.ack()
+        watcher.acknowledge()
 
 
 def test_a_child_that_ends_takes_nothing_away(
@@ -126,11 +126,11 @@ def test_a_child_that_ends_takes_nothing_away(
         in_child(lambda: None)
         in_child(watcher.close)
         generation = orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
         with pytest.raises(sysgenid.TimedOutError):
             orchestrator.wait_for_watchers(0.01)
         assert watcher.wait(0) == generation
-        watcher.ack()
+        watcher.acknowledge()
         orchestrator.wait_for_watchers(support.patient(5))
 
 
@@ -145,7 +145,7 @@ def test_a_probe_works_in_a_child(source: str, trigger: support.Trigger) -> None
             os.write(writer, f"{probe.generation} {view[0]}".encode())
             os._exit(0)
         generation = trigger()
-        watcher.ack(generation)
+        watcher.acknowledge(generation)
         os.write(go, b".")
         assert os.read(reader, 100).decode() == f"{generation} {generation}"
         os.waitpid(child, 0)

@@ -68,7 +68,7 @@ def test_all_watchers_are_back(broker: Broker, has_changed: bool) -> None:
     assert not failures
     assert counts(broker.source) == (WATCHERS, WATCHERS, WATCHERS if has_changed else 0)
     for watcher in watchers:
-        watcher.ack()
+        watcher.acknowledge()
     with sysgenid.Orchestrator(broker.source, require_watchers=WATCHERS) as orchestrator:
         assert orchestrator.wait_for_watchers(patient(10)).watchers == WATCHERS
     for watcher in watchers:

@@ -30,8 +30,8 @@ PROGRAM = """\
 import os, signal, sysgenid
 W, S, O = sysgenid.Watcher(), sysgenid.Watcher(), sysgenid.Orchestrator()
 O.trigger()
-O.ack()
-W.ack(O.generation)
+O.acknowledge()
+W.acknowledge(O.generation)
 signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b'seen\\n'))
 print('waiting', flush=True)
 try:
@@ -130,8 +130,8 @@ def test_signals_do_not_move_a_deadline(name: str, source: str, storm: list[int]
         sysgenid.Watcher(source) as watcher,
         sysgenid.Orchestrator(source) as orchestrator,
     ):
-        watcher.ack(orchestrator.trigger())
-        orchestrator.ack()
+        watcher.acknowledge(orchestrator.trigger())
+        orchestrator.acknowledge()
         before = len(storm)
         begun = time.monotonic()
         with pytest.raises(sysgenid.TimedOutError):
@@ -149,9 +149,9 @@ def test_no_call_tells_of_signals(source: str, storm: list[int]) -> None:
         with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
             generation = orchestrator.trigger()
             assert watcher.wait(support.patient(5)) == generation
-            orchestrator.ack()
+            orchestrator.acknowledge()
             assert [it.acknowledged for it in orchestrator.stragglers()]
-            watcher.ack()
+            watcher.acknowledge()
             orchestrator.wait_for_watchers(support.patient(5))
             sysgenid.status(source)
             sysgenid.Probe(source).verify()
@@ -172,8 +172,8 @@ def test_a_handler_that_raises_ends_a_wait(name: str, source: str) -> None:
         sysgenid.Watcher(source) as watcher,
         sysgenid.Orchestrator(source) as orchestrator,
     ):
-        watcher.ack(orchestrator.trigger())
-        orchestrator.ack()
+        watcher.acknowledge(orchestrator.trigger())
+        orchestrator.acknowledge()
         before = signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         try:
@@ -206,8 +206,8 @@ def test_other_threads_run_during_a_wait(name: str, source: str) -> None:
         sysgenid.Watcher(source) as watcher,
         sysgenid.Orchestrator(source) as orchestrator,
     ):
-        watcher.ack(orchestrator.trigger())
-        orchestrator.ack()
+        watcher.acknowledge(orchestrator.trigger())
+        orchestrator.acknowledge()
         waiting.set()
         before = counted
         with pytest.raises(sysgenid.TimedOutError):

@@ -35,7 +35,7 @@ def waiting(request: pytest.FixtureRequest, source: str) -> Iterator[Waiting]:
         if request.param in ("wait_for_watchers", "settle"):
             # Somebody is missing.
             orchestrator.trigger()
-            orchestrator.ack()
+            orchestrator.acknowledge()
         yield calls[request.param]
 
 

@@ -32,8 +32,8 @@ def test_it_starts_up_to_date(watcher: sysgenid.Watcher, trigger: support.Trigge
     assert watcher.generation == generation
     # It tells until it is acknowledged.
     assert watcher.try_changed() == watcher.wait(0) == watcher.try_changed() == generation
-    watcher.ack()
-    watcher.ack()
+    watcher.acknowledge()
+    watcher.acknowledge()
     assert watcher.try_changed() is None
 
 
@@ -59,12 +59,12 @@ def test_a_generation_has_32_bits(orchestrator: sysgenid.Orchestrator, wrong: in
 @pytest.mark.parametrize("wrong", ["1", 1.5, b"1"])
 def test_a_generation_is_no_other_type(watcher: sysgenid.Watcher, wrong: object) -> None:
     with pytest.raises(TypeError):
-        watcher.ack(wrong)  # type: ignore[arg-type]
+        watcher.acknowledge(wrong)  # type: ignore[arg-type]
 
 
 def test_what_was_never_a_generation_is_stale(watcher: sysgenid.Watcher) -> None:
     with pytest.raises(sysgenid.StaleError) as caught:
-        watcher.ack(watcher.generation + 12345)
+        watcher.acknowledge(watcher.generation + 12345)
     assert caught.value.current == watcher.generation
 
 
@@ -73,9 +73,9 @@ def test_ack_is_for_what_was_told(watcher: sysgenid.Watcher, trigger: support.Tr
     assert watcher.wait(0) == told
     newer = trigger()
     with pytest.raises(sysgenid.StaleError):
-        watcher.ack()
+        watcher.acknowledge()
     assert watcher.wait(0) == newer
-    watcher.ack()
+    watcher.acknowledge()
 
 
 def test_to_iterate_acknowledges_what_was_handled(
@@ -173,7 +173,7 @@ def test_a_callback_must_be_callable(watcher: sysgenid.Watcher, trigger: support
 USES: dict[str, Callable[[sysgenid.Watcher], object]] = {
     "wait": lambda watcher: watcher.wait(0),
     "try_changed": lambda watcher: watcher.try_changed(),
-    "ack": lambda watcher: watcher.ack(),
+    "acknowledge": lambda watcher: watcher.acknowledge(),
     "handle": lambda watcher: watcher.handle(print, 0),
     "iter": lambda watcher: next(iter(watcher)),
     "generation": lambda watcher: watcher.generation,
@@ -225,7 +225,7 @@ def test_nobody_waits_for_an_untracked_one(
 ) -> None:
     with sysgenid.Watcher(source, tracked=False) as watcher:
         orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
         orchestrator.wait_for_watchers(support.patient(5))
         watcher.set_tracking(True)
         with pytest.raises(sysgenid.TimedOutError):
@@ -306,7 +306,7 @@ def test_threads_acknowledge_what_they_are_told(
         thread.start()
     for _ in range(200):
         orchestrator.trigger()
-        orchestrator.ack()
+        orchestrator.acknowledge()
         orchestrator.wait_for_watchers(support.patient(5))
     stopped.set()
     for thread in threads:
@@ -377,7 +377,7 @@ def test_it_is_lost_with_its_broker(broker: support.Broker) -> None:
         with pytest.raises(sysgenid.LostError):
             watcher.wait(support.patient(10))
         timer.join()
-        for use in (watcher.try_changed, watcher.ack, lambda: watcher.wait(0)):
+        for use in (watcher.try_changed, watcher.acknowledge, lambda: watcher.wait(0)):
             with pytest.raises(sysgenid.LostError):
                 use()
         with selectors.DefaultSelector() as selector:
@@ -398,8 +398,8 @@ def test_it_reconnects(broker: support.Broker) -> None:
             watcher.reconnect(support.patient(10))
             # What came meanwhile is not missed.
             assert watcher.wait(support.patient(5)) == generation
-            watcher.ack()
-            orchestrator.ack()
+            watcher.acknowledge()
+            orchestrator.acknowledge()
             orchestrator.wait_for_watchers(support.patient(5))
         assert watcher.fileno() == descriptor
 

@@ -102,8 +102,8 @@ impl Observer {
     /// # Cancel safety
     ///
     /// As [`Observer::open`].
-    pub async fn on(source: Source) -> Result<Self> {
-        Self::open_with(|| sysgenid::Observer::on(source)).await
+    pub async fn open_on(source: Source) -> Result<Self> {
+        Self::open_with(|| sysgenid::Observer::open_on(source)).await
     }
 
     /// On a thread of its own: a hypervisor that does not finish writing is waited for.

@@ -18,7 +18,7 @@ async fn other_sources_are_unsupported_and_name_what_to_use() {
         let source = Source::at(path).unwrap();
         for error in [
             Observer::open_at(path).await.unwrap_err(),
-            Observer::on(source).await.unwrap_err(),
+            Observer::open_on(source).await.unwrap_err(),
         ] {
             assert!(error.is_unsupported(), "{error}");
             assert!(error.to_string().contains(hint), "{error}");
@@ -54,7 +54,7 @@ fn everything_can_be_sent_and_moved() {
         check_future(observer.changed());
         check_future(Observer::open());
         check_future(Observer::open_at("/dev/vmclock0"));
-        check_future(Observer::on(source));
+        check_future(Observer::open_on(source));
     };
     let _: fn(NotRegistered<sysgenid::Observer>) -> Error = Error::from;
 }

@@ -344,7 +344,7 @@ fn a_page_file_is_probed_and_not_watched() {
     let source = Source::at(&path).unwrap();
     assert_eq!(source.kind(), SourceKind::PageFile);
     let expected = Generation::new(9);
-    assert_eq!(Probe::on(source).unwrap().generation(), expected);
+    assert_eq!(Probe::open_on(source).unwrap().generation(), expected);
     assert!(Watcher::open_at(&path).unwrap_err().is_unsupported());
     assert!(Orchestrator::open_at(&path).unwrap_err().is_unsupported());
 }

@@ -68,7 +68,7 @@ fn cancelled_future_does_not_take_the_wake_up_of_another(subject: &Subject) {
             first.abort();
             let told = soon(second, "it is outdated").await.unwrap();
             assert_eq!(told.unwrap(), generation);
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         }
     });
 }
@@ -100,7 +100,7 @@ fn cancelled_futures_lose_no_change_of_many(subject: &Subject) {
                     continue;
                 }
             };
-            match watcher.ack(changed) {
+            match watcher.acknowledge(changed) {
                 Ok(()) => acknowledged = changed,
                 Err(error) => assert!(error.is_stale(), "{error}"),
             }

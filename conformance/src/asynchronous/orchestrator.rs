@@ -48,7 +48,7 @@ fn wait_for_watchers_holds_up_no_other_task(subject: &Subject) {
         let handler = tokio::spawn(async move {
             let generation = watcher.changed().await.unwrap();
             sleep(SOON).await;
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
             watcher
         });
         let orchestrator = open_orchestrator(subject).await;

@@ -34,7 +34,7 @@ fn no_edge_is_lost_when_changes_race_with_acknowledgements(subject: &Subject) {
 async fn follow(watcher: &Watcher, last: Generation) {
     while watcher.generation() != last || watcher.try_changed().unwrap().is_some() {
         let told = soon(watcher.changed(), "a change is not told").await;
-        if let Err(error) = watcher.ack(told.unwrap()) {
+        if let Err(error) = watcher.acknowledge(told.unwrap()) {
             assert!(error.is_stale(), "{error}");
         }
     }
@@ -58,7 +58,7 @@ fn no_change_is_lost_when_the_watcher_is_registered_again_meanwhile(subject: &Su
                 break;
             }
             let told = soon(watcher.changed(), "a change is not told").await;
-            if let Err(error) = watcher.ack(told.unwrap()) {
+            if let Err(error) = watcher.acknowledge(told.unwrap()) {
                 assert!(error.is_stale(), "{error}");
             }
         }
@@ -79,7 +79,7 @@ fn no_change_is_lost_when_several_tasks_acknowledge(subject: &Subject) {
                     while watcher.generation() != last || watcher.try_changed().unwrap().is_some() {
                         tokio::select! {
                             told = watcher.changed() => {
-                                if let Err(error) = watcher.ack(told.unwrap()) {
+                                if let Err(error) = watcher.acknowledge(told.unwrap()) {
                                     assert!(error.is_stale(), "{error}");
                                 }
                             }
@@ -111,7 +111,7 @@ fn no_generation_is_handled_twice_when_changes_race(subject: &Subject) {
             assert_ne!(handled, Some(told), "it was acknowledged");
             // As early as it can be seen.
             let newest = watcher.generation();
-            match watcher.ack(newest) {
+            match watcher.acknowledge(newest) {
                 Ok(()) => handled = Some(newest),
                 Err(error) => assert!(error.is_stale(), "{error}"),
             }
@@ -141,7 +141,7 @@ fn stream_is_told_of_all_that_follows_a_first_acknowledgement_among_changes(subj
                 let next = soon(watcher.next(), "the last change is not told").await;
                 let next = next.unwrap().unwrap();
                 assert_ne!(told.replace(next), Some(next), "it was told before");
-                is_acknowledged = is_acknowledged || watcher.ack(next).is_ok();
+                is_acknowledged = is_acknowledged || watcher.acknowledge(next).is_ok();
             }
             changes.finish();
         }

@@ -65,6 +65,8 @@ pub(super) fn register(watcher: sysgenid::Watcher) -> Watcher {
 /// Waits for the change, and acknowledges it.
 pub(super) async fn handle_change(watcher: &Watcher, why: &str) -> Generation {
     let generation = soon(watcher.changed(), why).await.expect("it can be asked");
-    watcher.ack(generation).expect("it is the current one");
+    watcher
+        .acknowledge(generation)
+        .expect("it is the current one");
     generation
 }

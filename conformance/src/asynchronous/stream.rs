@@ -21,7 +21,7 @@ fn stream_yields_every_generation_that_is_acknowledged(subject: &Subject) {
             let generation = subject.change();
             let told = soon(watcher.next(), "the generation changed").await;
             assert_eq!(told.unwrap().unwrap(), generation);
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         }
         expect_pending(watcher.next(), "it has acknowledged").await;
     });
@@ -51,7 +51,7 @@ fn stream_yields_changes_in_a_row_up_to_the_last(subject: &Subject) {
             let told = told.unwrap().unwrap();
             assert_ne!(last.replace(told), Some(told), "it was told before");
             if told.get() % 3 == 0 {
-                let _ = watcher.ack(told);
+                let _ = watcher.acknowledge(told);
             }
         }
         changes.finish();

@@ -35,7 +35,7 @@ fn changed_wakes_on_every_change(subject: &Subject) {
             let generation = subject.change();
             let told = soon(task, "the generation changed").await.unwrap();
             assert_eq!(told.unwrap(), generation, "round {round}");
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         }
     });
 }
@@ -49,7 +49,7 @@ fn changed_tells_again_until_it_is_acknowledged(subject: &Subject) {
             let told = soon(watcher.changed(), "it is outdated").await;
             assert_eq!(told.unwrap(), generation);
         }
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         expect_pending(watcher.changed(), "it has acknowledged").await;
     });
 }
@@ -95,7 +95,7 @@ fn several_tasks_on_one_watcher_are_all_woken(subject: &Subject) {
                 let told = soon(task, &format!("task {number}")).await.unwrap();
                 assert_eq!(told.unwrap(), generation);
             }
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         }
     });
 }
@@ -126,7 +126,7 @@ fn stale_acknowledgement_leaves_it_ready(subject: &Subject) {
         subject.change();
         let early = soon(watcher.changed(), "it is outdated").await.unwrap();
         let generation = subject.change();
-        let error = watcher.ack(early).unwrap_err();
+        let error = watcher.acknowledge(early).unwrap_err();
         assert!(error.is_stale(), "{error}");
         assert_eq!(error.current(), Some(generation));
         assert_eq!(handle_change(&watcher, "it is outdated").await, generation);
@@ -140,7 +140,7 @@ fn acknowledging_what_was_seen_in_the_page_is_enough(subject: &Subject) {
         for _ in 0..5 {
             let generation = subject.change();
             assert_eq!(watcher.generation(), generation);
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
             expect_pending(watcher.changed(), "it has acknowledged").await;
         }
         handle_next(subject, &watcher).await;
@@ -164,7 +164,7 @@ fn poll_changed_wakes_the_task_that_polled_last(subject: &Subject) {
             }
         });
         let told: Generation = soon(changed, "the generation changed").await.unwrap();
-        watcher.ack(told).unwrap();
+        watcher.acknowledge(told).unwrap();
         assert!(polls >= 2, "it was woken");
     });
 }

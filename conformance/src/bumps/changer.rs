@@ -9,7 +9,7 @@ use rustix::net::{
     send, socket_with,
 };
 use sysgenid::Orchestrator;
-use sysgenid_sys::wire::{CONTROL_SOCKET, Op, Reply, Request, Status};
+use sysgenid_sys::wire::{Answer, CONTROL_SOCKET, Op, Reply, Request};
 
 use super::number;
 
@@ -82,7 +82,7 @@ fn answer(control: &OwnedFd, sent: &mut VecDeque<u32>) -> Result<u32, Box<dyn Er
     let (_, length) = recv(control, &mut packet, RecvFlags::empty())?;
     let reply = packet.get(..length).and_then(Reply::decode);
     match reply {
-        Some(reply) if reply.status == Status::Ok && sent.pop_front() == Some(reply.sequence) => {
+        Some(reply) if reply.answer == Answer::Ok && sent.pop_front() == Some(reply.sequence) => {
             Ok(reply.generation)
         }
         _ => Err(format!("the broker answers {reply:?}").into()),

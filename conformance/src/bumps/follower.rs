@@ -107,7 +107,7 @@ impl Follower {
             return;
         }
         self.tally.handled += 1;
-        match watcher.ack(generation) {
+        match watcher.acknowledge(generation) {
             Ok(()) => {
                 self.tally.acks += 1;
                 self.is_at(generation);
@@ -141,7 +141,7 @@ impl Follower {
         let watcher = opened.expect("a watcher can be opened");
         let after = watcher.generation();
         // Which one it began with is certain if nothing has changed. Else it is made so.
-        if before == after || watcher.ack(after).is_ok() {
+        if before == after || watcher.acknowledge(after).is_ok() {
             self.is_at(after);
         }
         watcher

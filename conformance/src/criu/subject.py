@@ -53,7 +53,7 @@ def is_refused(watcher: sysgenid.Watcher, generation: int) -> bool:
     """Whether a child can do nothing with its parent's watcher."""
     for call in (
         watcher.try_changed,
-        lambda: watcher.ack(generation),
+        lambda: watcher.acknowledge(generation),
         lambda: watcher.set_tracking(False),
     ):
         try:

@@ -17,7 +17,7 @@ use rustix::net::{
     sendmsg, socket_with,
 };
 use sysgenid_sys::wire::{
-    CONTROL_SOCKET, OPEN_TRACKED, Op, Reply, Request, Status, StragglerPage, WATCH_SOCKET,
+    Answer, CONTROL_SOCKET, OPEN_TRACKED, Op, Reply, Request, StragglerPage, WATCH_SOCKET,
 };
 
 /// The length of a request that the broker takes.
@@ -39,7 +39,7 @@ pub(super) struct Client(OwnedFd);
 
 /// What came on a connection.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Heard {
     Reply(Box<Reply>, Vec<OwnedFd>),
     /// A packet of another kind.
     Other,
@@ -49,12 +49,12 @@ pub(super) enum Answer {
     Nothing,
 }
 
-impl Answer {
+impl Heard {
     /// Whether the broker did not take the packet for a request.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Closed | Self::Other => true,
-            Self::Reply(reply, _) => reply.status != Status::Ok,
+            Self::Reply(reply, _) => reply.answer != Answer::Ok,
             Self::Nothing => false,
         }
     }
@@ -105,9 +105,9 @@ impl Client {
         sendmsg(&self.0, &[IoSlice::new(packet)], &mut ancillary, flags).map(drop)
     }
 
-    pub(super) fn receive(&self, patience: Duration) -> Answer {
+    pub(super) fn receive(&self, patience: Duration) -> Heard {
         if !is_readable(self.0.as_fd(), patience) {
-            return Answer::Nothing;
+            return Heard::Nothing;
         }
         let mut packet = [0; StragglerPage::LEN];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -120,7 +120,7 @@ impl Client {
         );
         let length = match received {
             Ok(message) => message.bytes,
-            Err(Errno::AGAIN) => return Answer::Nothing,
+            Err(Errno::AGAIN) => return Heard::Nothing,
             Err(_) => 0,
         };
         let descriptors = ancillary
@@ -132,9 +132,9 @@ impl Client {
             .flatten()
             .collect();
         match (length, Reply::decode(&packet[..length])) {
-            (0, _) => Answer::Closed,
-            (_, Some(reply)) => Answer::Reply(Box::new(reply), descriptors),
-            (_, None) => Answer::Other,
+            (0, _) => Heard::Closed,
+            (_, Some(reply)) => Heard::Reply(Box::new(reply), descriptors),
+            (_, None) => Heard::Other,
         }
     }
 
@@ -142,9 +142,9 @@ impl Client {
     pub(super) fn drain(&self) -> bool {
         loop {
             match self.receive(Duration::ZERO) {
-                Answer::Nothing => return true,
-                Answer::Closed => return false,
-                Answer::Reply(..) | Answer::Other => {}
+                Heard::Nothing => return true,
+                Heard::Closed => return false,
+                Heard::Reply(..) | Heard::Other => {}
             }
         }
     }
@@ -161,12 +161,12 @@ impl Client {
             .map_err(|errno| format!("sending {op:?}: {errno}"))?;
         loop {
             match self.receive(end.saturating_duration_since(Instant::now())) {
-                Answer::Reply(reply, descriptors) if reply.op == op => {
+                Heard::Reply(reply, descriptors) if reply.op == op => {
                     return Ok((*reply, descriptors));
                 }
-                Answer::Reply(..) | Answer::Other => {}
-                Answer::Closed => return Err(format!("the broker closes instead of {op:?}")),
-                Answer::Nothing => return Err(format!("no answer to {op:?} in {patience:?}")),
+                Heard::Reply(..) | Heard::Other => {}
+                Heard::Closed => return Err(format!("the broker closes instead of {op:?}")),
+                Heard::Nothing => return Err(format!("no answer to {op:?} in {patience:?}")),
             }
         }
     }
@@ -193,8 +193,8 @@ impl Watcher {
             .map_err(|errno| format!("connecting: {errno}"))?;
         let flags = if tracked { OPEN_TRACKED } else { 0 };
         let (reply, descriptors) = client.call(Op::Open, flags, patience)?;
-        match reply.status {
-            Status::Ok => Ok(Self {
+        match reply.answer {
+            Answer::Ok => Ok(Self {
                 client,
                 _descriptors: descriptors,
             }),
@@ -215,8 +215,8 @@ pub(super) fn trigger(directory: &Path, patience: Duration) -> Result<u32, Strin
         .map_err(|errno| format!("connecting: {errno}"))?;
     let left = end.saturating_duration_since(Instant::now());
     let (reply, _) = control.call(Op::Trigger, 0, left)?;
-    match reply.status {
-        Status::Ok => Ok(reply.generation),
+    match reply.answer {
+        Answer::Ok => Ok(reply.generation),
         status => Err(format!("the broker answers {status:?}")),
     }
 }

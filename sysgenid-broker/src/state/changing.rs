@@ -4,7 +4,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use sysgenid_sys::slot::Left;
-use sysgenid_sys::wire::{Cause, Reason, Request, Status};
+use sysgenid_sys::wire::{Answer, Cause, Reason, Request};
 
 use super::connection::ConnectionId;
 use super::{Handled, State, now};
@@ -51,7 +51,7 @@ impl State {
         self.suspect_all();
         // If it is not stored the client must not take the trigger for done. `Watch::look` reports
         // why.
-        let status = stored.map_or(Status::NotStored, |()| Status::Ok);
+        let status = stored.map_or(Answer::NotStored, |()| Answer::Ok);
         let handled = self.reply(id, request, status);
         self.tell(ended);
         self.refuse_all(not_told);
@@ -68,7 +68,7 @@ impl State {
 
     pub(super) fn set_phase(&mut self, id: ConnectionId, request: &Request) -> Handled {
         let Some(phase) = request.phase() else {
-            return self.reply(id, request, Status::Invalid);
+            return self.reply(id, request, Answer::Invalid);
         };
         let number = self.model.phase_number();
         let ended = self.model.set_phase(phase);
@@ -86,7 +86,7 @@ impl State {
                 }
             }
         }
-        let handled = self.reply(id, request, Status::Ok);
+        let handled = self.reply(id, request, Answer::Ok);
         self.tell(ended);
         self.refuse_all(not_told);
         handled

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Naming those that others wait for.
 
-use sysgenid_sys::wire::{Awaited, Request, Status, Straggler, StragglerPage};
+use sysgenid_sys::wire::{Answer, Awaited, Request, Straggler, StragglerPage};
 
 use super::State;
 use crate::model::WatcherId;
@@ -10,10 +10,10 @@ impl State {
     pub(super) fn stragglers(&self, request: &Request) -> StragglerPage {
         let mut page = self.no_stragglers(request);
         let Some(awaited) = request.awaited() else {
-            page.status = Status::Invalid;
+            page.answer = Answer::Invalid;
             return page;
         };
-        page.status = Status::Ok;
+        page.answer = Answer::Ok;
         let after = WatcherId::from_number(request.watcher);
         match awaited {
             Awaited::Generation => self.list(&mut page, self.model.stragglers(after)),
@@ -52,7 +52,7 @@ impl State {
     pub(super) fn no_stragglers(&self, request: &Request) -> StragglerPage {
         StragglerPage {
             sequence: request.sequence,
-            status: Status::Denied,
+            answer: Answer::Denied,
             generation: self.model.generation(),
             count: 0,
             entries: [Straggler::default(); StragglerPage::CAPACITY],

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use sysgenid_sys::wire::{
-    Awaited, IDLE_SECONDS, Notice, Op, Reason, Refusal, Reply, Request, Status,
+    Answer, Awaited, IDLE_SECONDS, Notice, Op, Reason, Refusal, Reply, Request,
 };
 
 use self::awaiting::Suspects;
@@ -196,11 +196,11 @@ impl State {
         }
         connection.idle_at = Instant::now() + IDLE;
         match request.op {
-            Op::Open if control => self.reply(id, request, Status::Invalid),
+            Op::Open if control => self.reply(id, request, Answer::Invalid),
             Op::Open => self.open(id, request, sender),
             Op::Status | Op::Wait => hold(connection),
             Op::Trigger | Op::Stragglers | Op::SetPhase if control => hold(connection),
-            Op::Trigger | Op::SetPhase => self.reply(id, request, Status::Denied),
+            Op::Trigger | Op::SetPhase => self.reply(id, request, Answer::Denied),
             Op::Stragglers => self.send(id, &self.no_stragglers(request).encode()),
             // There is no reply in which to say so.
             Op::Acknowledge | Op::SetTracking | Op::Notify | Op::AcknowledgePhase => {
@@ -228,7 +228,7 @@ impl State {
                     let page = self.stragglers(&request);
                     self.send(id, &page.encode())
                 }
-                _ => self.reply(id, &request, Status::Ok),
+                _ => self.reply(id, &request, Answer::Ok),
             };
             match handled {
                 Handled::Close => self.close(id),
@@ -241,10 +241,10 @@ impl State {
     fn wait(&mut self, id: ConnectionId, request: &Request) -> Handled {
         let (Some(awaited), Some(connection)) = (request.awaited(), self.connections.get(id))
         else {
-            return self.reply(id, request, Status::Invalid);
+            return self.reply(id, request, Answer::Invalid);
         };
         if matches!(connection.use_of, Use::Wait(..)) {
-            return self.reply(id, request, Status::Invalid);
+            return self.reply(id, request, Answer::Invalid);
         }
         let own = match request.watcher {
             0 => None,
@@ -256,7 +256,7 @@ impl State {
                     .and_then(|own| self.connections.get(own))
                     .is_some_and(|own| own.peer.uid == connection.peer.uid);
                 let Some(own) = own.filter(|_| is_own) else {
-                    return self.reply(id, request, Status::Invalid);
+                    return self.reply(id, request, Answer::Invalid);
                 };
                 self.read_slot(own);
                 Some(number)
@@ -268,8 +268,8 @@ impl State {
         if self.reserve_memory().is_err() {
             return Handled::Refuse(Reason::Exhausted, 0);
         }
-        let status = match self.model.wait(own, awaited) {
-            Ok(Wait::Ended(outcome)) => status(outcome),
+        let answer = match self.model.wait(own, awaited) {
+            Ok(Wait::Ended(outcome)) => answer_of(outcome),
             Ok(Wait::Pending(wait)) => {
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.use_of = Use::Wait(wait, request.sequence);
@@ -280,11 +280,11 @@ impl State {
                 if !self.by_wait.contains_key(&wait) {
                     return Handled::Yes;
                 }
-                Status::Pending
+                Answer::Pending
             }
-            Err(_) => Status::Invalid,
+            Err(_) => Answer::Invalid,
         };
-        self.reply(id, request, status)
+        self.reply(id, request, answer)
     }
 
     fn notice(&self) -> Notice {
@@ -306,8 +306,8 @@ impl State {
         self.connections.get_mut(id)?.watcher_mut()
     }
 
-    fn reply(&self, id: ConnectionId, request: &Request, status: Status) -> Handled {
-        self.send(id, &reply(&self.model, request, status).encode())
+    fn reply(&self, id: ConnectionId, request: &Request, answer: Answer) -> Handled {
+        self.send(id, &reply(&self.model, request, answer).encode())
     }
 
     /// A client that has not read so much that this does not fit is closed: nobody waits for it.
@@ -379,7 +379,7 @@ impl State {
             connection.use_of = Use::Questions;
             connection.idle_at = Instant::now() + IDLE;
             let request = Request::new(Op::Wait, sequence);
-            match self.reply(id, &request, status(outcome)) {
+            match self.reply(id, &request, answer_of(outcome)) {
                 Handled::Yes | Handled::Hold if role == Role::Watch => self.time(id),
                 Handled::Yes | Handled::Hold => {}
                 Handled::Close | Handled::Refuse(..) => ended.extend(self.remove(id)),
@@ -388,13 +388,13 @@ impl State {
     }
 }
 
-fn reply(model: &Model, request: &Request, status: Status) -> Reply {
+fn reply(model: &Model, request: &Request, answer: Answer) -> Reply {
     let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
     let occasion = model.occasion();
     Reply {
         op: request.op,
         sequence: request.sequence,
-        status,
+        answer,
         generation: model.generation(),
         watcher: 0,
         watchers: count(model.watchers()),
@@ -409,10 +409,10 @@ fn reply(model: &Model, request: &Request, status: Status) -> Reply {
     }
 }
 
-fn status(outcome: Outcome) -> Status {
+fn answer_of(outcome: Outcome) -> Answer {
     match outcome {
-        Outcome::Done => Status::Ok,
-        Outcome::Outdated => Status::Outdated,
+        Outcome::Done => Answer::Ok,
+        Outcome::Outdated => Answer::Outdated,
     }
 }
 

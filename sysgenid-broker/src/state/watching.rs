@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use sysgenid_sys::slot::Slot;
-use sysgenid_sys::wire::{Awaited, OPEN_PARKS, OPEN_RESUME, OPEN_TRACKED, Reason, Request, Status};
+use sysgenid_sys::wire::{Answer, Awaited, OPEN_PARKS, OPEN_RESUME, OPEN_TRACKED, Reason, Request};
 
 use super::connection::{ConnectionId, Use, Watcher};
 use super::{Handled, State, reply};
@@ -17,14 +17,14 @@ impl State {
     pub(super) fn open(&mut self, id: ConnectionId, request: &Request, sender: u32) -> Handled {
         let [flags, acknowledged] = request.arguments;
         if flags & !(OPEN_TRACKED | OPEN_RESUME | OPEN_PARKS) != 0 {
-            return self.reply(id, request, Status::Invalid);
+            return self.reply(id, request, Answer::Invalid);
         }
         let Some(connection) = self.connections.get(id) else {
             return Handled::Close;
         };
         // One that waits is not to lose its wait, nor the wait its connection.
         if matches!(connection.use_of, Use::Wait(..)) {
-            return self.reply(id, request, Status::Invalid);
+            return self.reply(id, request, Answer::Invalid);
         }
         let (uid, is_privileged) = (connection.peer.uid, connection.is_privileged);
         if !is_privileged && !self.has_read_descriptors(uid) {
@@ -41,7 +41,7 @@ impl State {
         }
         self.by_watcher.insert(number, id);
 
-        let mut reply = reply(&self.model, request, Status::Ok);
+        let mut reply = reply(&self.model, request, Answer::Ok);
         reply.watcher = number.number();
         let must_look = self.model.is_outdated(number) || self.model.is_unparked(number);
         let notice = self.notice();

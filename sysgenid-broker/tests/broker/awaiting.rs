@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Awaited, Op, Status};
+use sysgenid_sys::wire::{Answer, Awaited, Op};
 
 use crate::client::{Client, Watcher};
 
@@ -15,7 +15,7 @@ fn waited_for(dir: &std::path::Path, count: usize) -> (Client, Client, Vec<Watch
     let mut waiter = Client::watch(dir);
     control.trigger(0);
     let wait = waiter.wait(0, Awaited::Generation);
-    assert_eq!(wait.status, Status::Pending);
+    assert_eq!(wait.answer, Answer::Pending);
     (control, waiter, slow)
 }
 
@@ -37,7 +37,7 @@ fn of_many_one_is_asked_to_tell_and_that_ends_the_wait() {
     assert_eq!(asked, [99]);
     assert!(waiter.is_quiet());
     tell(&mut slow[99]);
-    assert_eq!(waiter.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().answer, Answer::Ok);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn when_the_one_that_was_asked_is_no_straggler_any_more_another_is_asked() {
 
     assert!(is_asked(&slow[0]));
     tell(&mut slow[0]);
-    assert_eq!(waiter.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().answer, Answer::Ok);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn one_that_becomes_a_straggler_meanwhile_is_waited_for() {
     }
     assert!(waiter.is_quiet());
     late.acknowledge(1).unwrap();
-    assert_eq!(waiter.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().answer, Answer::Ok);
 }
 
 #[test]
@@ -135,11 +135,11 @@ fn every_wait_ends_whatever_the_order() {
                 thread.send(generation).unwrap();
             }
             own.acknowledge(generation).unwrap();
-            let mut status = waiter.wait(own.number(), Awaited::Generation).status;
-            if status == Status::Pending {
-                status = waiter.reply().status;
+            let mut answer = waiter.wait(own.number(), Awaited::Generation).answer;
+            if answer == Answer::Pending {
+                answer = waiter.reply().answer;
             }
-            assert_eq!(status, Status::Ok);
+            assert_eq!(answer, Answer::Ok);
         }
     });
 }

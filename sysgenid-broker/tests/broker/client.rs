@@ -17,8 +17,8 @@ use rustix::net::{
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::slot::Slot;
 use sysgenid_sys::wire::{
-    Awaited, CONTROL_SOCKET, Notice, OPEN_RESUME, OPEN_TRACKED, Op, Payload, Phase, Reason,
-    Refusal, Reply, Request, Status, StragglerPage, WATCH_SOCKET, header,
+    Answer, Awaited, CONTROL_SOCKET, Notice, OPEN_RESUME, OPEN_TRACKED, Op, Payload, Phase, Reason,
+    Refusal, Reply, Request, StragglerPage, WATCH_SOCKET, header,
 };
 
 /// Longer than anything takes; a broker that does not answer fails the test.
@@ -267,7 +267,7 @@ impl Client {
         }
         let (packet, descriptors) = self.try_receive()?;
         let reply = match packet {
-            Packet::Reply(reply) if reply.status == Status::Ok => *reply,
+            Packet::Reply(reply) if reply.answer == Answer::Ok => *reply,
             other => {
                 assert!(descriptors.is_empty(), "descriptors without a watcher");
                 return Ok(Err(other));

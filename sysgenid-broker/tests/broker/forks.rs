@@ -68,8 +68,8 @@ fn a_process_that_has_ended_and_left_its_watcher_to_a_child_is_not_named() {
     let mut waiter = Client::watch(broker.dir());
     drop(lives);
     let first = waiter.wait(0, Awaited::Generation);
-    let last = match first.status {
-        sysgenid_sys::wire::Status::Pending => waiter.reply(),
+    let last = match first.answer {
+        sysgenid_sys::wire::Answer::Pending => waiter.reply(),
         _ => first,
     };
     assert_eq!(last.watchers, 0);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Awaited, Op, Reason, Request, Status};
+use sysgenid_sys::wire::{Answer, Awaited, Op, Reason, Request};
 
 use crate::child::Process;
 use crate::client::{Client, PATIENCE, Packet, Watcher};
@@ -24,13 +24,13 @@ fn a_killed_client_is_no_watcher_any_more_and_releases_those_who_wait() {
     let mut waiter = Client::watch(broker.dir());
     control.trigger(0);
     let wait = waiter.wait(0, Awaited::Generation);
-    assert_eq!(wait.status, Status::Pending);
+    assert_eq!(wait.answer, Answer::Pending);
     assert!(waiter.is_quiet());
     assert_eq!(control.stragglers(0).filled()[0].pid, victim.id());
 
     victim.kill();
     let reply = waiter.reply();
-    assert_eq!((reply.status, reply.sequence), (Status::Ok, wait.sequence));
+    assert_eq!((reply.answer, reply.sequence), (Answer::Ok, wait.sequence));
     let status = control.status();
     assert_eq!((status.watchers, status.tracked), (0, 0));
 }
@@ -85,7 +85,7 @@ fn descriptors_that_a_client_sends_are_refused_or_close_the_connection() {
             Ok(_) => assert_eq!(client.reason(), Reason::Descriptors),
             Err(error) => {
                 assert_eq!(error, Errno::PERM);
-                assert_eq!(client.status().status, Status::Ok, "without them");
+                assert_eq!(client.status().answer, Answer::Ok, "without them");
             }
         }
     }
@@ -118,7 +118,7 @@ fn the_owners_trigger_is_answered_while_others_flood_the_broker() {
             let Packet::Stragglers(page) = client.receive().0 else {
                 panic!("not a page of stragglers");
             };
-            assert_eq!(page.status, Status::Denied, "{number}");
+            assert_eq!(page.answer, Answer::Denied, "{number}");
         }
     };
     let start = (Instant::now(), broker.ticks());

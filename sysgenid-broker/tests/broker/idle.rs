@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Awaited, IDLE_SECONDS, Op, Reason, Status};
+use sysgenid_sys::wire::{Answer, Awaited, IDLE_SECONDS, Op, Reason};
 
 use crate::client::{Client, Watcher};
 
@@ -15,7 +15,7 @@ fn an_idle_connection_is_closed_and_one_that_waits_or_watches_is_not() {
     let mut slow = Watcher::resumed(broker.dir(), 9);
     let watcher = Watcher::tracked(broker.dir());
     let mut waiter = Client::watch(broker.dir());
-    assert_eq!(waiter.wait(0, Awaited::Generation).status, Status::Pending);
+    assert_eq!(waiter.wait(0, Awaited::Generation).answer, Answer::Pending);
     let mut asks = Client::watch(broker.dir());
 
     let start = Instant::now();
@@ -36,15 +36,15 @@ fn an_idle_connection_is_closed_and_one_that_waits_or_watches_is_not() {
     assert!(asks.is_quiet(), "it did something meanwhile");
     assert!(waiter.is_quiet());
     assert_eq!(
-        owner.status().status,
-        Status::Ok,
+        owner.status().answer,
+        Answer::Ok,
         "the owner may take its time"
     );
     assert!(!watcher.is_readable());
 
     let acknowledged = Instant::now();
     slow.acknowledge(0).unwrap();
-    assert_eq!(waiter.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().answer, Answer::Ok);
     assert_eq!(waiter.reason(), Reason::Idle, "after a wait it may be idle");
     assert!(acknowledged.elapsed() >= Duration::from_secs(5));
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sysgenid_broker::{Incident, Server, Stopper};
-use sysgenid_sys::wire::{CONTROL_SOCKET, Op, PAGE_FILE, Status, WATCH_SOCKET};
+use sysgenid_sys::wire::{Answer, CONTROL_SOCKET, Op, PAGE_FILE, WATCH_SOCKET};
 
 use crate::child::Process;
 use crate::client::{Client, Watcher, readable};
@@ -160,7 +160,7 @@ fn a_page_that_cannot_be_put_back_fails_the_trigger_and_not_the_broker() {
     file.write_all(&[1; 131_072]).expect_err("a full disk");
     control.send(Op::Trigger, [0, 0]);
     broker.thaw();
-    assert_eq!(control.reply().status, Status::NotStored);
+    assert_eq!(control.reply().answer, Answer::NotStored);
     // Not with a look at the page: that would be a SIGBUS here.
     assert!(readable(&watcher.client.socket, Duration::from_secs(60)));
     let said = broker.told();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{OPEN_RESUME, OPEN_TRACKED, Op, Reason, Reply, Status, WATCH_SOCKET};
+use sysgenid_sys::wire::{Answer, OPEN_RESUME, OPEN_TRACKED, Op, Reason, Reply, WATCH_SOCKET};
 
 use crate::child::{Process, raise_files_to};
 use crate::client::{Client, Packet, Watcher};
@@ -125,7 +125,7 @@ fn without_memory_a_client_is_told_so_and_the_broker_lives_and_serves_the_others
     sockets.clear();
     assert_eq!(control.status().watchers, 1);
     for waiter in &waiters {
-        let is_last = |reply: &Reply| (reply.op, reply.status) == (Op::Wait, Status::Ok);
+        let is_last = |reply: &Reply| (reply.op, reply.answer) == (Op::Wait, Answer::Ok);
         while !is_last(&waiter.reply()) {}
     }
     assert_eq!(Watcher::tracked(directory.path()).opened.watchers, 2);

@@ -3,7 +3,7 @@
 //! connections.
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Awaited, OPEN_RESUME, Op, Status};
+use sysgenid_sys::wire::{Answer, Awaited, OPEN_RESUME, Op};
 
 use crate::child::Process;
 use crate::client::{Client, Watcher};
@@ -75,7 +75,7 @@ fn a_wait_that_is_read_first_counts_the_tracking_that_was_set_before_it() {
     broker.thaw();
     first.receive();
     let reply = first.reply();
-    assert_eq!(reply.status, Status::Pending);
+    assert_eq!(reply.answer, Answer::Pending);
     assert_eq!(reply.outdated as usize, MANY);
 }
 
@@ -91,10 +91,10 @@ fn a_trigger_comes_after_the_acknowledgement_that_ends_a_wait() {
         let generation = control.trigger(0).generation;
         own.acknowledge(generation).unwrap();
         let wait = waiter.wait(own.number(), Awaited::Generation);
-        assert_eq!(wait.status, Status::Pending);
+        assert_eq!(wait.answer, Answer::Pending);
         slow.acknowledge(generation).unwrap();
         control.trigger(0);
-        assert_eq!(waiter.reply().status, Status::Ok);
+        assert_eq!(waiter.reply().answer, Answer::Ok);
     }
 }
 
@@ -112,8 +112,8 @@ fn requests_of_one_connection_keep_their_order() {
         assert_eq!(control.reply().generation, generation - 1);
         assert_eq!(control.reply().generation, generation);
         // One wait at a time; the first goes on.
-        let wait = control.reply().status;
-        assert_eq!(wait == Status::Pending, generation == 1, "{wait:?}");
+        let wait = control.reply().answer;
+        assert_eq!(wait == Answer::Pending, generation == 1, "{wait:?}");
         assert_eq!(control.reply().op, Op::Status);
     }
 }

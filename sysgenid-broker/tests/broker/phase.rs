@@ -2,7 +2,7 @@
 //! The phase, and the watchers that park.
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Awaited, OPEN_PARKS, OPEN_TRACKED, Op, Phase, Status};
+use sysgenid_sys::wire::{Answer, Awaited, OPEN_PARKS, OPEN_TRACKED, Op, Phase};
 
 use crate::client::{Client, Watcher};
 
@@ -22,8 +22,8 @@ fn a_phase_reaches_the_watchers_that_park_and_no_others() {
 
     let reply = control.set_phase(Phase::Quiesce);
     assert_eq!(
-        (reply.status, reply.phase, reply.unparked),
-        (Status::Ok, Phase::Quiesce, 1)
+        (reply.answer, reply.phase, reply.unparked),
+        (Answer::Ok, Phase::Quiesce, 1)
     );
     assert_ne!(reply.phase_number, running.phase_number);
     let notice = parks.read_notice().expect("before the reply");
@@ -49,10 +49,10 @@ fn a_wait_for_the_phase_ends_when_all_that_park_have_acknowledged() {
     let mut second = parking(broker.dir());
     let _untracked = Watcher::open(broker.dir(), OPEN_PARKS, 0);
     let _runs_on = Watcher::tracked(broker.dir());
-    assert_eq!(waiter.wait(0, Awaited::Phase).status, Status::Ok);
+    assert_eq!(waiter.wait(0, Awaited::Phase).answer, Answer::Ok);
 
     let number = control.set_phase(Phase::Quiesce).phase_number;
-    assert_eq!(waiter.wait(0, Awaited::Phase).status, Status::Pending);
+    assert_eq!(waiter.wait(0, Awaited::Phase).answer, Answer::Pending);
     first.client.send(Op::AcknowledgePhase, [number, 0]);
     second
         .client
@@ -61,7 +61,7 @@ fn a_wait_for_the_phase_ends_when_all_that_park_have_acknowledged() {
     assert_eq!(control.status().unparked, 1);
     second.client.send(Op::AcknowledgePhase, [number, 0]);
     let done = waiter.reply();
-    assert_eq!((done.status, done.unparked), (Status::Ok, 0));
+    assert_eq!((done.answer, done.unparked), (Answer::Ok, 0));
 }
 
 #[test]
@@ -72,12 +72,12 @@ fn a_wait_for_a_phase_that_has_passed_is_outdated() {
     let mut waiter = Client::watch(broker.dir());
     let _slow = parking(broker.dir());
     control.set_phase(Phase::Quiesce);
-    assert_eq!(waiter.wait(0, Awaited::Phase).status, Status::Pending);
+    assert_eq!(waiter.wait(0, Awaited::Phase).answer, Answer::Pending);
     control.set_phase(Phase::Running);
     let ended = waiter.reply();
     assert_eq!(
-        (ended.status, ended.phase),
-        (Status::Outdated, Phase::Running)
+        (ended.answer, ended.phase),
+        (Answer::Outdated, Phase::Running)
     );
 }
 
@@ -92,7 +92,7 @@ fn a_watcher_that_has_not_parked_is_named() {
     let number = control.set_phase(Phase::Quiesce).phase_number;
     let named = |control: &mut Client| {
         let page = control.stragglers_for(Awaited::Phase, 0);
-        assert_eq!(page.status, Status::Ok);
+        assert_eq!(page.answer, Answer::Ok);
         let numbers = page.filled().iter().map(|it| it.watcher);
         numbers.collect::<Vec<_>>()
     };

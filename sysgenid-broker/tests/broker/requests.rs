@@ -8,7 +8,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
 use sysgenid_broker::spawn;
 use sysgenid_sys::wire::{
-    Awaited, Cause, OPEN_TRACKED, Op, PAYLOAD_LEN, Payload, Phase, Reason, Request, Status,
+    Answer, Awaited, Cause, OPEN_TRACKED, Op, PAYLOAD_LEN, Payload, Phase, Reason, Request,
 };
 
 use crate::client::{Client, Packet, Stale, Watcher};
@@ -69,10 +69,10 @@ fn tracking_can_be_changed_and_ends_waits() {
     let broker = spawn(directory.path()).unwrap();
     let mut slow = Watcher::resumed(broker.dir(), 9);
     let mut waiter = Client::watch(broker.dir());
-    assert_eq!(waiter.wait(0, Awaited::Generation).status, Status::Pending);
+    assert_eq!(waiter.wait(0, Awaited::Generation).answer, Answer::Pending);
 
     slow.client.send(Op::SetTracking, [0, 0]);
-    assert_eq!(waiter.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().answer, Answer::Ok);
     assert_eq!(waiter.status().tracked, 0);
 
     slow.client.send(Op::SetTracking, [1, 0]);
@@ -95,19 +95,19 @@ fn only_the_control_socket_takes_triggers_and_lists_stragglers() {
     let broker = spawn(directory.path()).unwrap();
     let mut client = Client::watch(broker.dir());
     let denied = client.trigger(7);
-    assert_eq!((denied.status, denied.generation), (Status::Denied, 0));
+    assert_eq!((denied.answer, denied.generation), (Answer::Denied, 0));
     let page = client.stragglers(0);
-    assert_eq!((page.status, page.count), (Status::Denied, 0));
+    assert_eq!((page.answer, page.count), (Answer::Denied, 0));
     let denied = client.set_phase(Phase::Quiesce);
     assert_eq!(
-        (denied.status, denied.phase),
-        (Status::Denied, Phase::Running)
+        (denied.answer, denied.phase),
+        (Answer::Denied, Phase::Running)
     );
 
     let mut control = Client::control(broker.dir());
     assert_eq!(control.trigger(7).generation, 7);
     assert_eq!(control.trigger(7).generation, 8);
-    assert_eq!(control.stragglers(0).status, Status::Ok);
+    assert_eq!(control.stragglers(0).answer, Answer::Ok);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_control_socket_has_no_watchers() {
     let broker = spawn(directory.path()).unwrap();
     let mut control = Client::control(broker.dir());
     let reply = control.call(Op::Open, [OPEN_TRACKED, 0]);
-    assert_eq!((reply.status, reply.watchers), (Status::Invalid, 0));
+    assert_eq!((reply.answer, reply.watchers), (Answer::Invalid, 0));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn stragglers_are_named_page_by_page() {
     let mut after = 0;
     loop {
         let page = control.stragglers(after);
-        assert_eq!((page.status, page.generation), (Status::Ok, 5));
+        assert_eq!((page.answer, page.generation), (Answer::Ok, 5));
         counts.push(page.count);
         for straggler in page.filled() {
             assert_eq!(straggler.pid, std::process::id());
@@ -222,19 +222,19 @@ fn requests_that_make_no_sense_are_invalid() {
     let directory = tempfile::tempdir().unwrap();
     let broker = spawn(directory.path()).unwrap();
     let mut client = Client::watch(broker.dir());
-    assert_eq!(client.status().status, Status::Ok);
-    assert_eq!(client.call(Op::Wait, [2, 0]).status, Status::Invalid);
+    assert_eq!(client.status().answer, Answer::Ok);
+    assert_eq!(client.call(Op::Wait, [2, 0]).answer, Answer::Invalid);
     let unknown_flag = client.call(Op::Open, [8, 0]);
     assert_eq!(
-        (unknown_flag.status, unknown_flag.watchers),
-        (Status::Invalid, 0)
+        (unknown_flag.answer, unknown_flag.watchers),
+        (Answer::Invalid, 0)
     );
     let mut control = Client::control(broker.dir());
-    assert_eq!(control.call(Op::SetPhase, [2, 0]).status, Status::Invalid);
+    assert_eq!(control.call(Op::SetPhase, [2, 0]).answer, Answer::Invalid);
     control.send(Op::Stragglers, [2, 0]);
     let Packet::Stragglers(page) = control.receive().0 else {
         panic!("not a page of stragglers");
     };
-    assert_eq!((page.status, page.count), (Status::Invalid, 0));
-    assert_eq!(client.status().status, Status::Ok, "it goes on");
+    assert_eq!((page.answer, page.count), (Answer::Invalid, 0));
+    assert_eq!(client.status().answer, Answer::Ok, "it goes on");
 }

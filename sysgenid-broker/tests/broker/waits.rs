@@ -2,7 +2,7 @@
 //! Waiting until others have acknowledged.
 
 use sysgenid_broker::spawn;
-use sysgenid_sys::wire::{Awaited, Op, Status};
+use sysgenid_sys::wire::{Answer, Awaited, Op};
 
 use crate::child::{as_user, open_directory};
 use crate::client::{Client, Watcher};
@@ -14,24 +14,24 @@ fn a_wait_ends_when_the_last_tracked_watcher_has_acknowledged() {
     let mut control = Client::control(broker.dir());
     let mut own = Watcher::untracked(broker.dir());
     let mut orchestrator = Client::watch(broker.dir());
-    let mut wait = |own: &Watcher| orchestrator.wait(own.number(), Awaited::Generation).status;
-    assert_eq!(wait(&own), Status::Ok, "at once, in one reply");
+    let mut wait = |own: &Watcher| orchestrator.wait(own.number(), Awaited::Generation).answer;
+    assert_eq!(wait(&own), Answer::Ok, "at once, in one reply");
 
     let mut slow = [
         Watcher::tracked(broker.dir()),
         Watcher::tracked(broker.dir()),
     ];
     control.trigger(0);
-    assert_eq!(wait(&own), Status::Outdated, "its own comes first");
+    assert_eq!(wait(&own), Answer::Outdated, "its own comes first");
 
     own.acknowledge(1).unwrap();
-    assert_eq!(wait(&own), Status::Pending);
+    assert_eq!(wait(&own), Answer::Pending);
     assert!(orchestrator.is_quiet());
     slow[0].acknowledge(1).unwrap();
     assert!(orchestrator.is_quiet());
     slow[1].acknowledge(1).unwrap();
     let done = orchestrator.reply();
-    assert_eq!((done.status, done.outdated), (Status::Ok, 0));
+    assert_eq!((done.answer, done.outdated), (Answer::Ok, 0));
 }
 
 #[test]
@@ -42,15 +42,15 @@ fn the_second_reply_has_the_number_of_the_request_as_the_first() {
     let mut waiter = Client::watch(broker.dir());
     waiter.status();
     let pending = waiter.wait(0, Awaited::Generation);
-    assert_eq!(pending.status, Status::Pending);
+    assert_eq!(pending.answer, Answer::Pending);
     // Replies to other questions come in between.
     assert_eq!(waiter.status().outdated, 1);
     slow.acknowledge(0).unwrap();
     let done = waiter.reply();
-    assert_eq!((done.op, done.status), (Op::Wait, Status::Ok));
+    assert_eq!((done.op, done.answer), (Op::Wait, Answer::Ok));
     assert_eq!(done.sequence, pending.sequence);
     assert!(waiter.is_quiet(), "two replies, and no more");
-    assert_eq!(waiter.wait(0, Awaited::Generation).status, Status::Ok);
+    assert_eq!(waiter.wait(0, Awaited::Generation).answer, Answer::Ok);
 }
 
 #[test]
@@ -62,9 +62,9 @@ fn a_wait_ends_when_the_waiter_becomes_outdated() {
     let own = Watcher::untracked(broker.dir());
     let mut waiter = Client::watch(broker.dir());
     let wait = waiter.wait(own.number(), Awaited::Generation);
-    assert_eq!(wait.status, Status::Pending);
+    assert_eq!(wait.answer, Answer::Pending);
     control.trigger(0);
-    assert_eq!(waiter.reply().status, Status::Outdated);
+    assert_eq!(waiter.reply().answer, Answer::Outdated);
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn a_wait_ends_when_the_waiters_watcher_is_closed() {
     let number = own.number();
     let mut waiter = Client::watch(broker.dir());
     let wait = waiter.wait(number, Awaited::Generation);
-    assert_eq!(wait.status, Status::Pending);
+    assert_eq!(wait.answer, Answer::Pending);
     drop(own);
-    assert_eq!(waiter.reply().status, Status::Outdated);
+    assert_eq!(waiter.reply().answer, Answer::Outdated);
     let gone = waiter.wait(number, Awaited::Generation);
-    assert_eq!(gone.status, Status::Invalid, "a number is not used twice");
+    assert_eq!(gone.answer, Answer::Invalid, "a number is not used twice");
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn a_wait_without_a_watcher_goes_on_over_changes() {
     let mut control = Client::control(broker.dir());
     let mut slow = Watcher::resumed(broker.dir(), 9);
     let mut waiter = Client::watch(broker.dir());
-    assert_eq!(waiter.wait(0, Awaited::Generation).status, Status::Pending);
+    assert_eq!(waiter.wait(0, Awaited::Generation).answer, Answer::Pending);
     control.trigger(0);
     assert!(waiter.is_quiet());
     slow.acknowledge(1).unwrap();
-    assert_eq!(waiter.reply().status, Status::Ok);
+    assert_eq!(waiter.reply().answer, Answer::Ok);
 }
 
 #[test]
@@ -106,13 +106,13 @@ fn closing_the_connection_cancels_its_wait() {
     for _ in 0..3 {
         let mut waiter = Client::watch(broker.dir());
         let wait = waiter.wait(own.number(), Awaited::Generation);
-        assert_eq!(wait.status, Status::Pending);
+        assert_eq!(wait.answer, Answer::Pending);
     }
     let mut waiter = Client::watch(broker.dir());
     assert_eq!(waiter.status().watchers, 2);
     slow.acknowledge(0).unwrap();
     let wait = waiter.wait(own.number(), Awaited::Generation);
-    assert_eq!(wait.status, Status::Ok);
+    assert_eq!(wait.answer, Answer::Ok);
 }
 
 #[test]
@@ -125,20 +125,20 @@ fn one_watcher_may_have_several_waits() {
     let wait = |own: &Watcher| {
         let mut waiter = Client::watch(directory.path());
         let wait = waiter.wait(own.number(), Awaited::Generation);
-        assert_eq!(wait.status, Status::Pending);
+        assert_eq!(wait.answer, Answer::Pending);
         waiter
     };
     let waiters: Vec<_> = (0..5).map(|_| wait(&own)).collect();
     control.trigger(0);
     for waiter in &waiters {
-        assert_eq!(waiter.reply().status, Status::Outdated);
+        assert_eq!(waiter.reply().answer, Answer::Outdated);
     }
     own.acknowledge(1).unwrap();
     let mut waiters: Vec<_> = (0..5).map(|_| wait(&own)).collect();
     drop(waiters.pop());
     slow.acknowledge(1).unwrap();
     for waiter in &waiters {
-        assert_eq!(waiter.reply().status, Status::Ok);
+        assert_eq!(waiter.reply().answer, Answer::Ok);
     }
 }
 
@@ -148,14 +148,14 @@ fn one_connection_has_one_wait_at_a_time_and_is_no_watcher_meanwhile() {
     let broker = spawn(directory.path()).unwrap();
     let mut slow = Watcher::resumed(broker.dir(), 9);
     let mut waiter = Client::watch(broker.dir());
-    assert_eq!(waiter.wait(0, Awaited::Generation).status, Status::Pending);
-    assert_eq!(waiter.wait(0, Awaited::Generation).status, Status::Invalid);
+    assert_eq!(waiter.wait(0, Awaited::Generation).answer, Answer::Pending);
+    assert_eq!(waiter.wait(0, Awaited::Generation).answer, Answer::Invalid);
     let opened = waiter.call(Op::Open, [0, 0]);
-    assert_eq!((opened.status, opened.watchers), (Status::Invalid, 1));
+    assert_eq!((opened.answer, opened.watchers), (Answer::Invalid, 1));
     slow.acknowledge(0).unwrap();
     assert_eq!(
-        waiter.reply().status,
-        Status::Ok,
+        waiter.reply().answer,
+        Answer::Ok,
         "the wait is not over before"
     );
     assert!(waiter.into_watcher(0, 0).is_ok(), "now it may become one");
@@ -173,7 +173,7 @@ fn another_users_watcher_is_invalid_in_a_wait() {
         let waits = [own.number(), 1_000, theirs.number(), 0];
         waits.map(|own| {
             let mut waiter = Client::watch(directory.path());
-            let status = waiter.wait(own, Awaited::Generation).status;
+            let status = waiter.wait(own, Awaited::Generation).answer;
             other.status();
             status
         })
@@ -182,10 +182,10 @@ fn another_users_watcher_is_invalid_in_a_wait() {
         assert_eq!(
             waited,
             [
-                Status::Invalid,
-                Status::Invalid,
-                Status::Pending,
-                Status::Pending
+                Answer::Invalid,
+                Answer::Invalid,
+                Answer::Pending,
+                Answer::Pending
             ]
         );
     }

@@ -33,7 +33,7 @@ pub(crate) fn worker(role: Member, source: Source) -> Result<(), Failure> {
 /// Uses a secret all the time, as a server does for each handshake.
 fn guard(source: Source, deadline: Deadline) -> Result<(), Failure> {
     let (builds, built) = mpsc::channel();
-    let mut secret = Guarded::new(Probe::on(source)?, move |generation| {
+    let mut secret = Guarded::new(Probe::open_on(source)?, move |generation| {
         let noticed = now();
         let secret = Secret::new()?;
         // The receiver lives as long as this process.

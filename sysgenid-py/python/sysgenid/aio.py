@@ -231,12 +231,12 @@ class Watcher(_Changing[_native.Watcher]):
         """
         self._source.set_tracking(tracked)
 
-    def ack(self, generation: int | None = None) -> None:
+    def acknowledge(self, generation: int | None = None) -> None:
         """Acknowledges this generation, or else the one that was told last. Never waits.
 
-        Raises as `sysgenid.Watcher.ack`: `StaleError` if it is not the current one.
+        Raises as `sysgenid.Watcher.acknowledge`: `StaleError` if it is not the current one.
         """
-        self._source.ack(generation)
+        self._source.acknowledge(generation)
 
     async def handle(self, callback: Callable[[int], Awaitable[object]]) -> int:
         """Waits for a change, awaits `callback(generation)`, and acknowledges; starts over if the
@@ -251,7 +251,7 @@ class Watcher(_Changing[_native.Watcher]):
             generation = await self.changed()
             await callback(generation)
             with contextlib.suppress(StaleError):
-                self._source.ack(generation)
+                self._source.acknowledge(generation)
                 return generation
 
     async def __aiter__(self) -> AsyncGenerator[int, None]:
@@ -259,7 +259,7 @@ class Watcher(_Changing[_native.Watcher]):
             generation = await self.changed()
             yield generation
             with contextlib.suppress(StaleError):  # outdated still: the newer one is told at once
-                self._source.ack(generation)
+                self._source.acknowledge(generation)
 
 
 async def watch(
@@ -384,12 +384,12 @@ class Orchestrator(_Changing[_native.Orchestrator]):
         """
         return await in_thread(self._source.stragglers)
 
-    def ack(self, generation: int | None = None) -> int:
+    def acknowledge(self, generation: int | None = None) -> int:
         """Acknowledges for the orchestrator itself: this generation, or else the current one.
 
-        Returns it, and never waits. Raises as `sysgenid.Orchestrator.ack`.
+        Returns it, and never waits. Raises as `sysgenid.Orchestrator.acknowledge`.
         """
-        return self._source.ack(generation)
+        return self._source.acknowledge(generation)
 
     async def wait_for_watchers(self, timeout: float | timedelta | None) -> _native.Settled:
         """Waits until no tracked watcher is outdated, and there are as many as this orchestrator
@@ -433,7 +433,7 @@ class Orchestrator(_Changing[_native.Orchestrator]):
                 await callback(generation)
             try:
                 if generation is not None:
-                    self._source.ack(generation)
+                    self._source.acknowledge(generation)
                 return await self._watcher_wait.wait(deadline)
             except (OutdatedError, StaleError):
                 if time.monotonic() >= deadline:

@@ -176,7 +176,7 @@ class Background:
             _report_hooks(generation, error)
             return False
         with contextlib.suppress(StaleError):  # it moved: told again at once
-            self._watcher.ack(generation)
+            self._watcher.acknowledge(generation)
             self._generation = generation
             self._error = None
         return True

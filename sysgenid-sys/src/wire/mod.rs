@@ -68,7 +68,7 @@ mod straggler;
 
 pub use change::{Cause, Notice, PAYLOAD_LEN, Payload, PayloadTooLong, Phase};
 pub use refusal::{Reason, Refusal};
-pub use reply::{Reply, Status};
+pub use reply::{Answer, Reply};
 pub use request::{Awaited, Op, Rejected, Request};
 pub use straggler::{Straggler, StragglerPage};
 

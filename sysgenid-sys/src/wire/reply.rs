@@ -5,7 +5,7 @@ use super::{Cause, Op, PAYLOAD_LEN, Payload, Phase, VERSION};
 /// How a request ended. The number is Linux's errno for the same outcome on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub enum Status {
+pub enum Answer {
     /// Done.
     Ok = 0,
     /// `EINTR`: the caller's own watcher is outdated, or the phase has changed meanwhile.
@@ -22,8 +22,8 @@ pub enum Status {
     Pending = 115,
 }
 
-impl Status {
-    /// Every status.
+impl Answer {
+    /// Every answer.
     pub const ALL: [Self; 6] = [
         Self::Ok,
         Self::Outdated,
@@ -33,7 +33,7 @@ impl Status {
         Self::Pending,
     ];
 
-    /// The status with this number.
+    /// The answer with this number.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Self> {
         Some(match number {
@@ -58,7 +58,7 @@ pub struct Reply {
     /// The request's.
     pub sequence: u32,
     /// How it ended.
-    pub status: Status,
+    pub answer: Answer,
     /// The current generation.
     pub generation: u32,
     /// The watcher's number in the reply to [`Op::Open`]; else 0. Never used twice by one broker.
@@ -95,7 +95,7 @@ impl Reply {
         writer.u16(VERSION);
         writer.u16(self.op as u16);
         writer.u32(self.sequence);
-        writer.u32(self.status as u32);
+        writer.u32(self.answer as u32);
         writer.u32(self.generation);
         writer.u64(self.watcher);
         writer.u32(self.watchers);
@@ -115,7 +115,7 @@ impl Reply {
         packet
     }
 
-    /// The reply of a packet; `None` for another length, version, operation, status, phase or an
+    /// The reply of a packet; `None` for another length, version, operation, answer, phase or an
     /// impossible payload.
     #[must_use]
     pub fn decode(packet: &[u8]) -> Option<Self> {
@@ -124,7 +124,7 @@ impl Reply {
             return None;
         }
         let (op, sequence) = (Op::from_number(reader.u16()?)?, reader.u32()?);
-        let (status, generation) = (Status::from_number(reader.u32()?)?, reader.u32()?);
+        let (answer, generation) = (Answer::from_number(reader.u32()?)?, reader.u32()?);
         let watcher = reader.u64()?;
         let [watchers, tracked, outdated, unparked] =
             [reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?];
@@ -137,7 +137,7 @@ impl Reply {
         reader.is_empty().then_some(Self {
             op,
             sequence,
-            status,
+            answer,
             generation,
             watcher,
             watchers,
@@ -157,11 +157,11 @@ impl Reply {
 mod tests {
     use super::*;
 
-    fn reply(op: Op, status: Status) -> Reply {
+    fn reply(op: Op, answer: Answer) -> Reply {
         Reply {
             op,
             sequence: 1,
-            status,
+            answer,
             generation: 2,
             watcher: u64::MAX - 2,
             watchers: 3,
@@ -178,16 +178,16 @@ mod tests {
 
     #[test]
     fn replies_come_back_as_they_were() {
-        for (op, status) in Op::ALL.into_iter().zip(Status::ALL.into_iter().cycle()) {
-            let reply = reply(op, status);
-            assert_eq!(Status::from_number(status as u32), Some(status));
+        for (op, answer) in Op::ALL.into_iter().zip(Answer::ALL.into_iter().cycle()) {
+            let reply = reply(op, answer);
+            assert_eq!(Answer::from_number(answer as u32), Some(answer));
             assert_eq!(Reply::decode(&reply.encode()), Some(reply));
         }
     }
 
     #[test]
     fn what_is_not_a_reply_is_none() {
-        let good = reply(Op::Status, Status::Ok).encode();
+        let good = reply(Op::Status, Answer::Ok).encode();
         for length in 0..Reply::LEN {
             assert_eq!(Reply::decode(&good[..length]), None);
         }

@@ -22,7 +22,7 @@ pub enum Op {
     /// every tracked watcher that parks has acknowledged the phase. `watcher` is the caller's own,
     /// which ends the wait when it is outdated, or 0.
     ///
-    /// The first reply comes at once, and if it is [`Status::Pending`](super::Status::Pending) a
+    /// The first reply comes at once, and if it is [`Answer::Pending`](super::Answer::Pending) a
     /// second one when the wait is over. The deadline is the client's: it closes the connection.
     Wait = 4,
     /// Send a notice of the next change although one is unread. Argument 0: the last generation that
@@ -35,7 +35,7 @@ pub enum Op {
     Trigger = 7,
     /// List tracked outdated watchers, answered by a [`StragglerPage`](super::StragglerPage) instead
     /// of a [`Reply`](super::Reply). `watcher` is the number after which to go on; argument 0 as with
-    /// [`Op::Wait`]. Control socket only; elsewhere the page's status says so.
+    /// [`Op::Wait`]. Control socket only; elsewhere the page's answer says so.
     Stragglers = 8,
     /// Change the phase. Argument 0: the [`Phase`]. Control socket only.
     SetPhase = 9,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::bytes::{Reader, Writer};
-use super::{Op, Status, VERSION};
+use super::{Answer, Op, VERSION};
 
 /// A tracked watcher that has not acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub struct StragglerPage {
     /// The request's.
     pub sequence: u32,
     /// How it ended.
-    pub status: Status,
+    pub answer: Answer,
     /// The current generation.
     pub generation: u32,
     /// How many entries are filled. Fewer than [`Self::CAPACITY`] means that no more follow.
@@ -52,7 +52,7 @@ impl StragglerPage {
         writer.u16(VERSION);
         writer.u16(Op::Stragglers as u16);
         writer.u32(self.sequence);
-        writer.u32(self.status as u32);
+        writer.u32(self.answer as u32);
         writer.u32(self.generation);
         writer.u32(self.count);
         writer.u32(0);
@@ -67,7 +67,7 @@ impl StragglerPage {
         packet
     }
 
-    /// The page of a packet; `None` for another length, version, operation, status or an
+    /// The page of a packet; `None` for another length, version, operation, answer or an
     /// impossible count.
     #[must_use]
     pub fn decode(packet: &[u8]) -> Option<Self> {
@@ -76,7 +76,7 @@ impl StragglerPage {
             return None;
         }
         let sequence = reader.u32()?;
-        let status = Status::from_number(reader.u32()?)?;
+        let answer = Answer::from_number(reader.u32()?)?;
         let generation = reader.u32()?;
         let count = reader.u32()?;
         let _reserved = reader.u32()?;
@@ -98,7 +98,7 @@ impl StragglerPage {
         }
         reader.is_empty().then_some(Self {
             sequence,
-            status,
+            answer,
             generation,
             count,
             entries,
@@ -120,7 +120,7 @@ mod tests {
     fn page() -> StragglerPage {
         let mut page = StragglerPage {
             sequence: 9,
-            status: Status::Ok,
+            answer: Answer::Ok,
             generation: 8,
             count: 2,
             entries: [Straggler::default(); StragglerPage::CAPACITY],

@@ -37,7 +37,7 @@ use crate::{NotRegistered, readiness, runtime};
 /// assert!(error.is_timeout());
 /// assert_eq!(orchestrator.stragglers().await?[0].pid, Some(std::process::id()));
 ///
-/// service.ack(generation)?;
+/// service.acknowledge(generation)?;
 /// orchestrator.wait_for_watchers(Duration::from_secs(5)).await?;
 /// # Ok(())
 /// # }
@@ -286,7 +286,6 @@ impl AsyncOrchestrator {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "ack")]
     pub fn acknowledge(&self) -> Result<Generation> {
         self.as_ref().acknowledge()
     }

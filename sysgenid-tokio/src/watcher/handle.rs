@@ -19,7 +19,7 @@ impl Watcher {
     ///
     /// [`is_rebuild`](sysgenid::Error::is_rebuild) if `rebuild` failed: nothing is acknowledged, the
     /// watcher stays outdated, and the next call tries again. Else as [`changed`](Self::changed) and
-    /// [`ack`](Self::ack), but never [`is_stale`](sysgenid::Error::is_stale).
+    /// [`acknowledge`](Self::acknowledge), but never [`is_stale`](sysgenid::Error::is_stale).
     ///
     /// # Cancel safety
     ///
@@ -74,7 +74,7 @@ impl Watcher {
     /// loop {
     ///     let generation = watcher.changed().await?;
     ///     rotate(&mut keys, generation.get()).await?;
-    ///     match watcher.ack(generation) {
+    ///     match watcher.acknowledge(generation) {
     ///         Ok(()) => break,
     ///         Err(error) if error.is_stale() => {} // it moved meanwhile
     ///         Err(error) => return Err(error.into()),
@@ -96,7 +96,7 @@ impl Watcher {
             rebuild(generation)
                 .await
                 .map_err(|error| adapter::rebuild(error, self.source()))?;
-            match self.ack(generation) {
+            match self.acknowledge(generation) {
                 Ok(()) => return Ok(generation),
                 Err(error) if error.is_stale() => {}
                 Err(error) => return Err(error),

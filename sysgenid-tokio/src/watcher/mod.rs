@@ -31,7 +31,7 @@ use crate::{NotRegistered, readiness, runtime};
 ///
 /// let generation = watcher.changed().await?;
 /// println!("rebuilding for generation {generation}");
-/// watcher.ack(generation)?;
+/// watcher.acknowledge(generation)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -330,13 +330,12 @@ impl Watcher {
     /// let orchestrator = sysgenid::Orchestrator::open_at(folder.path())?;
     /// let first = orchestrator.trigger()?;
     /// let second = orchestrator.trigger()?;
-    /// assert!(watcher.ack(first).unwrap_err().is_stale());
-    /// watcher.ack(second)?;
+    /// assert!(watcher.acknowledge(first).unwrap_err().is_stale());
+    /// watcher.acknowledge(second)?;
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "acknowledge")]
-    pub fn ack(&self, generation: Generation) -> Result<()> {
+    pub fn acknowledge(&self, generation: Generation) -> Result<()> {
         self.as_ref().acknowledge(generation)
     }
 

@@ -38,7 +38,7 @@ impl Yielded {
 /// Changes that follow one another quickly are seen as one, the latest.
 ///
 /// To yield is not to acknowledge: orchestrators wait until somebody does, with
-/// [`ack`](Watcher::ack). A generation that somebody else has acknowledged before it was seen here
+/// [`acknowledge`](Watcher::acknowledge). A generation that somebody else has acknowledged before it was seen here
 /// is not yielded.
 ///
 /// After an error the stream has ended, and goes on when [`reconnect`](Watcher::reconnect) has
@@ -70,7 +70,7 @@ impl Yielded {
 /// assert_eq!(watcher.next().await.transpose()?, Some(first));
 /// let second = orchestrator.trigger()?;
 /// assert_eq!(watcher.next().await.transpose()?, Some(second));
-/// watcher.ack(second)?;
+/// watcher.acknowledge(second)?;
 /// # Ok(())
 /// # }
 /// ```

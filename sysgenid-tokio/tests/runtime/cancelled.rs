@@ -89,7 +89,7 @@ fn waiting_for_a_change() {
                 .await
                 .expect("lost")
                 .unwrap();
-            watcher.ack(told).unwrap();
+            watcher.acknowledge(told).unwrap();
         }
     });
 }
@@ -104,7 +104,7 @@ fn a_loop_of_select() {
             loop {
                 tokio::select! {
                     told = watcher.changed() => {
-                        if watcher.ack(told.unwrap()).is_ok() {
+                        if watcher.acknowledge(told.unwrap()).is_ok() {
                             acknowledged.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -236,7 +236,7 @@ fn waiting_for_watchers() {
         let wait = || orchestrator.wait_for_watchers(PATIENCE);
         let waited = drop_at_each_point(wait, async |polls| {
             if polls == 20 {
-                watcher.ack(generation).unwrap();
+                watcher.acknowledge(generation).unwrap();
             }
             // The connection is free for a wait of another kind.
             if polls % 5 == 0 {
@@ -255,7 +255,7 @@ fn waiting_for_watchers() {
             orchestrator.wait_for_watchers(PATIENCE),
         );
         assert!(limited.await.is_err());
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         let waited = timeout(SOON, orchestrator.wait_for_watchers(PATIENCE)).await;
         waited.expect("the next wait works").unwrap();
     });
@@ -283,7 +283,7 @@ fn settling() {
             let is_outdated = own.try_changed().unwrap().is_some();
             assert_eq!(is_outdated, rebuilt.load(Ordering::Relaxed) == 0);
             if polls == 20 {
-                watcher.ack(generation).unwrap();
+                watcher.acknowledge(generation).unwrap();
             }
         });
         assert_eq!(settled.await.unwrap().generation, generation);
@@ -299,7 +299,7 @@ fn settling() {
         sleep(Duration::from_millis(20)).await;
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         let rebuild = async |_| std::io::Result::Ok(());
         let settled = timeout(SOON, orchestrator.settle(PATIENCE, rebuild)).await;
         assert_eq!(settled.unwrap().unwrap().generation, generation);

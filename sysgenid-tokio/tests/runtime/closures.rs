@@ -100,7 +100,7 @@ fn every_way_to_write_a_rebuild_can_be_spawned() {
 
         let (_, service) = turn();
         let task = async move {
-            let its = watcher.ack(watcher.generation());
+            let its = watcher.acknowledge(watcher.generation());
             its?;
             orchestrator
                 .settle(PATIENCE, async |it| service.rotate(it).await)

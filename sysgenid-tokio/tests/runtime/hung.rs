@@ -64,10 +64,10 @@ fn every_call_to_a_stopped_broker_lets_others_run_and_times_out() {
         // Nothing was lost, and no answer that comes late is taken for another's.
         let generation = other.trigger().await.unwrap();
         assert_eq!(watcher.changed().await.unwrap(), generation);
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         waiting.set_tracking(true).unwrap();
         assert_eq!(waiting.changed().await.unwrap(), generation);
-        waiting.ack(generation).unwrap();
+        waiting.acknowledge(generation).unwrap();
         other.acknowledge().unwrap();
         other.wait_for_watchers(ANSWER_TIME).await.unwrap();
         watcher.reconnect(2 * ANSWER_TIME).await.unwrap();
@@ -137,7 +137,7 @@ fn acknowledging_to_a_stopped_broker_does_not_wait() {
         process.freeze();
         let began = Instant::now();
         assert_eq!(watcher.changed().await.unwrap(), generation);
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         orchestrator.acknowledge().unwrap();
         assert!(began.elapsed() < ANSWER_TIME / 5);
     });

@@ -32,7 +32,7 @@ fn the_wait_ends_with_the_last_acknowledgement() {
         let mut wait = std::pin::pin!(orchestrator.wait_for_watchers(PATIENCE));
         for watcher in &watchers {
             assert!(timeout(Duration::from_millis(30), &mut wait).await.is_err());
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         }
         timeout(SOON, wait).await.expect("in time").unwrap();
     });
@@ -60,7 +60,7 @@ fn the_deadline_passes_and_the_stragglers_are_named() {
         let stragglers = orchestrator.stragglers().await.unwrap();
         assert_eq!(stragglers.len(), 1);
         assert_eq!(stragglers.first().unwrap().acknowledged.get(), 0);
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         assert_eq!(orchestrator.stragglers().await.unwrap(), []);
     });
 }
@@ -105,7 +105,7 @@ fn several_tasks_wait_with_one_orchestrator() {
         // Those who have no turn have their deadlines.
         let error = orchestrator.wait_for_watchers(SOON / 100).await;
         assert!(error.unwrap_err().is_timeout());
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         for task in waiting {
             timeout(SOON, task).await.unwrap().unwrap().unwrap();
         }
@@ -161,7 +161,7 @@ fn settling_starts_over_when_a_change_interrupts_the_wait() {
             while seen.lock().unwrap().len() < 2 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            straggler.ack(generation).unwrap();
+            straggler.acknowledge(generation).unwrap();
         });
         assert_eq!(settled.unwrap().generation.get(), 2);
         assert_eq!(*seen.lock().unwrap(), [1, 2]);

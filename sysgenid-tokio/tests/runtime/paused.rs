@@ -42,7 +42,7 @@ async fn who_has_acknowledged_before_the_deadline_is_no_straggler() {
         orchestrator.acknowledge().unwrap();
         let (waited, ()) = tokio::join!(orchestrator.wait_for_watchers(HOURS), async {
             time::sleep(HOURS / 2).await;
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         });
         waited.unwrap();
         for deadline in [Duration::ZERO, Duration::from_millis(1), HOURS] {
@@ -64,7 +64,7 @@ async fn tasks_that_wait_together_are_told_the_same() {
     let (first, second, third, ()) =
         tokio::join!(wait(never), wait(HOURS.into()), wait(late.into()), async {
             time::sleep(HOURS / 2).await;
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
             time::sleep(HOURS).await;
         });
     first.unwrap();
@@ -80,7 +80,7 @@ async fn who_acknowledges_after_the_deadline_is_one() {
     let generation = orchestrator.trigger().await.unwrap();
     orchestrator.acknowledge().unwrap();
     let waited = orchestrator.wait_for_watchers(HOURS).await;
-    watcher.ack(generation).unwrap();
+    watcher.acknowledge(generation).unwrap();
     assert!(waited.unwrap_err().is_timeout());
 }
 
@@ -98,7 +98,7 @@ async fn the_systems_clock_is_not_the_deadlines() {
         orchestrator.wait_for_watchers(Duration::from_millis(50)),
         async {
             still.await.unwrap();
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         }
     );
     waited.unwrap();

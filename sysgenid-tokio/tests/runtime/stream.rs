@@ -52,7 +52,7 @@ fn an_acknowledgement_ends_nothing() {
             let generation = scene.trigger();
             assert_eq!(watcher.next().await.unwrap().unwrap(), generation);
             if round % 2 == 0 {
-                watcher.ack(generation).unwrap();
+                watcher.acknowledge(generation).unwrap();
             }
             if round % 3 == 0 {
                 assert!(is_silent(&mut watcher).await);
@@ -80,7 +80,7 @@ fn what_was_yielded_is_told_by_the_others() {
         let watcher = Watcher::new(watcher).unwrap();
         let told = timeout(SOON, watcher.changed()).await;
         assert_eq!(told.expect("lost").unwrap(), generation);
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         assert!(timeout(MOMENT, watcher.changed()).await.is_err());
         let generation = scene.trigger();
         assert_eq!(watcher.changed().await.unwrap(), generation);
@@ -101,14 +101,14 @@ fn a_dropped_next_loses_nothing() {
                 if let std::task::Poll::Ready(item) = poll_once(std::pin::pin!(watcher.next())) {
                     assert_eq!(item.unwrap().unwrap(), generation);
                     assert!(is_silent_at_once(&mut watcher));
-                    watcher.ack(generation).unwrap();
+                    watcher.acknowledge(generation).unwrap();
                     break;
                 }
             }
             if watcher.try_changed().unwrap().is_some() {
                 let item = timeout(SOON, watcher.next()).await.expect("lost");
                 assert_eq!(item.unwrap().unwrap(), generation);
-                watcher.ack(generation).unwrap();
+                watcher.acknowledge(generation).unwrap();
             }
         }
     });

@@ -24,7 +24,7 @@ fn a_change_wakes_who_waits() {
             tokio::task::yield_now().await;
             let generation = scene.trigger();
             assert_eq!(waiting.await.unwrap().unwrap(), generation);
-            watcher.ack(generation).unwrap();
+            watcher.acknowledge(generation).unwrap();
         }
     });
 }
@@ -41,7 +41,7 @@ fn an_outdated_watcher_tells_at_once_and_again() {
             assert_eq!(polled.unwrap(), generation);
             assert_eq!(watcher.try_changed().unwrap(), Some(generation));
         }
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         assert_eq!(watcher.try_changed().unwrap(), None);
         assert_eq!(watcher.generation(), generation);
         let waited = timeout(Duration::from_millis(20), watcher.changed()).await;
@@ -81,7 +81,7 @@ fn tasks_that_acknowledge_for_each_other_lose_no_change() {
                 tokio::spawn(async move {
                     loop {
                         let generation = watcher.changed().await.unwrap();
-                        match watcher.ack(generation) {
+                        match watcher.acknowledge(generation) {
                             Ok(()) if generation.get() == last => return,
                             Err(error) if !error.is_stale() => panic!("{error}"),
                             _ => {}
@@ -240,7 +240,7 @@ fn a_watcher_that_is_outdated_when_it_is_registered_tells() {
         // Out of the runtime and in again.
         let watcher = Watcher::new(sysgenid::Watcher::from(watcher)).unwrap();
         assert_eq!(watcher.changed().await.unwrap(), generation);
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         let generation = scene.trigger();
         assert_eq!(watcher.changed().await.unwrap(), generation);
     });
@@ -279,7 +279,7 @@ fn a_lost_broker_is_told_to_all_and_found_again() {
         watcher.reconnect(PATIENCE).await.unwrap();
         assert_eq!(watcher.changed().await.unwrap(), generation);
         assert_eq!(scene.outdated(), 1);
-        watcher.ack(generation).unwrap();
+        watcher.acknowledge(generation).unwrap();
         let waited = timeout(Duration::from_millis(20), watcher.changed()).await;
         assert!(waited.is_err(), "{waited:?}");
         let generation = scene.trigger();

@@ -25,8 +25,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(error.is_absent());
 /// assert!(error.to_string().contains("/nonexistent/sysgenid"));
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: Kind,
     path: Option<PathBuf>,
@@ -34,7 +36,7 @@ struct Inner {
 }
 
 /// The message of each is a whole clause; the path goes before it and the errno after it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Kind {
     #[error(
         "not found; load the kernel driver (`modprobe sysgenid`), or start the userspace driver \

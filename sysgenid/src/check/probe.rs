@@ -50,7 +50,7 @@ impl Probe {
     ///
     /// As [`Source::discover_for_probe`] and [`Probe::open_at`].
     pub fn open() -> Result<Self> {
-        Self::on(Source::discover_for_probe()?)
+        Self::open_on(Source::discover_for_probe()?)
     }
 
     /// Opens a probe on the source at `path`.
@@ -71,7 +71,7 @@ impl Probe {
     /// [`is_broken`](crate::Error::is_broken) if its hypervisor does not finish changing it;
     /// [`is_wrong_kind`](crate::Error::is_wrong_kind) if its page is no vmclock's.
     pub fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
-        Self::on(Source::at(path)?)
+        Self::open_on(Source::at(path)?)
     }
 
     /// Opens a probe on `source`.
@@ -79,7 +79,7 @@ impl Probe {
     /// # Errors
     ///
     /// As [`Probe::open_at`].
-    pub fn on(source: Source) -> Result<Self> {
+    pub fn open_on(source: Source) -> Result<Self> {
         let (page, identity) = source.map_page()?;
         Ok(Self {
             page,

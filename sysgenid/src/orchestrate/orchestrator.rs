@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use sysgenid_sys::wire::{self, Status};
+use sysgenid_sys::wire::{self, Answer};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
@@ -378,7 +378,7 @@ impl Orchestrator {
             let mut after = 0;
             loop {
                 let page = control.stragglers(after, deadline)?;
-                if page.status != Status::Ok {
+                if page.answer != Answer::Ok {
                     return Err(denied());
                 }
                 stragglers.extend(page.filled().iter().map(Straggler::from_wire));

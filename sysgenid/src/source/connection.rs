@@ -20,7 +20,7 @@ use rustix::net::{
 };
 use sysgenid_sys::Errno;
 use sysgenid_sys::wire::{
-    self, Notice, Op, Refusal, Reply, Request, Status, StragglerPage, VERSION,
+    self, Answer, Notice, Op, Refusal, Reply, Request, StragglerPage, VERSION,
 };
 
 use crate::base::error::{Error, Kind, Result};
@@ -107,7 +107,7 @@ impl Connection {
         let mut packet = [0; Reply::LEN];
         let received = self.receive_into(&mut packet, &mut ancillary, deadline)?;
         let reply = decoded(received, Reply::decode)?;
-        if reply.status != Status::Ok {
+        if reply.answer != Answer::Ok {
             return Err(Error::new(Kind::Broken(NONSENSE)));
         }
         let mut descriptors = ancillary.drain().filter_map(|message| match message {
@@ -319,11 +319,11 @@ fn decoded<T>(packet: &[u8], decode: impl Fn(&[u8]) -> Option<T>) -> Result<T> {
 
 /// Turns a refusal to do what was asked for into an error.
 pub(crate) fn accepted(reply: &Reply) -> Result<()> {
-    match reply.status {
-        Status::Ok => Ok(()),
-        Status::Denied => Err(denied()),
-        Status::NotStored => Err(Error::new(Kind::Broken(NOT_STORED)).errno(Errno::NOSPC)),
-        Status::Outdated | Status::Invalid | Status::Pending => {
+    match reply.answer {
+        Answer::Ok => Ok(()),
+        Answer::Denied => Err(denied()),
+        Answer::NotStored => Err(Error::new(Kind::Broken(NOT_STORED)).errno(Errno::NOSPC)),
+        Answer::Outdated | Answer::Invalid | Answer::Pending => {
             Err(Error::new(Kind::Broken(NONSENSE)))
         }
     }

@@ -92,7 +92,7 @@ impl Source {
     /// use sysgenid::{Probe, Source};
     ///
     /// // What `Probe::open` does.
-    /// let probe = Probe::on(Source::discover_for_probe()?)?;
+    /// let probe = Probe::open_on(Source::discover_for_probe()?)?;
     /// # Ok::<(), sysgenid::Error>(())
     /// ```
     pub fn discover_for_probe() -> Result<Self> {

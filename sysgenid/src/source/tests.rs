@@ -83,7 +83,7 @@ fn the_first_of_the_hypervisors_counters_that_can_be_used_is_taken() {
 fn a_vmclock_is_probed_and_asked() {
     let folder = Folder::new();
     let clock = folder.clock("clock");
-    let probe = Probe::on(clock.clone()).unwrap();
+    let probe = Probe::open_on(clock.clone()).unwrap();
     assert_eq!(probe.generation(), Generation::new(NUMBER));
     probe.verify().unwrap();
     let status = clock.status(Duration::ZERO).unwrap();
@@ -104,7 +104,7 @@ fn a_vmgenid_is_probed_and_asked() {
     let folder = Folder::new();
     let vmgenid = folder.source(SourceKind::Vmgenid, "vmgenid");
     fs::write(&vmgenid.path, [0; 4096]).unwrap();
-    let probe = Probe::on(vmgenid.clone()).unwrap();
+    let probe = Probe::open_on(vmgenid.clone()).unwrap();
     folder.write("vmgenid", 0, &u32::MAX.to_ne_bytes());
     assert_eq!(probe.generation(), Generation::from(u32::MAX));
     probe.verify().unwrap();
@@ -159,7 +159,7 @@ fn what_a_clock_lacks_is_told_apart() {
         let clock = folder.clock("clock");
         folder.write("clock", at, bytes);
         for error in [
-            Probe::on(clock.clone()).unwrap_err(),
+            Probe::open_on(clock.clone()).unwrap_err(),
             clock.status(Duration::ZERO).unwrap_err(),
         ] {
             assert!(is_expected(&error), "{error:?}");
@@ -170,14 +170,14 @@ fn what_a_clock_lacks_is_told_apart() {
 
     let short = folder.source(SourceKind::Vmclock, "short");
     fs::write(&short.path, [0; 111]).unwrap();
-    assert!(Probe::on(short).unwrap_err().is_broken());
+    assert!(Probe::open_on(short).unwrap_err().is_broken());
 }
 
 #[test]
 fn a_clock_that_stops_counting_or_is_replaced_is_reported() {
     let folder = Folder::new();
     let clock = folder.clock("clock");
-    let probe = Probe::on(clock.clone()).unwrap();
+    let probe = Probe::open_on(clock.clone()).unwrap();
     folder.write("clock", offset::FLAGS, &[0; 8]);
     let error = probe.verify().unwrap_err();
     assert!(error.is_unsupported(), "{error:?}");

@@ -152,7 +152,7 @@ impl ProcessWide {
     ///
     /// # Errors
     ///
-    /// As [`Source::discover_for_probe`] and [`Probe::on`](crate::Probe::on) if there is no source
+    /// As [`Source::discover_for_probe`] and [`Probe::open_on`](crate::Probe::open_on) if there is no source
     /// that works. Then the process looks at what it looked at before.
     pub fn refresh(self) -> Result<Refreshed> {
         STANDING.refresh(search)
@@ -167,7 +167,7 @@ impl ProcessWide {
     /// - [`is_absent`](crate::Error::is_absent) if there is no source, or one that is in use was removed;
     /// - [`is_broken`](crate::Error::is_broken) if one that is in use was replaced, or if there is a
     ///   second one now that was not there when the process looked: [`refresh`](Self::refresh);
-    /// - the error of [`Probe::on`](crate::Probe::on) if the driver's is there and cannot be used,
+    /// - the error of [`Probe::open_on`](crate::Probe::open_on) if the driver's is there and cannot be used,
     ///   such as [`is_permission`](crate::Error::is_permission), or
     ///   [`is_unsupported`](crate::Error::is_unsupported) for the v5 dialect.
     ///

@@ -96,11 +96,11 @@ impl Observer {
     /// [`is_absent`](Error::is_absent) if there is none.
     pub fn open() -> Result<Self> {
         if let Some(named) = Source::named() {
-            return Self::on(named?);
+            return Self::open_on(named?);
         }
         let mut refused = None;
         for clock in Source::clocks() {
-            match Self::on(clock) {
+            match Self::open_on(clock) {
                 Ok(observer) => return Ok(observer),
                 Err(error) => {
                     refused.get_or_insert(error);
@@ -118,7 +118,7 @@ impl Observer {
     /// hypervisor does not notify of changes, if the driver of this kernel cannot wait for them, or if it
     /// is another kind of source.
     pub fn open_at(path: impl Into<PathBuf>) -> Result<Self> {
-        Self::on(Source::at(path)?)
+        Self::open_on(Source::at(path)?)
     }
 
     /// Opens an observer on `source`.
@@ -126,7 +126,7 @@ impl Observer {
     /// # Errors
     ///
     /// As [`Observer::open_at`].
-    pub fn on(source: Source) -> Result<Self> {
+    pub fn open_on(source: Source) -> Result<Self> {
         let open = || {
             check_kind(source.kind())?;
             Clock::open(&source)

@@ -214,7 +214,7 @@ fn a_clock_without_notifications_is_not_observed() {
 #[test]
 fn a_driver_that_cannot_wait_is_not_observed() {
     let host = Host::new();
-    let error = Observer::on(host.source()).unwrap_err();
+    let error = Observer::open_on(host.source()).unwrap_err();
     assert!(error.is_unsupported(), "{error}");
     assert_eq!(error.path(), Some(host.path.as_path()));
     assert!(error.to_string().contains("timer"), "{error}");
@@ -233,7 +233,7 @@ fn other_kinds_of_sources_are_not_observed() {
         (vmgenid, "a timer"),
     ] {
         let path = source.path().to_owned();
-        let error = Observer::on(source).unwrap_err();
+        let error = Observer::open_on(source).unwrap_err();
         assert!(error.is_unsupported(), "{error}");
         assert!(error.to_string().contains(hint), "{error}");
         assert_eq!(error.path(), Some(path.as_path()));

@@ -8,7 +8,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use sysgenid_sys::Errno;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::slot::{Left, Slot};
-use sysgenid_sys::wire::{self, Op, Request, Status};
+use sysgenid_sys::wire::{self, Answer, Op, Request};
 
 use super::Tracking;
 use crate::base::error::{Error, Kind, Result};
@@ -262,7 +262,7 @@ impl BrokerWatcher {
         let mut request = Request::new(Op::Wait, 0);
         request.watcher = self.number;
         let mut reply = waiting.ask(&request, answer_by)?;
-        if reply.status == Status::Pending {
+        if reply.answer == Answer::Pending {
             reply = match waiting.reply(deadline) {
                 Err(error) if error.is_timeout() => {
                     return Err(match self.try_changed()? {
@@ -273,13 +273,13 @@ impl BrokerWatcher {
                 reply => reply?,
             };
         }
-        match reply.status {
-            Status::Outdated => {
+        match reply.answer {
+            Answer::Outdated => {
                 self.connection.check()?;
                 Err(Error::new(Kind::Outdated).errno(Errno::INTR))
             }
             // It does not know this watcher: it is another broker.
-            Status::Invalid => Err(gone()),
+            Answer::Invalid => Err(gone()),
             _ => accepted(&reply).map(|()| Some(reply.tracked)),
         }
     }

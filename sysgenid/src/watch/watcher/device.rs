@@ -277,7 +277,7 @@ impl DeviceWatcher {
 
     pub(super) fn probe(&self, source: Option<&Source>) -> Result<Probe> {
         if let (Dialect::V6, Some(source)) = (self.device.dialect(), source) {
-            return Probe::on(source.clone());
+            return Probe::open_on(source.clone());
         }
         let identity =
             FileIdentity::of(&fstat(&self.device).map_err(|errno| Error::call("fstat", errno))?);

@@ -463,7 +463,7 @@ impl Watcher {
         self.check_process()?;
         let probe = match (&self.driver, &self.source) {
             (Driver::Device(device), source) => device.probe(source.as_ref()),
-            (Driver::Broker(_), Some(source)) => Probe::on(source.clone()),
+            (Driver::Broker(_), Some(source)) => Probe::open_on(source.clone()),
             (Driver::Broker(_), None) => Err(sourceless()),
         };
         probe.map_err(|error| self.locate(error))
