@@ -8,6 +8,7 @@ mod orchestrator;
 mod probe;
 mod probe_type;
 mod process;
+mod protection;
 mod random;
 mod status;
 mod timeout;
@@ -28,16 +29,18 @@ mod _native {
         assume_restored, generation, refresh, shows_restores, uniqueness, verify,
     };
     #[pymodule_export]
+    use crate::protection::{Protection, init, protection};
+    #[pymodule_export]
     use crate::random::{GuardedDraws, GuardedLock, entropy};
     #[pymodule_export]
-    use crate::status::{Status, WatcherCounts, sources, status, trigger};
+    use crate::status::{Status, WatcherCounts, status, trigger};
     #[pymodule_export]
     use crate::uniqueness::Uniqueness;
     #[pymodule_export]
     use crate::watcher::{Changes, Watcher};
 
     #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn set_up(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("Probe", crate::probe_type::get(module.py())?)
     }

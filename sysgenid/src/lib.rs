@@ -34,6 +34,8 @@
 //! - [`Probe`]: the current generation at the cost of one load.
 //! - [`ProcessWide`]: all that this process can know of restores and forks; [`generation`] and
 //!   [`uniqueness`] ask it. It and a probe are [`Witness`]es, which guards look at.
+//! - [`protection`]: what the process sees of restores and forks, in one line; [`init`] sets it up
+//!   before a sandbox.
 //! - [`Guarded`]: a cached secret that is rebuilt after a restore or a fork. [`SharedGuarded`] is
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
 //! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
@@ -85,8 +87,8 @@ mod watch;
 
 pub use base::{Deadline, Error, Generation, Printable, Result};
 pub use check::{
-    Probe, ProcessWide, Refreshed, RestoreOnly, Uniqueness, Witness, assume_restored, generation,
-    uniqueness,
+    ForkDetection, Probe, ProcessWide, Protection, Refreshed, RestoreOnly, Uniqueness, Witness,
+    assume_restored, generation, init, protection, uniqueness,
 };
 pub use hold::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
 pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};

@@ -141,6 +141,52 @@ fn a_runtime_directory_that_is_not_absolute_is_none() {
 }
 
 #[test]
+fn a_watcher_is_opened_if_there_is_any_and_a_named_source_must_be_there() {
+    const NAME: &str = "a_watcher_is_opened_if_there_is_any_and_a_named_source_must_be_there";
+    match given().as_deref() {
+        Some("none") => {
+            assert_eq!(
+                Watcher::open_if_any().unwrap().is_some(),
+                Watcher::open().is_ok()
+            );
+            let protection = sysgenid::init();
+            assert_eq!(protection.shows_restores(), Probe::open().is_ok());
+            assert!(
+                protection.to_string().starts_with("restores: "),
+                "{protection}"
+            );
+        }
+        Some("absent") => {
+            assert!(Watcher::open_if_any().unwrap_err().is_absent());
+            let protection = sysgenid::protection();
+            assert!(!protection.shows_restores());
+            assert!(protection.to_string().contains("no source"), "{protection}");
+        }
+        Some(named) => {
+            let watcher = Watcher::open_if_any().unwrap().unwrap();
+            assert_eq!(watcher.source().unwrap().path(), Path::new(named));
+            let protection = sysgenid::protection();
+            assert!(protection.shows_restores());
+            assert!(
+                protection.to_string().contains("tab\\there"),
+                "{protection}"
+            );
+        }
+        None => {
+            succeeds(&mut child(NAME, this_program(), "none"));
+            let mut absent = child(NAME, this_program(), "absent");
+            succeeds(absent.env("SYSGENID_SOURCE", "/nonexistent"));
+            let directory = open_to_all();
+            let directory = directory.path().join("tab\there");
+            fs::create_dir_all(&directory).unwrap();
+            let _broker = sysgenid_broker::spawn(&directory).unwrap();
+            let mut named = child(NAME, this_program(), &directory);
+            succeeds(named.env("SYSGENID_SOURCE", &directory));
+        }
+    }
+}
+
+#[test]
 fn a_program_with_more_rights_than_its_caller_ignores_the_environment() {
     const NAME: &str = "a_program_with_more_rights_than_its_caller_ignores_the_environment";
     if let Some(expected) = given() {
@@ -153,7 +199,7 @@ fn a_program_with_more_rights_than_its_caller_ignores_the_environment() {
             found.as_deref(),
             Some(Path::new(&expected)).filter(|_| !expected.is_empty())
         );
-        let sources: Vec<_> = sysgenid::ProcessWide.sources().map(Source::path).collect();
+        let sources: Vec<_> = sysgenid::protection().sources().map(Source::path).collect();
         let told = sources.iter().any(|path| *path == Path::new(&expected));
         assert_eq!(told, !expected.is_empty(), "{sources:?}");
         return;

@@ -53,7 +53,10 @@ fn child() {
     sysgenid::rng().next_u32();
     assert_eq!(*counted.get().unwrap(), 2, "the source is a change");
     assert!(ProcessWide.shows_restores());
-    assert_eq!(ProcessWide.source().unwrap().path(), page);
+    assert_eq!(
+        sysgenid::protection().sources().next().unwrap().path(),
+        page
+    );
 
     let page = fs::File::options()
         .read(true)

@@ -197,7 +197,7 @@ fn a_process_takes_no_other_file_for_its_source() {
     if std::env::var_os("SYSGENID_SOURCE").is_some_and(|source| source == "/etc/passwd") {
         let error = sysgenid::ProcessWide.refresh().unwrap_err();
         assert!(error.is_wrong_kind(), "{error:?}");
-        assert_eq!(sysgenid::ProcessWide.sources().count(), 0);
+        assert_eq!(sysgenid::protection().sources().count(), 0);
         return;
     }
     let child = Command::new(std::env::current_exe().unwrap())

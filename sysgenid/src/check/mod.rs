@@ -8,6 +8,9 @@ mod uniqueness;
 mod witness;
 
 pub use probe::Probe;
-pub use process_wide::{ProcessWide, Refreshed, assume_restored, generation, uniqueness};
+pub use process_wide::{
+    ForkDetection, ProcessWide, Protection, Refreshed, assume_restored, generation, init,
+    protection, uniqueness,
+};
 pub use uniqueness::Uniqueness;
 pub use witness::{RestoreOnly, Witness};
