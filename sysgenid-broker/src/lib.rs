@@ -14,6 +14,6 @@ mod socket;
 mod state;
 
 pub use background::{Background, spawn};
-pub use directory::Incident;
+pub use directory::{Incident, usual_directory};
 pub use error::Error;
 pub use server::{Server, Stopper};
