@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use common::{Running, eventually, fails, object, on, run, serve, sysgenid, text};
+use common::{Running, eventually, fails, object, on, run, serve, skipped, sysgenid, text};
 use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use tempfile::tempdir;
@@ -52,7 +52,7 @@ fn a_killed_driver_that_is_started_again_continues_page_and_counter() {
 #[test]
 fn a_driver_with_more_rights_than_its_caller_ignores_the_environment() {
     if !geteuid().is_root() {
-        println!("skipped: only root can give a program to another user");
+        skipped("only root can give a program to another user");
         return;
     }
     let (owner, caller) = (65_534, 65_533);
@@ -93,7 +93,7 @@ fn one_folder_has_one_driver() {
 fn signals_end_a_driver_in_order() {
     for signal in [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP] {
         if signal == Signal::HUP && ignores_hangups("self") {
-            println!("skipped: SIGHUP is ignored here, and so it is by the driver");
+            skipped("SIGHUP is ignored here, and so it is by the driver");
             continue;
         }
         let folder = tempdir().unwrap();
