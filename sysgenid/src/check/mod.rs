@@ -8,6 +8,8 @@ mod uniqueness;
 mod witness;
 
 pub use probe::Probe;
+#[cfg(feature = "testing")]
+pub(crate) use process_wide::world;
 pub use process_wide::{ProcessWide, Refreshed, assume_restored, generation, uniqueness};
 pub use uniqueness::Uniqueness;
 pub use witness::{RestoreOnly, Witness};
