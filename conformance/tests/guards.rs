@@ -17,10 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
-use sysgenid::{
-    Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded, Uniqueness, Witness,
-    Zeroize,
-};
+use sysgenid::testing::{Look, Restores};
+use sysgenid::{Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded, Zeroize};
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +39,6 @@ struct OnPurpose;
 
 #[derive(Debug, Default)]
 struct State {
-    number: u64,
     /// Else a number may come again, and only whoever looked in between knows.
     grows: bool,
     script: std::collections::VecDeque<Step>,
@@ -65,8 +62,12 @@ struct Record {
     is_gone: bool,
 }
 
-#[derive(Clone, Debug, Default)]
-struct World(Arc<Mutex<State>>);
+/// The number is the generation that is played.
+#[derive(Clone, Debug)]
+struct World {
+    restores: Restores,
+    state: Arc<Mutex<State>>,
+}
 
 impl World {
     fn new(script: Vec<Step>) -> Self {
@@ -74,11 +75,22 @@ impl World {
             script: script.into(),
             ..State::default()
         };
-        Self(Arc::new(Mutex::new(state)))
+        let world = Self {
+            restores: Restores::new(),
+            state: Arc::new(Mutex::new(state)),
+        };
+        let state = Arc::downgrade(&world.state);
+        world.restores.before_looks(move |restores, look| {
+            if let Some(state) = state.upgrade() {
+                let restores = restores.clone();
+                Self { restores, state }.look(look);
+            }
+        });
+        world
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A point. When the script is at its end, nothing more happens.
@@ -86,12 +98,29 @@ impl World {
         let mut state = self.state();
         let step = state.script.pop_front().unwrap_or(Step::Nothing);
         if let Step::Change(number) = step {
-            state.number = match state.grows {
-                true => state.number + 1 + number,
+            let number = match state.grows {
+                true => self.restores.generation().get() + 1 + number,
                 false => number,
             };
+            self.restores.restore_to(Generation::new(number));
         }
         step
+    }
+
+    /// What happens just before a look, and what that is told.
+    fn look(&self, look: Look) {
+        let step = self.step();
+        let number = self.restores.generation().get();
+        let mut state = self.state();
+        state.last = Some(number);
+        match (look, step) {
+            (Look::Glance, Step::Haze) => {
+                state.last = None;
+                self.restores.blur();
+            }
+            (Look::Glance, _) => {}
+            _ => state.marks.push(number),
+        }
     }
 
     fn build(&self, generation: Generation) -> io::Result<Value> {
@@ -130,24 +159,6 @@ impl World {
             "it was seen to be outdated: {since:?}"
         );
         assert_eq!(state.last, Some(value.number), "nobody looked");
-    }
-}
-
-impl Witness for World {
-    fn mark(&self) -> Uniqueness {
-        self.step();
-        let mut state = self.state();
-        let number = state.number;
-        state.marks.push(number);
-        state.last = Some(number);
-        Uniqueness::of(Generation::new(number))
-    }
-
-    fn glance(&self) -> Uniqueness {
-        let is_hazy = matches!(self.step(), Step::Haze);
-        let mut state = self.state();
-        state.last = (!is_hazy).then_some(state.number);
-        Uniqueness::of(Generation::new(state.last.unwrap_or(u64::MAX)))
     }
 }
 
@@ -192,7 +203,7 @@ trait Guard {
     ) -> Result<usize>;
 }
 
-impl Guard for Guarded<Value, World> {
+impl Guard for Guarded<Value, Restores> {
     const IS_OWNER: bool = true;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -208,7 +219,7 @@ impl Guard for Guarded<Value, World> {
     }
 }
 
-impl Guard for &ThreadGuarded<Value, World> {
+impl Guard for &ThreadGuarded<Value, Restores> {
     const IS_OWNER: bool = true;
 
     fn transaction(
@@ -220,7 +231,7 @@ impl Guard for &ThreadGuarded<Value, World> {
     }
 }
 
-impl Guard for &SharedGuarded<Value, World> {
+impl Guard for &SharedGuarded<Value, Restores> {
     const IS_OWNER: bool = false;
 
     fn transaction(
@@ -232,7 +243,7 @@ impl Guard for &SharedGuarded<Value, World> {
     }
 }
 
-impl Guard for SharedReader<'_, Value, World> {
+impl Guard for SharedReader<'_, Value, Restores> {
     const IS_OWNER: bool = false;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -330,7 +341,7 @@ proptest! {
     fn owned_guard_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let mut guard = Guarded::new(world.clone(), move |generation| build.build(generation));
+        let mut guard = Guarded::new(world.restores.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut guard, how);
         }
@@ -342,7 +353,7 @@ proptest! {
     fn guard_of_a_thread_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let guard = ThreadGuarded::new(world.clone(), move |generation| build.build(generation));
+        let guard = ThreadGuarded::new(world.restores.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut &guard, how);
         }
@@ -356,7 +367,7 @@ proptest! {
         // What one user has seen, another may not know.
         world.state().grows = true;
         let build = world.clone();
-        let guard = SharedGuarded::new(world.clone(), move |generation| build.build(generation));
+        let guard = SharedGuarded::new(world.restores.clone(), move |generation| build.build(generation));
         {
             let (mut one, mut other) = (guard.reader(), guard.reader());
             for (user, how) in uses {

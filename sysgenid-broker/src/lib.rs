@@ -12,6 +12,7 @@ mod retire;
 mod server;
 mod socket;
 mod state;
+pub mod testing;
 
 pub use background::{Background, spawn};
 pub use directory::{Incident, usual_directory};

@@ -49,6 +49,7 @@
 //! - [`PageFile`]: the writer of a page file, for a host that has no driver.
 //! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in. [`Printable`]: the text of others,
 //!   made safe to print.
+//! - `testing` (the feature of that name): restores and forks that a test of your code plays.
 //! - [`adapter`]: for those who bring all this to another runtime.
 //!
 //! # What it does not do
@@ -73,6 +74,8 @@
 //!   traits of rand_core 0.10.
 //! - `rng`: `sysgenid::rng()`, which takes the place of `rand::rng()` of rand 0.10. It needs chacha20,
 //!   which rand needs as well.
+//! - `testing`: the module `testing`, by which a test plays
+//!   restores and forks. For `[dev-dependencies]` only.
 //!
 //! Rust 1.85; a newer minimum is a minor release.
 
@@ -83,6 +86,8 @@ mod hold;
 mod orchestrate;
 mod random;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 
 pub use base::{Deadline, Error, Generation, Printable, Result};
@@ -107,3 +112,7 @@ pub use sysgenid_sys::abi::Dialect;
 pub use watch::{NotAWatcher, Observer, Reconnected, Reconnector, Watcher, WatcherOptions};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;
+
+/// Whether the feature `testing` is on: for a measurement, which must not be made with it.
+#[doc(hidden)]
+pub const IS_TESTING: bool = cfg!(feature = "testing");

@@ -8,6 +8,8 @@ mod uniqueness;
 mod witness;
 
 pub use probe::Probe;
+#[cfg(feature = "testing")]
+pub(crate) use process_wide::world;
 pub use process_wide::{
     ForkDetection, ProcessWide, Protection, Refreshed, assume_restored, generation, init,
     protection, uniqueness,

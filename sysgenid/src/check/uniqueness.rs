@@ -22,6 +22,23 @@ pub struct Uniqueness {
     /// In the low half the fork generation: never 0 but in a glance that leaves it open, or for what
     /// ignores forks. In the high half the low one of another source's number; 0 where only one is looked at.
     other: u64,
+    #[cfg(feature = "testing")]
+    played: Played,
+}
+
+/// What a test plays: nothing outside of its worlds.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Played {
+    /// Which world it is, or 0. What was made in one is old in another, and outside.
+    world: u32,
+    /// The number of the last fork that was played, or 0.
+    fork: u32,
+}
+
+#[cfg(feature = "testing")]
+impl Played {
+    const NOTHING: Self = Self { world: 0, fork: 0 };
 }
 
 impl Uniqueness {
@@ -32,6 +49,8 @@ impl Uniqueness {
         Self {
             primary: generation.get(),
             other: 0,
+            #[cfg(feature = "testing")]
+            played: Played::NOTHING,
         }
     }
 
@@ -40,6 +59,17 @@ impl Uniqueness {
         Self {
             primary,
             other: u64::from(secondary) << 32 | u64::from(fork),
+            #[cfg(feature = "testing")]
+            played: Played::NOTHING,
+        }
+    }
+
+    /// The same in a world of a test, after its fork of this number.
+    #[cfg(feature = "testing")]
+    pub(crate) fn played(self, world: u32, fork: u32) -> Self {
+        Self {
+            played: Played { world, fork },
+            ..self
         }
     }
 
@@ -60,6 +90,11 @@ impl Uniqueness {
     pub(crate) fn without_fork(self) -> Self {
         Self {
             other: self.other & !FORK,
+            #[cfg(feature = "testing")]
+            played: Played {
+                fork: 0,
+                ..self.played
+            },
             ..self
         }
     }
@@ -76,6 +111,10 @@ impl PartialEq for Uniqueness {
     /// In one branch: what is compared is nearly always equal.
     #[inline]
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(feature = "testing")]
+        if self.played != other.played {
+            return false;
+        }
         (self.primary ^ other.primary) | (self.other ^ other.other) == 0
     }
 }

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use sysgenid::testing::Restores;
 use sysgenid::{Generation, Guarded, Probe};
 
-use crate::world::{Fate, Page, World};
+use crate::world::{Fate, Page, make_hazy};
 
 /// A guard whose value is the generation it was built for, and the number of builds.
 fn counted(page: &Page) -> (Guarded<Generation, Probe>, Arc<AtomicU32>) {
@@ -133,7 +134,7 @@ fn what_compute_returns_may_borrow_from_outside() {
 }
 
 /// A guard over `world` whose values are counted.
-fn wiped(world: &World) -> (Guarded<crate::world::Secret, &World>, Arc<Fate>) {
+fn wiped(world: &Restores) -> (Guarded<crate::world::Secret, &Restores>, Arc<Fate>) {
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
     let guarded = Guarded::new(world, move |_| Ok::<_, io::Error>(build.build()));
@@ -142,10 +143,10 @@ fn wiped(world: &World) -> (Guarded<crate::world::Secret, &World>, Arc<Fate>) {
 
 #[test]
 fn an_old_value_is_wiped_before_it_is_dropped() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, fate) = wiped(&world);
     guarded.get().unwrap();
-    world.change();
+    world.restore();
     assert_eq!(fate.counts(), (1, 0, 0), "nobody has looked yet");
     assert_eq!(guarded.get().unwrap().number, 2);
     assert_eq!(fate.counts(), (2, 1, 1));
@@ -155,7 +156,7 @@ fn an_old_value_is_wiped_before_it_is_dropped() {
 
 #[test]
 fn an_unwiped_value_is_only_dropped() {
-    let world = World::default();
+    let world = Restores::new();
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
     let mut guarded = Guarded::unwiped(&world, move |_| Ok::<_, io::Error>(build.build()));
@@ -166,11 +167,11 @@ fn an_unwiped_value_is_only_dropped() {
 
 #[test]
 fn values_of_unsettled_builds_are_wiped() {
-    let world = Arc::new(World::default());
+    let world = Restores::new();
     let fate = Arc::new(Fate::default());
-    let (build, changed) = (Arc::clone(&fate), Arc::clone(&world));
-    let mut guarded = Guarded::new(Arc::clone(&world), move |_| {
-        changed.change();
+    let (build, changed) = (Arc::clone(&fate), world.clone());
+    let mut guarded = Guarded::new(world.clone(), move |_| {
+        changed.restore();
         Ok::<_, io::Error>(build.build())
     });
     assert!(guarded.get().unwrap_err().is_unsettled());
@@ -179,7 +180,7 @@ fn values_of_unsettled_builds_are_wiped() {
 
 #[test]
 fn a_panicking_rebuild_leaves_no_old_value() {
-    let world = World::default();
+    let world = Restores::new();
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
     let mut calls = 0;
@@ -189,18 +190,18 @@ fn a_panicking_rebuild_leaves_no_old_value() {
         Ok::<_, io::Error>(build.build())
     });
     guarded.get().unwrap();
-    world.change();
+    world.restore();
     let panicked = catch_unwind(AssertUnwindSafe(|| guarded.get().map(drop)));
     assert!(panicked.is_err());
     assert_eq!(fate.counts(), (1, 1, 1), "the old value is gone");
     // Back to where the old value would be taken for a current one.
-    world.set(0);
+    world.restore_to(Generation::new(0));
     assert_eq!(guarded.get().unwrap().number, 2);
 }
 
 #[test]
 fn a_panicking_computation_leaves_no_value() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, fate) = wiped(&world);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         guarded.with(|secret| {
@@ -215,7 +216,7 @@ fn a_panicking_computation_leaves_no_value() {
 
 #[test]
 fn a_panicking_commit_leaves_the_value_as_prepared() {
-    let world = World::default();
+    let world = Restores::new();
     let mut guarded = Guarded::new(&world, |_| Ok::<_, io::Error>(0_u64));
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         guarded.transaction(|nonce| *nonce += 1, |()| panic!("the wire broke"))
@@ -226,7 +227,7 @@ fn a_panicking_commit_leaves_the_value_as_prepared() {
 
 #[test]
 fn a_transaction_commits_once_and_with_what_is_current() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, fate) = wiped(&world);
     let (mut prepared, mut committed) = (Vec::new(), Vec::new());
     guarded
@@ -234,7 +235,7 @@ fn a_transaction_commits_once_and_with_what_is_current() {
             |secret| {
                 prepared.push(secret.number);
                 if prepared.len() < 3 {
-                    world.change();
+                    world.restore();
                 }
                 secret.number
             },
@@ -247,11 +248,11 @@ fn a_transaction_commits_once_and_with_what_is_current() {
 
 #[test]
 fn a_transaction_that_is_always_overtaken_commits_nothing() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, _) = wiped(&world);
     let mut committed = false;
     let error = guarded
-        .transaction(|_| world.change(), |()| committed = true)
+        .transaction(|_| world.restore(), |()| committed = true)
         .unwrap_err();
     assert!(error.is_unsettled());
     assert!(!committed);
@@ -259,38 +260,38 @@ fn a_transaction_that_is_always_overtaken_commits_nothing() {
 
 #[test]
 fn a_value_that_was_once_overtaken_is_not_used_again() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, _) = wiped(&world);
     let mut runs = 0;
     let error = guarded
         .with(|_| {
             runs += 1;
-            world.change();
+            world.restore();
         })
         .unwrap_err();
     assert!(error.is_unsettled());
     assert_eq!(runs, 4);
     // The number that the fourth was built for.
-    world.set(3);
+    world.restore_to(Generation::new(3));
     assert_eq!(guarded.get().unwrap().number, 5);
 }
 
 #[test]
 fn a_glance_that_tells_nothing_rebuilds_nothing() {
-    let world = World::default();
-    world.make_hazy();
+    let world = Restores::new();
+    make_hazy(&world);
     let (mut guarded, fate) = wiped(&world);
     for _ in 0..3 {
         assert_eq!(guarded.get().unwrap().number, 1);
         assert_eq!(guarded.with(|secret| secret.number).unwrap(), 1);
     }
     assert_eq!(fate.counts(), (1, 0, 0));
-    world.change();
+    world.restore();
     assert_eq!(guarded.get().unwrap().number, 2);
 }
 
 #[test]
 fn a_guard_may_be_sent_to_another_thread() {
     fn is_send<T: Send>(_: &T) {}
-    is_send(&wiped(&World::default()).0);
+    is_send(&wiped(&Restores::new()).0);
 }

@@ -2,9 +2,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use sysgenid::testing::Restores;
 use sysgenid::{ProcessWide, ThreadGuarded};
-
-use crate::world::World;
 
 #[test]
 fn each_thread_has_its_own() {
@@ -24,7 +23,7 @@ fn each_thread_has_its_own() {
 
 #[test]
 fn a_use_within_a_use_is_a_typed_error() {
-    let guarded = ThreadGuarded::new(World::default(), |_| Ok::<_, io::Error>(1));
+    let guarded = ThreadGuarded::new(Restores::new(), |_| Ok::<_, io::Error>(1));
     let inner = guarded.with(|_| guarded.with(|value| *value)).unwrap();
     assert!(inner.unwrap_err().is_reentrant());
     assert_eq!(guarded.with(|value| *value).unwrap(), 1, "and it recovers");
@@ -46,7 +45,7 @@ fn a_use_within_its_build_is_a_typed_error() {
 
 #[test]
 fn a_commit_may_use_the_guard() {
-    let world = World::default();
+    let world = Restores::new();
     let guarded = ThreadGuarded::new(&world, |_| Ok::<_, io::Error>(0));
     let mut runs = 0;
     let outcome = guarded.transaction(
@@ -54,7 +53,7 @@ fn a_commit_may_use_the_guard() {
             runs += 1;
             *value += 1;
             if runs == 1 {
-                world.change();
+                world.restore();
             }
             *value
         },
@@ -65,7 +64,7 @@ fn a_commit_may_use_the_guard() {
 
 #[test]
 fn debug_works_during_a_use() {
-    let guarded = ThreadGuarded::unwiped(World::default(), |_| Ok::<_, io::Error>("hunter2"));
+    let guarded = ThreadGuarded::unwiped(Restores::new(), |_| Ok::<_, io::Error>("hunter2"));
     let shown = guarded.with(|_| format!("{guarded:?}")).unwrap();
     assert!(!shown.contains("hunter2"), "{shown}");
 }
