@@ -12,14 +12,13 @@
     reason = "a failed expectation is a failed test"
 )]
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
 use sysgenid::{
-    Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded, Uniqueness, Witness,
-    Zeroize,
+    BuildError, Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded,
+    Uniqueness, Witness, Zeroize,
 };
 
 /// What happens at a point.
@@ -51,6 +50,8 @@ struct State {
     last: Option<u64>,
     values: Vec<Record>,
 }
+
+type Built = Result<Value, BuildError>;
 
 /// What became of a value.
 #[derive(Debug)]
@@ -94,10 +95,10 @@ impl World {
         step
     }
 
-    fn build(&self, generation: Generation) -> io::Result<Value> {
+    fn build(&self, generation: Generation) -> Built {
         let before = self.step();
         match (before, self.step()) {
-            (Step::Fail, _) | (_, Step::Fail) => return Err(io::Error::other("on purpose")),
+            (Step::Fail, _) | (_, Step::Fail) => return Err("on purpose".into()),
             (Step::Panic, _) | (_, Step::Panic) => resume_unwind(Box::new(OnPurpose)),
             _ => {}
         }
@@ -192,7 +193,7 @@ trait Guard {
     ) -> Result<usize>;
 }
 
-impl Guard for Guarded<Value, World> {
+impl<B: FnMut(Generation) -> Built> Guard for Guarded<Value, World, B> {
     const IS_OWNER: bool = true;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -208,7 +209,7 @@ impl Guard for Guarded<Value, World> {
     }
 }
 
-impl Guard for &ThreadGuarded<Value, World> {
+impl<B: FnMut(Generation) -> Built> Guard for &ThreadGuarded<Value, World, B> {
     const IS_OWNER: bool = true;
 
     fn transaction(
@@ -220,7 +221,7 @@ impl Guard for &ThreadGuarded<Value, World> {
     }
 }
 
-impl Guard for &SharedGuarded<Value, World> {
+impl<B: Fn(Generation) -> Built> Guard for &SharedGuarded<Value, World, B> {
     const IS_OWNER: bool = false;
 
     fn transaction(
@@ -232,7 +233,7 @@ impl Guard for &SharedGuarded<Value, World> {
     }
 }
 
-impl Guard for SharedReader<'_, Value, World> {
+impl<B: Fn(Generation) -> Built> Guard for SharedReader<'_, Value, World, B> {
     const IS_OWNER: bool = false;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -330,7 +331,7 @@ proptest! {
     fn owned_guard_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let mut guard = Guarded::new(world.clone(), move |generation| build.build(generation));
+        let mut guard = Guarded::with_witness(world.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut guard, how);
         }
@@ -342,7 +343,7 @@ proptest! {
     fn guard_of_a_thread_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let guard = ThreadGuarded::new(world.clone(), move |generation| build.build(generation));
+        let guard = ThreadGuarded::with_witness(world.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut &guard, how);
         }
@@ -356,7 +357,7 @@ proptest! {
         // What one user has seen, another may not know.
         world.state().grows = true;
         let build = world.clone();
-        let guard = SharedGuarded::new(world.clone(), move |generation| build.build(generation));
+        let guard = SharedGuarded::with_witness(world.clone(), move |generation| build.build(generation));
         {
             let (mut one, mut other) = (guard.reader(), guard.reader());
             for (user, how) in uses {

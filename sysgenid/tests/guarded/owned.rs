@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::cell::Cell;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sysgenid::{Generation, Guarded, Probe};
+use sysgenid::{BuildError, Generation, Guarded, Probe};
 
-use crate::world::{Fate, Page, World};
+use crate::world::{Fate, Page, Secret, World};
 
 /// A guard whose value is the generation it was built for, and the number of builds.
-fn counted(page: &Page) -> (Guarded<Generation, Probe>, Arc<AtomicU32>) {
+fn counted(
+    page: &Page,
+) -> (
+    Guarded<Generation, Probe, impl FnMut(Generation) -> Result<Generation, BuildError>>,
+    Arc<AtomicU32>,
+) {
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
-    let guarded = Guarded::unwiped(page.probe(), move |generation| {
+    let guarded = Guarded::unwiped_with_witness(page.probe(), move |generation| {
         counter.fetch_add(1, Ordering::Relaxed);
-        Ok::<_, io::Error>(generation)
+        Ok(generation)
     });
     (guarded, builds)
 }
@@ -81,12 +85,12 @@ fn a_generation_that_never_rests_is_a_typed_error() {
 fn a_change_during_the_build_builds_again() {
     let page = Arc::new(Page::new());
     let (bumper, left) = (Arc::clone(&page), AtomicU32::new(2));
-    let mut guarded = Guarded::unwiped(page.probe(), move |generation| {
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), move |generation| {
         let again = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         if again.is_ok() {
             bumper.bump();
         }
-        Ok::<_, io::Error>(generation)
+        Ok(generation)
     });
     assert_eq!(*guarded.get().unwrap(), Generation::new(2));
 }
@@ -95,10 +99,10 @@ fn a_change_during_the_build_builds_again() {
 fn a_failed_rebuild_leaves_no_old_value() {
     let page = Page::new();
     let mut build = 0;
-    let mut guarded = Guarded::unwiped(page.probe(), move |_| {
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), move |_| {
         build += 1;
         if build == 2 {
-            Err(io::Error::other("no entropy"))
+            Err("no entropy".into())
         } else {
             Ok(build)
         }
@@ -118,7 +122,7 @@ fn a_failed_rebuild_leaves_no_old_value() {
 #[test]
 fn debug_does_not_show_the_secret() {
     let page = Page::new();
-    let mut guarded = Guarded::unwiped(page.probe(), |_| Ok::<_, io::Error>("hunter2"));
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), |_| Ok("hunter2"));
     guarded.get().unwrap();
     assert!(!format!("{guarded:?}").contains("hunter2"));
 }
@@ -133,10 +137,15 @@ fn what_compute_returns_may_borrow_from_outside() {
 }
 
 /// A guard over `world` whose values are counted.
-fn wiped(world: &World) -> (Guarded<crate::world::Secret, &World>, Arc<Fate>) {
+fn wiped(
+    world: &World,
+) -> (
+    Guarded<Secret, &World, impl FnMut(Generation) -> Result<Secret, BuildError> + use<>>,
+    Arc<Fate>,
+) {
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
-    let guarded = Guarded::new(world, move |_| Ok::<_, io::Error>(build.build()));
+    let guarded = Guarded::with_witness(world, move |_| Ok(build.build()));
     (guarded, fate)
 }
 
@@ -158,7 +167,7 @@ fn an_unwiped_value_is_only_dropped() {
     let world = World::default();
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
-    let mut guarded = Guarded::unwiped(&world, move |_| Ok::<_, io::Error>(build.build()));
+    let mut guarded = Guarded::unwiped_with_witness(&world, move |_| Ok(build.build()));
     guarded.get().unwrap();
     drop(guarded);
     assert_eq!(fate.counts(), (1, 0, 1));
@@ -169,9 +178,9 @@ fn values_of_unsettled_builds_are_wiped() {
     let world = Arc::new(World::default());
     let fate = Arc::new(Fate::default());
     let (build, changed) = (Arc::clone(&fate), Arc::clone(&world));
-    let mut guarded = Guarded::new(Arc::clone(&world), move |_| {
+    let mut guarded = Guarded::with_witness(Arc::clone(&world), move |_| {
         changed.change();
-        Ok::<_, io::Error>(build.build())
+        Ok(build.build())
     });
     assert!(guarded.get().unwrap_err().is_unsettled());
     assert_eq!(fate.counts(), (4, 4, 4));
@@ -183,10 +192,10 @@ fn a_panicking_rebuild_leaves_no_old_value() {
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
     let mut calls = 0;
-    let mut guarded = Guarded::new(&world, move |_| {
+    let mut guarded = Guarded::with_witness(&world, move |_| {
         calls += 1;
         assert_ne!(calls, 2, "this build panics");
-        Ok::<_, io::Error>(build.build())
+        Ok(build.build())
     });
     guarded.get().unwrap();
     world.change();
@@ -216,7 +225,7 @@ fn a_panicking_computation_leaves_no_value() {
 #[test]
 fn a_panicking_commit_leaves_the_value_as_prepared() {
     let world = World::default();
-    let mut guarded = Guarded::new(&world, |_| Ok::<_, io::Error>(0_u64));
+    let mut guarded = Guarded::with_witness(&world, |_| Ok(0_u64));
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         guarded.transaction(|nonce| *nonce += 1, |()| panic!("the wire broke"))
     }));
@@ -293,4 +302,16 @@ fn a_glance_that_tells_nothing_rebuilds_nothing() {
 fn a_guard_may_be_sent_to_another_thread() {
     fn is_send<T: Send>(_: &T) {}
     is_send(&wiped(&World::default()).0);
+}
+
+#[test]
+fn a_guard_that_stays_in_its_thread_may_hold_what_cannot_be_sent() {
+    let builds = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&builds);
+    let mut guarded = Guarded::unwiped(move |_| {
+        counter.set(counter.get() + 1);
+        Ok(Rc::clone(&counter))
+    });
+    guarded.get().unwrap();
+    assert_eq!(builds.get(), 1);
 }
