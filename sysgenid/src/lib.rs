@@ -13,14 +13,14 @@
 //! # Quick start
 //!
 //! ```
-//! use sysgenid::{Guarded, ProcessWide};
+//! use sysgenid::Guarded;
 //!
 //! # #[cfg(any())]
-//! ProcessWide.verify()?; // without a source no restore is seen
-//! let mut key = Guarded::new(ProcessWide, |_generation| {
+//! sysgenid::ProcessWide.verify()?; // without a source no restore is seen
+//! let mut key = Guarded::new(|_generation| {
 //!     let mut key = [0_u8; 32];
 //!     sysgenid::entropy::fill(&mut key)?;
-//!     Ok::<_, sysgenid::Error>(key)
+//!     Ok(key)
 //! });
 //! // Rebuilt first if this is a clone, or a forked child.
 //! let first_byte = key.with(|key| key[0])?;
@@ -95,7 +95,7 @@ pub use check::{
     ForkDetection, Probe, ProcessWide, Protection, Refreshed, RestoreOnly, Uniqueness, Witness,
     assume_restored, generation, init, protection, uniqueness,
 };
-pub use hold::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
+pub use hold::{BuildError, Guarded, Loaded, SharedGuarded, SharedReader, Stale, ThreadGuarded};
 pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]

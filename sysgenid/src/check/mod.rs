@@ -4,6 +4,7 @@
 
 mod probe;
 mod process_wide;
+pub(crate) mod unchanged;
 mod uniqueness;
 mod witness;
 
