@@ -44,6 +44,7 @@
 //! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop: of mio by the
 //!   feature `mio`, in tokio by the crate `sysgenid-tokio`, in any other by its descriptor.
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
+//! - [`hooks`]: functions that are called before a snapshot and after a restore.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Straggler`] and [`StragglerSummary`]: the processes that have not, one by one and in a line.
 //! - [`PageFile`]: the writer of a page file, for a host that has no driver.
@@ -83,6 +84,7 @@ pub mod adapter;
 mod base;
 mod check;
 mod hold;
+pub mod hooks;
 mod orchestrate;
 mod random;
 mod source;
