@@ -4,6 +4,7 @@
 
 mod errors;
 mod handle;
+mod hooks;
 mod orchestrator;
 mod probe;
 mod probe_type;
@@ -22,6 +23,10 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::hooks::{
+        register_hook, registered_hooks, run_after_restore, run_before_snapshot, unregister_hooks,
+    };
     #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]

@@ -63,12 +63,12 @@ if TYPE_CHECKING:
     from sysgenid.guarded import Guarded
     from sysgenid.hooks import (
         HookError,
+        after_restore,
         before_snapshot,
-        on_change,
         register_after_restore,
         register_before_snapshot,
+        run_after_restore,
         run_before_snapshot,
-        run_on_change,
     )
 
 # Imported when they are asked for, so that those who ask for none pay for none.
@@ -77,13 +77,13 @@ _HOMES = {
     "Background": "background",
     "Guarded": "guarded",
     "HookError": "hooks",
+    "after_restore": "hooks",
     "before_snapshot": "hooks",
     "cached": "caching",
-    "on_change": "hooks",
     "register_after_restore": "hooks",
     "register_before_snapshot": "hooks",
+    "run_after_restore": "hooks",
     "run_before_snapshot": "hooks",
-    "run_on_change": "hooks",
     "watch_in_background": "background",
 }
 
@@ -117,6 +117,7 @@ __all__ = [
     "WatcherCounts",
     "WrongKindError",
     "__version__",
+    "after_restore",
     "aio",
     "assume_restored",
     "before_snapshot",
@@ -125,14 +126,13 @@ __all__ = [
     "generation",
     "hooks",
     "init",
-    "on_change",
     "protection",
     "random",
     "refresh",
     "register_after_restore",
     "register_before_snapshot",
+    "run_after_restore",
     "run_before_snapshot",
-    "run_on_change",
     "status",
     "trigger",
     "uniqueness",
