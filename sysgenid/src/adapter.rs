@@ -59,6 +59,12 @@ pub fn watchers_timed_out(source: Option<&Source>) -> Error {
     locate(watcher::watchers_timed_out(), source)
 }
 
+/// A waker has [stopped](crate::ChangesWaker::stop) the waits for changes.
+#[must_use]
+pub fn stopped() -> Error {
+    Error::new(Kind::Interrupted)
+}
+
 /// The deadline passed before a call that was given up had ended.
 #[must_use]
 pub fn still_busy(source: Option<&Source>) -> Error {
