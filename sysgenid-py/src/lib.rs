@@ -10,6 +10,7 @@ mod probe_type;
 mod process;
 mod random;
 mod status;
+mod testing;
 mod timeout;
 mod uniqueness;
 mod waiting;
@@ -31,6 +32,8 @@ mod _native {
     use crate::random::{GuardedDraws, GuardedLock, entropy};
     #[pymodule_export]
     use crate::status::{Status, WatcherCounts, sources, status, trigger};
+    #[pymodule_export]
+    use crate::testing::Broker;
     #[pymodule_export]
     use crate::uniqueness::Uniqueness;
     #[pymodule_export]
