@@ -11,22 +11,24 @@
 //! # Quick start
 //!
 //! ```no_run
-//! use sysgenid_tokio::Watcher;
-//!
-//! # async fn rotate_keys(_: sysgenid::Generation) -> std::io::Result<()> { Ok(()) }
+//! # async fn rotate_keys() -> std::io::Result<()> { Ok(()) }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let watcher = Watcher::open().await?;
+//! let mut changes = sysgenid_tokio::changes();
 //! loop {
-//!     // Waits, rebuilds, acknowledges; starts over if the generation moved meanwhile.
-//!     watcher.handle(async |generation| rotate_keys(generation).await).await?;
+//!     // Of whichever source there is; it reconnects by itself.
+//!     let change = changes.next_change().await?;
+//!     rotate_keys().await?;
+//!     change.acknowledge()?;
 //! }
 //! # }
 //! ```
 //!
 //! # Anatomy
 //!
-//! - [`Watcher`]: awaits a change and acknowledges it. It is a thin layer around tokio's `AsyncFd`:
+//! - [`changes`]: awaits changes of whichever source there is, through restarts and replacements, one by
+//!   one or as a stream.
+//! - [`Watcher`]: awaits a change of one source and acknowledges it. It is a thin layer around tokio's `AsyncFd`:
 //!   [`as_ref`](Watcher#impl-AsRef%3CWatcher%3E-for-Watcher) gives the [`sysgenid::Watcher`], and `From`
 //!   takes it out again. It is a `Stream`, too.
 //! - [`AsyncOrchestrator`]: triggers a change, or awaits it, and waits until all have acknowledged.
@@ -80,6 +82,7 @@
 //! them on itself; whether there are one or several threads is the program's choice. Linux only;
 //! elsewhere the crate is empty. Rust 1.85; a newer minimum is a minor release.
 
+mod changes;
 mod not_registered;
 mod observer;
 mod orchestrator;
@@ -88,6 +91,7 @@ mod readiness;
 mod runtime;
 mod watcher;
 
+pub use changes::{Changes, changes};
 pub use not_registered::NotRegistered;
 pub use observer::Observer;
 pub use orchestrator::AsyncOrchestrator;

@@ -6,14 +6,16 @@ use std::error::Error as StdError;
 use std::io;
 use std::ops::ControlFlow;
 
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Generation, interrupt};
 use crate::check::Probe;
 use crate::orchestrate::Orchestrator;
 use crate::source::Source;
-use crate::watch::{Reconnected, Watcher, watcher};
+pub use crate::watch::changes::Look;
+use crate::watch::changes::event::Event;
+use crate::watch::{Changes, Reconnected, Watcher, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.
@@ -54,6 +56,12 @@ pub fn rebuild(
 #[must_use]
 pub fn watchers_timed_out(source: Option<&Source>) -> Error {
     locate(watcher::watchers_timed_out(), source)
+}
+
+/// A waker has [stopped](crate::ChangesWaker::stop) the waits for changes.
+#[must_use]
+pub fn stopped() -> Error {
+    Error::new(Kind::Interrupted)
 }
 
 /// The deadline passed before a call that was given up had ended.
@@ -117,6 +125,50 @@ pub fn try_changed_at_event(watcher: &Watcher) -> Result<Option<Generation>> {
 /// [`is_lost`](Error::is_lost); the error of `poll`.
 pub fn await_next(watcher: &Watcher, seen: Generation) -> Result<()> {
     watcher.await_next(seen)
+}
+
+/// Looks whether there is a change. Never waits for a broker.
+pub fn look_at_changes(changes: &mut Changes) -> Look {
+    changes.look_for_a_loop()
+}
+
+/// A number that is another one each time that there are other [events](changes_events) to wait for.
+#[must_use]
+pub fn changes_layout(changes: &Changes) -> u64 {
+    changes.layout()
+}
+
+/// What to wait for before the next look.
+#[must_use]
+pub fn changes_events(changes: &Changes) -> Vec<ChangesEvent> {
+    changes.events().into_iter().map(ChangesEvent).collect()
+}
+
+/// A descriptor that becomes readable when changes are to be looked at. It stays open as long as this is
+/// there, so an event loop may take it out by its number.
+///
+/// It may stay readable after the look, so it is for those who wait for edges.
+#[derive(Clone, Debug)]
+pub struct ChangesEvent(Event);
+
+impl ChangesEvent {
+    /// Whether the two are the same descriptor.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+}
+
+impl AsFd for ChangesEvent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for ChangesEvent {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// Makes a call of this crate's that a signal may end: whenever one has ended a sleep of the call,

@@ -39,7 +39,9 @@
 //! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
-//! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop: of mio by the
+//! - [`changes`]: waits for changes of whichever source there is, through restarts and replacements,
+//!   and acknowledges them.
+//! - [`Watcher`]: the same for one source. It waits for a change and acknowledges it, alone or in an event loop: of mio by the
 //!   feature `mio`, in tokio by the crate `sysgenid-tokio`, in any other by its descriptor.
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
@@ -107,7 +109,10 @@ pub use source::{Backend, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status,
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
-pub use watch::{NotAWatcher, Observer, Reconnected, Reconnector, Watcher, WatcherOptions};
+pub use watch::{
+    Acknowledged, Cause, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, NotAWatcher,
+    Observer, Reconnected, Reconnector, Watcher, WatcherOptions, changes,
+};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;
 

@@ -104,7 +104,7 @@ pub(crate) enum Kind {
     Entropy,
     #[error("{0}")]
     Runtime(&'static str),
-    #[error("a signal ended the wait")]
+    #[error("the wait was ended by a signal or by another thread")]
     Interrupted,
     #[error("{0} failed")]
     Call(&'static str),
@@ -279,8 +279,9 @@ impl Error {
         matches!(self.0.kind, Kind::Runtime(_))
     }
 
-    /// A signal came, and who made the call wanted to be
-    /// [told](crate::adapter::interruptible) and ended it. No other call ever reports it.
+    /// The wait was ended from outside: a [`ChangesWaker`](crate::ChangesWaker) ended a wait for
+    /// changes, or a signal came and the caller wanted to be
+    /// [told](crate::adapter::interruptible). No other call ever reports it.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         matches!(self.0.kind, Kind::Interrupted)

@@ -110,6 +110,11 @@ impl Probe {
         Generation::new(self.page.load())
     }
 
+    /// Which file was mapped.
+    pub(crate) fn identity(&self) -> FileIdentity {
+        self.identity
+    }
+
     pub(crate) fn counter(&self) -> (*const u8, usize) {
         let length = match self.source.as_ref().map(Source::kind) {
             Some(SourceKind::Vmclock) => 8,

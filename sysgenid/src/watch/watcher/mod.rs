@@ -9,13 +9,16 @@ mod reopen;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use sysgenid_sys::internal::fork;
+use sysgenid_sys::wire;
 
 use self::broker::BrokerWatcher;
+pub(crate) use self::broker::Opening;
 use self::device::DeviceWatcher;
 pub use self::not_a_watcher::NotAWatcher;
 pub(crate) use self::reconnect::may_reconnect;
@@ -23,7 +26,7 @@ pub use self::reconnect::{Reconnected, Reconnector};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
 use crate::check::Probe;
-use crate::source::connection::LOOK_TIME;
+use crate::source::connection::{Connection, LOOK_TIME};
 use crate::source::{Source, SourceKind};
 
 /// How long a call to the broker that needs an answer may take, where the caller gives no
@@ -520,6 +523,23 @@ impl Watcher {
                 broker.await_next(seen).map_err(|error| self.locate(error))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The connection to the broker, if it is on one.
+    pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
+        match &self.driver {
+            Driver::Device(_) => None,
+            Driver::Broker(broker) => Some(broker.connection()),
+        }
+    }
+
+    /// Why the generation changed to this one, as long as that is not acknowledged and the broker's
+    /// notice says so. Never waits.
+    pub(crate) fn cause(&self, generation: Generation) -> Option<wire::Cause> {
+        match (&self.driver, u32::try_from(generation)) {
+            (Driver::Broker(broker), Ok(number)) => broker.cause(number),
+            _ => None,
         }
     }
 

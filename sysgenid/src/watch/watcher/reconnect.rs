@@ -2,8 +2,7 @@
 //! Connecting to a broker again, in one step or in two.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::poll;
 use rustix::fd::BorrowedFd;
@@ -15,6 +14,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, interrupt};
 use crate::source::Source;
 use crate::source::connection::LOOK_TIME;
+use crate::watch::pauses::Pauses;
 
 /// The first step of connecting to a broker again, which may wait: see [`Watcher::reconnector`].
 #[must_use = "nothing is connected before `connect`"]
@@ -34,8 +34,8 @@ pub struct Reconnected(Option<(Source, BrokerWatcher)>);
 impl Watcher {
     /// Connects to the broker again after it was [lost](Error::is_lost), and tries until the deadline:
     /// a broker that is started anew is there a moment later, and many clients come back to it at
-    /// once. In between it waits, longer each time up to half a second, and each client a time of its
-    /// own.
+    /// once. In between it waits, longer each time and each client a time of its own: up to 40
+    /// milliseconds in the first half minute, then up to three quarters of a second.
     ///
     /// The watcher goes on where it was: with the same tracking, and outdated if the generation has
     /// changed meanwhile. The descriptor of [`AsFd`](std::os::fd::AsFd) stays the same.
@@ -155,14 +155,14 @@ impl Reconnector {
         };
         let deadline = deadline.into();
         let source = &lost.source;
-        let mut pauses = Pauses::new();
+        let mut pauses = Pauses::default();
         loop {
             let resume = Some(lost.acknowledged);
             let answer_by = deadline.at_most(ANSWER_TIME).at_least(LOOK_TIME);
             match BrokerWatcher::connect(source, lost.tracked, resume, answer_by) {
                 Ok(fresh) => return Ok(Reconnected(Some((lost.source, fresh)))),
                 Err(error) if may_reconnect(&error) && !deadline.has_passed() => {
-                    pauses.pause(deadline)?;
+                    pause(pauses.next(), deadline)?;
                 }
                 Err(error) => return Err(error.at(source.path())),
             }
@@ -180,41 +180,17 @@ pub(crate) fn may_reconnect(error: &Error) -> bool {
     error.is_lost() || error.is_timeout() || is_exhausted
 }
 
-/// The times between attempts.
-struct Pauses {
-    next: Duration,
-}
-
-impl Pauses {
-    const SHORTEST: Duration = Duration::from_millis(2);
-    const LONGEST: Duration = Duration::from_millis(500);
-
-    fn new() -> Self {
-        Self {
-            next: Self::SHORTEST,
+/// Waits a while, but not beyond the deadline.
+fn pause(time: Duration, deadline: Deadline) -> Result<()> {
+    let end = deadline.at_most(time);
+    while !end.has_passed() {
+        match poll(&mut [], end.timespec().as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => interrupt::signalled()?,
+            Err(errno) => return Err(Error::call("poll", errno)),
         }
     }
-
-    /// Waits a while, but not beyond the deadline.
-    fn pause(&mut self, deadline: Deadline) -> Result<()> {
-        let end = deadline.at_most(self.next.mul_f64(random_share()));
-        self.next = (self.next * 2).min(Self::LONGEST);
-        while !end.has_passed() {
-            match poll(&mut [], end.timespec().as_ref()) {
-                Ok(_) => {}
-                Err(Errno::INTR) => interrupt::signalled()?,
-                Err(errno) => return Err(Error::call("poll", errno)),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// From a half to one and a half. Only so that not all come at once: clones may share it.
-fn random_share() -> f64 {
-    let hash = RandomState::new().hash_one(Instant::now());
-    let hash = u32::try_from(hash >> 32).unwrap_or(0);
-    0.5 + f64::from(hash) / f64::from(u32::MAX)
+    Ok(())
 }
 
 impl fmt::Debug for Reconnector {
@@ -228,25 +204,5 @@ impl fmt::Debug for Reconnected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = self.0.as_ref().map(|(source, _)| source);
         f.debug_tuple("Reconnected").field(&source).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_half_a_second_and_differ() {
-        let mut pauses = Pauses::new();
-        let mut times = Vec::new();
-        for _ in 0..12 {
-            times.push(pauses.next);
-            assert!(pauses.pause(Duration::ZERO.into()).is_ok());
-        }
-        assert_eq!(times[0], Duration::from_millis(2));
-        assert_eq!(times[11], Duration::from_millis(500));
-        let shares: Vec<_> = (0..100).map(|_| random_share()).collect();
-        assert!(shares.iter().all(|share| (0.5..=1.5).contains(share)));
-        assert!(shares.iter().any(|share| *share < 0.9) && shares.iter().any(|share| *share > 1.1));
     }
 }
