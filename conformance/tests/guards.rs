@@ -12,13 +12,14 @@
     reason = "a failed expectation is a failed test"
 )]
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
 use sysgenid::testing::{Look, Restores};
-use sysgenid::{Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded, Zeroize};
+use sysgenid::{
+    BuildError, Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded, Zeroize,
+};
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,8 @@ struct State {
     last: Option<u64>,
     values: Vec<Record>,
 }
+
+type Built = Result<Value, BuildError>;
 
 /// What became of a value.
 #[derive(Debug)]
@@ -123,10 +126,10 @@ impl World {
         }
     }
 
-    fn build(&self, generation: Generation) -> io::Result<Value> {
+    fn build(&self, generation: Generation) -> Built {
         let before = self.step();
         match (before, self.step()) {
-            (Step::Fail, _) | (_, Step::Fail) => return Err(io::Error::other("on purpose")),
+            (Step::Fail, _) | (_, Step::Fail) => return Err("on purpose".into()),
             (Step::Panic, _) | (_, Step::Panic) => resume_unwind(Box::new(OnPurpose)),
             _ => {}
         }
@@ -203,7 +206,7 @@ trait Guard {
     ) -> Result<usize>;
 }
 
-impl Guard for Guarded<Value, Restores> {
+impl<B: FnMut(Generation) -> Built> Guard for Guarded<Value, Restores, B> {
     const IS_OWNER: bool = true;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -219,7 +222,7 @@ impl Guard for Guarded<Value, Restores> {
     }
 }
 
-impl Guard for &ThreadGuarded<Value, Restores> {
+impl<B: FnMut(Generation) -> Built> Guard for &ThreadGuarded<Value, Restores, B> {
     const IS_OWNER: bool = true;
 
     fn transaction(
@@ -231,7 +234,7 @@ impl Guard for &ThreadGuarded<Value, Restores> {
     }
 }
 
-impl Guard for &SharedGuarded<Value, Restores> {
+impl<B: Fn(Generation) -> Built> Guard for &SharedGuarded<Value, Restores, B> {
     const IS_OWNER: bool = false;
 
     fn transaction(
@@ -243,7 +246,7 @@ impl Guard for &SharedGuarded<Value, Restores> {
     }
 }
 
-impl Guard for SharedReader<'_, Value, Restores> {
+impl<B: Fn(Generation) -> Built> Guard for SharedReader<'_, Value, Restores, B> {
     const IS_OWNER: bool = false;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -341,7 +344,7 @@ proptest! {
     fn owned_guard_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let mut guard = Guarded::new(world.restores.clone(), move |generation| build.build(generation));
+        let mut guard = Guarded::with_witness(world.restores.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut guard, how);
         }
@@ -353,7 +356,7 @@ proptest! {
     fn guard_of_a_thread_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let guard = ThreadGuarded::new(world.restores.clone(), move |generation| build.build(generation));
+        let guard = ThreadGuarded::with_witness(world.restores.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut &guard, how);
         }
@@ -367,7 +370,7 @@ proptest! {
         // What one user has seen, another may not know.
         world.state().grows = true;
         let build = world.clone();
-        let guard = SharedGuarded::new(world.restores.clone(), move |generation| build.build(generation));
+        let guard = SharedGuarded::with_witness(world.restores.clone(), move |generation| build.build(generation));
         {
             let (mut one, mut other) = (guard.reader(), guard.reader());
             for (user, how) in uses {

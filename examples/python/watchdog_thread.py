@@ -21,7 +21,7 @@ handled = threading.Semaphore(0)
 session = sysgenid.entropy(8).hex()
 
 
-@sysgenid.on_change
+@sysgenid.after_restore
 def replace_session(generation: int) -> None:
     """Takes its randomness from the kernel, which was reseeded before this is called."""
     global session

@@ -15,6 +15,6 @@ mod state;
 pub mod testing;
 
 pub use background::{Background, spawn};
-pub use directory::Incident;
+pub use directory::{Incident, usual_directory};
 pub use error::Error;
 pub use server::{Server, Stopper};

@@ -4,10 +4,12 @@
 
 mod errors;
 mod handle;
+mod hooks;
 mod orchestrator;
 mod probe;
 mod probe_type;
 mod process;
+mod protection;
 mod random;
 mod status;
 mod testing;
@@ -23,15 +25,21 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::hooks::{
+        register_hook, registered_hooks, run_after_restore, run_before_snapshot, unregister_hooks,
+    };
+    #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]
     use crate::process::{
         assume_restored, generation, refresh, shows_restores, uniqueness, verify,
     };
     #[pymodule_export]
+    use crate::protection::{Protection, init, protection};
+    #[pymodule_export]
     use crate::random::{GuardedDraws, GuardedLock, entropy};
     #[pymodule_export]
-    use crate::status::{Status, WatcherCounts, sources, status, trigger};
+    use crate::status::{Status, WatcherCounts, status, trigger};
     #[pymodule_export]
     use crate::testing::Broker;
     #[pymodule_export]
@@ -40,7 +48,7 @@ mod _native {
     use crate::watcher::{Changes, Watcher};
 
     #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn set_up(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("Probe", crate::probe_type::get(module.py())?)
     }

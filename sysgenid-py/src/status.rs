@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
-use sysgenid::{Backend, Dialect, ProcessWide, Source};
+use sysgenid::{Backend, Dialect, Source};
 
 use crate::timeout::{AnswerTime, Timeout};
 use crate::waiting;
@@ -113,17 +113,4 @@ pub(crate) fn trigger(
         source.trigger_at_least(min, timeout.0)
     })?;
     Ok(triggered.get())
-}
-
-/// The sources that this process looks at, at most two: each as its kind and its path, and the
-/// preferred one first. It is the one whose number `generation` is.
-///
-/// >>> import sysgenid
-/// >>> [kind for kind, path in sysgenid.sources()]
-/// ['broker']
-#[pyfunction]
-pub(crate) fn sources() -> Vec<(&'static str, OsString)> {
-    let sources = ProcessWide.sources();
-    let told = sources.map(|source| (source.kind().name(), source.path().into()));
-    told.collect()
 }

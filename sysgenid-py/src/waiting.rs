@@ -2,6 +2,7 @@
 //! Calls that may wait: without the GIL, and so that Ctrl-C ends them.
 
 use std::cell::Cell;
+use std::error::Error as StdError;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -44,6 +45,17 @@ pub(crate) fn call<T: Send>(
     py.check_signals()?;
     py.detach(|| adapter::interruptible(on_signal, call))
         .map_err(|error| raised(py, &error))
+}
+
+/// Makes a call that calls Python functions on its way, and may wait for another thread.
+pub(crate) fn run<T: Send>(py: Python<'_>, run: impl FnOnce() -> T + Send) -> PyResult<T> {
+    call(py, || Ok(run()))
+}
+
+/// What a handler of a signal raised, if it is that which ended a wait with this error.
+pub(crate) fn ending(error: Option<&(dyn StdError + Send + Sync + 'static)>) -> Option<PyErr> {
+    let error: &Error = error?.downcast_ref()?;
+    error.is_interrupted().then(|| RAISED.take()).flatten()
 }
 
 /// Makes a call that waits until the deadline at most: for a change, or for the watchers.

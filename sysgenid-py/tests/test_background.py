@@ -16,14 +16,15 @@ import pytest
 import sysgenid
 from forking import in_child
 from support import Broker, eventually, patient
-from sysgenid import hooks
+from sysgenid import _native, hooks
 
 
 @pytest.fixture(autouse=True)
-def _none_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(hooks, "_after", [])
-    monkeypatch.setattr(hooks, "_before", [])
+def _none_is_left() -> Iterator[None]:
+    assert _native.registered_hooks() == []
     yield
+    for hook in _native.registered_hooks():
+        hooks.unregister(hook)
     assert not [thread for thread in threading.enumerate() if thread.name == "sysgenid-watch"]
 
 
@@ -38,7 +39,7 @@ def descriptors() -> set[str]:
 
 def test_it_runs_the_hooks_and_acknowledges(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []
-    sysgenid.on_change(seen.append)
+    sysgenid.after_restore(seen.append)
     with sysgenid.watch_in_background() as background:
         assert background.alive
         assert background.path == orchestrator.path
@@ -87,7 +88,7 @@ def test_a_change_whose_hook_fails_is_not_acknowledged_and_is_tried_again(
     may_succeed = threading.Event()
     attempts: list[int] = []
 
-    @sysgenid.on_change
+    @sysgenid.after_restore
     def reseed(generation: int) -> None:
         attempts.append(generation)
         if not may_succeed.is_set():
@@ -122,7 +123,7 @@ def test_another_generation_is_tried_at_once(
     failing: list[int] = []
     seen: list[int] = []
 
-    @sysgenid.on_change
+    @sysgenid.after_restore
     def reseed(generation: int) -> None:
         if not failing:
             failing.append(generation)
@@ -140,7 +141,7 @@ def test_another_generation_is_tried_at_once(
 def test_a_hook_cannot_end_the_thread(orchestrator: sysgenid.Orchestrator) -> None:
     ended: list[int] = []
 
-    @sysgenid.on_change
+    @sysgenid.after_restore
     def leave(generation: int) -> None:
         if not ended:
             ended.append(generation)
@@ -156,7 +157,7 @@ def test_a_hook_cannot_end_the_thread(orchestrator: sysgenid.Orchestrator) -> No
 def test_a_hook_may_stop_it(orchestrator: sysgenid.Orchestrator) -> None:
     stopped: list[bool] = []
     background = sysgenid.watch_in_background()
-    sysgenid.on_change(lambda generation: stopped.append(background.stop()))
+    sysgenid.after_restore(lambda generation: stopped.append(background.stop()))
     orchestrator.trigger()
     eventually(lambda: not background.alive, "the end of the thread")
     assert stopped == [False], "it runs still"
@@ -167,7 +168,7 @@ def test_a_broker_that_is_restarted_is_watched_again(
 ) -> None:
     caplog.set_level(logging.INFO, "sysgenid")
     seen: list[int] = []
-    sysgenid.on_change(seen.append)
+    sysgenid.after_restore(seen.append)
     with sysgenid.watch_in_background(broker.source) as background:
         broker.kill()
         eventually(lambda: isinstance(background.error, sysgenid.LostError), "the loss")
@@ -212,7 +213,7 @@ def test_a_child_has_none(orchestrator: sysgenid.Orchestrator) -> None:
 
 def test_a_child_may_have_one_and_misses_nothing(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []
-    sysgenid.on_change(seen.append)
+    sysgenid.after_restore(seen.append)
 
     def watch() -> list[int]:
         # A change that comes before the child has a watcher of its own.
@@ -276,7 +277,7 @@ def test_a_hook_that_never_ends_does_not_keep_the_interpreter() -> None:
         import threading, sysgenid
         running = threading.Event()
 
-        @sysgenid.on_change
+        @sysgenid.after_restore
         def never(generation):
             running.set()
             threading.Event().wait()
@@ -296,7 +297,7 @@ def test_a_hook_that_is_running_may_end_before_the_interpreter() -> None:
         import threading, time, sysgenid
         running = threading.Event()
 
-        @sysgenid.on_change
+        @sysgenid.after_restore
         def slow(generation):
             running.set()
             time.sleep(0.2)
@@ -315,7 +316,7 @@ def test_the_end_in_the_middle_of_changes() -> None:
         out, err, code = run(
             """
             import threading, sysgenid
-            sysgenid.on_change(lambda generation: None)
+            sysgenid.after_restore(lambda generation: None)
             sysgenid.watch_in_background()
             orchestrator = sysgenid.Orchestrator()
             def change():

@@ -97,7 +97,7 @@ assert (value.get(), cached()) == (0, 1), "a use of what is built looked, and is
 {look}
 assert value.get() > 1, "the source is a change"
 assert cached() > 1
-assert sysgenid.sources()[0][1] == page
+assert sysgenid.protection().sources[0][1] == page
 """
 
 
@@ -108,9 +108,9 @@ assert sysgenid.sources()[0][1] == page
         "sysgenid.cached(lambda: 1)()",
         "sysgenid.random.protect()",
         "sysgenid.random.Random()",
-        "sysgenid.run_on_change()",
+        "sysgenid.run_after_restore()",
         "sysgenid.verify()",
-        "sysgenid.sources()",
+        "sysgenid.protection()",
     ],
 )
 def test_a_source_that_appears_is_noticed_by_what_is_slow(
@@ -130,7 +130,7 @@ import sysgenid
 built = iter(range(100))
 value = sysgenid.Guarded(lambda: next(built))
 assert value.get() == 0
-sysgenid.run_on_change(0)
+sysgenid.run_after_restore(0)
 assert value.get() == 1
 """
     )

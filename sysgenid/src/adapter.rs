@@ -11,6 +11,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Generation, interrupt};
 use crate::check::Probe;
+use crate::hooks::EndRun;
 use crate::orchestrate::Orchestrator;
 use crate::source::Source;
 pub use crate::watch::changes::Look;
@@ -206,6 +207,17 @@ pub fn reopened(watcher: &Watcher) -> Result<Watcher> {
 /// As [`Watcher::reopen`].
 pub fn reopened_orchestrator(orchestrator: &Orchestrator) -> Result<Orchestrator> {
     orchestrator.reopened()
+}
+
+/// An error with which a hook ends the run that it is part of: the hooks that come next are not
+/// called, and the run fails, whatever the hook's policy is. For a language in which something comes
+/// through all calls at once, such as an interrupt from the keyboard.
+/// [`HookFailure::error`](crate::hooks::HookFailure::error) is `error` again.
+#[must_use]
+pub fn end_run(
+    error: impl Into<Box<dyn StdError + Send + Sync>>,
+) -> Box<dyn StdError + Send + Sync> {
+    Box::new(EndRun(error.into()))
 }
 
 /// Where the counter of a probe is mapped, and how many bytes it has, for a language that has its own

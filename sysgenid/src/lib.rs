@@ -13,14 +13,14 @@
 //! # Quick start
 //!
 //! ```
-//! use sysgenid::{Guarded, ProcessWide};
+//! use sysgenid::Guarded;
 //!
 //! # #[cfg(any())]
-//! ProcessWide.verify()?; // without a source no restore is seen
-//! let mut key = Guarded::new(ProcessWide, |_generation| {
+//! sysgenid::ProcessWide.verify()?; // without a source no restore is seen
+//! let mut key = Guarded::new(|_generation| {
 //!     let mut key = [0_u8; 32];
 //!     sysgenid::entropy::fill(&mut key)?;
-//!     Ok::<_, sysgenid::Error>(key)
+//!     Ok(key)
 //! });
 //! // Rebuilt first if this is a clone, or a forked child.
 //! let first_byte = key.with(|key| key[0])?;
@@ -34,6 +34,8 @@
 //! - [`Probe`]: the current generation at the cost of one load.
 //! - [`ProcessWide`]: all that this process can know of restores and forks; [`generation`] and
 //!   [`uniqueness`] ask it. It and a probe are [`Witness`]es, which guards look at.
+//! - [`protection`]: what the process sees of restores and forks, in one line; [`init`] sets it up
+//!   before a sandbox.
 //! - [`Guarded`]: a cached secret that is rebuilt after a restore or a fork. [`SharedGuarded`] is
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
 //! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
@@ -44,6 +46,7 @@
 //! - [`Watcher`]: the same for one source. It waits for a change and acknowledges it, alone or in an event loop: of mio by the
 //!   feature `mio`, in tokio by the crate `sysgenid-tokio`, in any other by its descriptor.
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
+//! - [`hooks`]: functions that are called before a snapshot and after a restore.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Straggler`] and [`StragglerSummary`]: the processes that have not, one by one and in a line.
 //! - [`PageFile`]: the writer of a page file, for a host that has no driver.
@@ -83,6 +86,7 @@ pub mod adapter;
 mod base;
 mod check;
 mod hold;
+pub mod hooks;
 mod orchestrate;
 mod random;
 mod source;
@@ -92,10 +96,10 @@ mod watch;
 
 pub use base::{Deadline, Error, Generation, Printable, Result};
 pub use check::{
-    Probe, ProcessWide, Refreshed, RestoreOnly, Uniqueness, Witness, assume_restored, generation,
-    uniqueness,
+    ForkDetection, Probe, ProcessWide, Protection, Refreshed, RestoreOnly, Uniqueness, Witness,
+    assume_restored, generation, init, protection, uniqueness,
 };
-pub use hold::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
+pub use hold::{BuildError, Guarded, Loaded, SharedGuarded, SharedReader, Stale, ThreadGuarded};
 pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]

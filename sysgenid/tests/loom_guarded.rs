@@ -8,14 +8,12 @@
 #![cfg(all(target_os = "linux", sysgenid_loom))]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread::{self, JoinHandle};
-use sysgenid::{Generation, Guarded, SharedGuarded, Uniqueness, Witness, Zeroize};
+use sysgenid::{BuildError, Generation, Guarded, SharedGuarded, Uniqueness, Witness, Zeroize};
 
 /// Tries all orders with up to this many preemptions. Faults of a protocol need few, and with three
 /// threads all there are would take days.
@@ -87,14 +85,14 @@ impl Zeroize for Secret {
     }
 }
 
-type Shared = Arc<SharedGuarded<Secret, Eye>>;
+type Build = Box<dyn Fn(Generation) -> Result<Secret, BuildError> + Send + Sync>;
+type Shared = Arc<SharedGuarded<Secret, Eye, Build>>;
 
 fn shared(world: &Arc<World>) -> Shared {
     let eye = Eye(Arc::clone(world));
     let build = eye.clone();
-    Arc::new(SharedGuarded::new(eye, move |generation| {
-        Ok::<_, Infallible>(build.0.build(generation))
-    }))
+    let build: Build = Box::new(move |generation| Ok(build.0.build(generation)));
+    Arc::new(SharedGuarded::with_witness(eye, build))
 }
 
 fn changer(world: &Arc<World>) -> JoinHandle<()> {
@@ -129,9 +127,8 @@ fn guarded_value_is_never_old() {
         let world = World::new();
         let eye = Eye(Arc::clone(&world));
         let build = eye.clone();
-        let mut guarded = Guarded::new(eye, move |generation| {
-            Ok::<_, Infallible>(build.0.build(generation))
-        });
+        let mut guarded =
+            Guarded::with_witness(eye, move |generation| Ok(build.0.build(generation)));
         guarded.get().unwrap();
         let changer = changer(&world);
         for _ in 0..2 {
@@ -218,9 +215,9 @@ fn failed_build_leaves_no_value() {
         let world = World::new();
         let eye = Eye(Arc::clone(&world));
         let build = eye.clone();
-        let guarded = Arc::new(SharedGuarded::new(eye, move |_| {
+        let guarded = Arc::new(SharedGuarded::with_witness(eye, move |_| {
             match build.0.builds.fetch_add(1, SeqCst) {
-                1 => Err(io::Error::other("no entropy")),
+                1 => Err("no entropy".into()),
                 number => Ok(number),
             }
         }));

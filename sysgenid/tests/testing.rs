@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, LazyLock, mpsc};
 use std::thread;
@@ -12,16 +11,18 @@ use std::thread;
 use sysgenid::rand_core::Rng;
 use sysgenid::testing::{Look, Restores};
 use sysgenid::{
-    Generation, Guarded, PageFile, Probe, ProcessWide, RestoreOnly, SharedGuarded, ThreadGuarded,
-    Uniqueness, Witness, assume_restored, generation, uniqueness,
+    BuildError, Generation, Guarded, PageFile, Probe, ProcessWide, RestoreOnly, SharedGuarded,
+    ThreadGuarded, Uniqueness, Witness, assume_restored, generation, protection, uniqueness,
 };
 
 /// Counts its builds.
-fn counting<W: Witness>(witness: W) -> Guarded<u32, W> {
+fn counting<W: Witness>(
+    witness: W,
+) -> Guarded<u32, W, impl FnMut(Generation) -> Result<u32, BuildError>> {
     let mut built = 0;
-    Guarded::unwiped(witness, move |_| {
+    Guarded::unwiped_with_witness(witness, move |_| {
         built += 1;
-        Ok::<_, io::Error>(built)
+        Ok(built)
     })
 }
 
@@ -50,7 +51,8 @@ fn the_process_wide_witness_shows_what_is_played() {
         seen.push(now);
     }
     ProcessWide.verify().unwrap();
-    assert_eq!(ProcessWide.sources().count(), 0);
+    assert!(protection().shows_restores());
+    assert_eq!(protection().sources().count(), 0);
 }
 
 #[test]
@@ -63,11 +65,11 @@ fn every_guard_rebuilds_after_what_is_played() {
     let _scope = restores.scope();
     let build = |_| {
         LOCAL.with_borrow_mut(|built| *built += 1);
-        Ok::<_, io::Error>(LOCAL.with_borrow(|built| *built))
+        Ok(LOCAL.with_borrow(|built| *built))
     };
-    let mut owned = Guarded::new(ProcessWide, build);
-    let shared = SharedGuarded::new(ProcessWide, build);
-    let local = ThreadGuarded::new(ProcessWide, build);
+    let mut owned = Guarded::new(build);
+    let shared = SharedGuarded::new(build);
+    let local = ThreadGuarded::new(build);
     let mut reader = shared.reader();
     let mut values = || {
         [
@@ -229,11 +231,8 @@ fn other_threads_are_outside_unless_they_are_handed_the_world() {
 #[test]
 fn parallel_tests_do_not_see_each_other() {
     static BUILT: AtomicU32 = AtomicU32::new(0);
-    static SHARED: LazyLock<SharedGuarded<u32>> = LazyLock::new(|| {
-        SharedGuarded::unwiped(ProcessWide, |_| {
-            Ok::<_, io::Error>(BUILT.fetch_add(1, SeqCst))
-        })
-    });
+    static SHARED: LazyLock<SharedGuarded<u32>> =
+        LazyLock::new(|| SharedGuarded::unwiped(|_| Ok(BUILT.fetch_add(1, SeqCst))));
 
     let together = Arc::new(Barrier::new(8));
     let threads: Vec<_> = (0..8)
@@ -422,7 +421,8 @@ fn a_future_is_in_its_world_on_every_thread_and_when_it_is_dropped() {
 /// The destructors of a thread that left its scope behind.
 #[test]
 fn the_end_of_a_thread_is_outside_and_a_change() {
-    struct AtEnd(Guarded<u32>, mpsc::Sender<u32>);
+    type Build = Box<dyn FnMut(Generation) -> Result<u32, BuildError>>;
+    struct AtEnd(Guarded<u32, ProcessWide, Build>, mpsc::Sender<u32>);
 
     impl Drop for AtEnd {
         fn drop(&mut self) {
@@ -438,7 +438,12 @@ fn the_end_of_a_thread_is_outside_and_a_change() {
     thread::spawn(move || {
         // Registered first, so it is dropped last.
         AT_END.with(|_| ());
-        let mut guarded = counting(ProcessWide);
+        let mut built = 0;
+        let build: Build = Box::new(move |_| {
+            built += 1;
+            Ok(built)
+        });
+        let mut guarded = Guarded::unwiped(build);
         std::mem::forget(Restores::new().scope());
         assert_eq!(*guarded.get().unwrap(), 1);
         AT_END.set(Some(AtEnd(guarded, tell)));

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guarded values in a forked child, whose memory is a copy.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 
-use sysgenid::{Guarded, Probe, RestoreOnly, SharedGuarded, ThreadGuarded};
+use sysgenid::{BuildError, Generation, Guarded, Probe, RestoreOnly, SharedGuarded, ThreadGuarded};
 
 use super::Subject;
 use crate::cases;
@@ -22,7 +21,7 @@ cases! { Subject;
 }
 
 /// The value is the number of the build. In a child the count goes on from where it was.
-fn counted() -> (Arc<AtomicU32>, impl Fn() -> io::Result<u32>) {
+fn counted() -> (Arc<AtomicU32>, impl Fn() -> Result<u32, BuildError>) {
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
     (builds, move || Ok(counter.fetch_add(1, SeqCst) + 1))
@@ -41,20 +40,20 @@ fn expect_own_in_child(mut value: impl FnMut() -> u32) {
 
 fn guarded_value_is_built_again_in_a_forked_child(subject: &Subject) {
     let (_, build) = counted();
-    let mut guarded = Guarded::new(subject.probe(), move |_| build());
+    let mut guarded = Guarded::with_witness(subject.probe(), move |_| build());
     expect_own_in_child(|| *guarded.get().unwrap());
 }
 
 fn value_of_a_thread_is_built_again_in_a_forked_child(subject: &Subject) {
     let (_, build) = counted();
-    let guarded = ThreadGuarded::new(subject.probe(), move |_| build());
+    let guarded = ThreadGuarded::with_witness(subject.probe(), move |_| build());
     expect_own_in_child(|| guarded.with(|value| *value).unwrap());
 }
 
 /// Also where a reader holds the parent's.
 fn shared_value_is_built_again_in_a_forked_child(subject: &Subject) {
     let (_, build) = counted();
-    let guarded = SharedGuarded::new(subject.probe(), move |_| build());
+    let guarded = SharedGuarded::with_witness(subject.probe(), move |_| build());
     let mut reader = guarded.reader();
     expect_own_in_child(|| {
         let read = *reader.get().unwrap();
@@ -65,7 +64,7 @@ fn shared_value_is_built_again_in_a_forked_child(subject: &Subject) {
 
 fn guarded_value_for_restores_only_is_had_in_common_with_a_forked_child(subject: &Subject) {
     let (builds, build) = counted();
-    let mut guarded = Guarded::new(RestoreOnly(subject.probe()), move |_| build());
+    let mut guarded = Guarded::with_witness(RestoreOnly(subject.probe()), move |_| build());
     assert_eq!(*guarded.get().unwrap(), 1);
     let child = Forked::start(|_| assert_eq!(*guarded.get().unwrap(), 1));
     child.finish();
@@ -74,9 +73,11 @@ fn guarded_value_for_restores_only_is_had_in_common_with_a_forked_child(subject:
     assert_eq!(builds.load(SeqCst), 2);
 }
 
+type Build = Box<dyn Fn(Generation) -> Result<u32, BuildError> + Send + Sync>;
+
 /// A shared value, and a thread of the parent that is held up where the test wants it.
 struct Scene {
-    guarded: SharedGuarded<u32, Probe>,
+    guarded: SharedGuarded<u32, Probe, Build>,
     is_there: Arc<AtomicBool>,
     may_go: Arc<AtomicBool>,
 }
@@ -87,13 +88,14 @@ impl Scene {
         let (_, build) = counted();
         let (is_there, may_go) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (there, go) = (Arc::clone(&is_there), Arc::clone(&may_go));
-        let guarded = SharedGuarded::new(subject.probe(), move |_| {
+        let build: Build = Box::new(move |_| {
             let number = build()?;
             if number == 1 && holds_up_build {
                 hold_up(&there, &go);
             }
-            Ok::<_, io::Error>(number)
+            Ok(number)
         });
+        let guarded = SharedGuarded::with_witness(subject.probe(), build);
         Self {
             guarded,
             is_there,

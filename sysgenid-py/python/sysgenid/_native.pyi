@@ -28,11 +28,16 @@ __all__ = [
     "entropy",
     "generation",
     "refresh",
+    "register_hook",
+    "registered_hooks",
+    "run_after_restore",
+    "run_before_snapshot",
     "shows_restores",
     "sources",
     "status",
     "trigger",
     "uniqueness",
+    "unregister_hooks",
     "verify",
 ]
 
@@ -214,7 +219,35 @@ def verify() -> None: ...
 def refresh() -> bool: ...
 def status(path: _Path | None = None, timeout: _Timeout = 5.0) -> Status: ...
 def trigger(path: _Path | None = None, timeout: _Timeout = 5.0, *, min: int = 0) -> int: ...
-def sources() -> list[tuple[str, str]]: ...
+def protection() -> Protection: ...
+def init() -> Protection: ...
+
+@final
+class Protection:
+    @property
+    def shows_restores(self) -> bool: ...
+    @property
+    def sources(self) -> list[tuple[str, str]]: ...
+    @property
+    def forks(self) -> str: ...
+
+def register_hook(
+    function: Callable[..., object],
+    /,
+    *,
+    before: bool,
+    arguments: tuple[Any, ...] | None,
+    named: dict[str, Any] | None,
+    name: str,
+    timeout: _Timeout,
+    on_failure: str,
+) -> None: ...
+def registered_hooks() -> list[Callable[..., object]]: ...
+def unregister_hooks(function: Callable[..., object], /) -> None: ...
+def run_after_restore(
+    generation: int | None, /
+) -> list[tuple[Callable[..., object] | None, BaseException]]: ...
+def run_before_snapshot() -> list[tuple[Callable[..., object] | None, BaseException]]: ...
 
 @final
 class GuardedDraws:

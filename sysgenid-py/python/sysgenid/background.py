@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import _attempts
 from ._native import Watcher
 from .errors import Error, LostError, StaleError, TimedOutError
-from .hooks import HookError, run_on_change
+from .hooks import HookError, run_after_restore
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -170,7 +170,7 @@ class Background:
 
     def _handle(self, generation: int) -> bool:
         try:
-            run_on_change(generation)
+            run_after_restore(generation)
         except BaseException as error:
             self._error = error
             _report_hooks(generation, error)
@@ -233,7 +233,7 @@ class Background:
 
 def _report_hooks(generation: int, error: BaseException) -> None:
     failures = error.failures if isinstance(error, HookError) else ()
-    for hook, failure in failures or ((run_on_change, error),):
+    for hook, failure in failures or ((run_after_restore, error),):
         _log.error(
             "generation %d is not handled: %s failed; it is tried again",
             generation,
@@ -254,7 +254,7 @@ def watch_in_background(
     tracked: bool = True,
     answer_within: float | timedelta | None = 5.0,
 ) -> Background:
-    """Starts a thread that waits for changes, runs the hooks of `on_change`, and acknowledges.
+    """Starts a thread that waits for changes, runs the hooks of `after_restore`, and acknowledges.
 
     >>> import sysgenid
     >>> with sysgenid.watch_in_background() as background:

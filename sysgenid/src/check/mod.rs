@@ -4,12 +4,16 @@
 
 mod probe;
 mod process_wide;
+pub(crate) mod unchanged;
 mod uniqueness;
 mod witness;
 
 pub use probe::Probe;
 #[cfg(feature = "testing")]
 pub(crate) use process_wide::world;
-pub use process_wide::{ProcessWide, Refreshed, assume_restored, generation, uniqueness};
+pub use process_wide::{
+    ForkDetection, ProcessWide, Protection, Refreshed, assume_restored, generation, init,
+    protection, uniqueness,
+};
 pub use uniqueness::Uniqueness;
 pub use witness::{RestoreOnly, Witness};

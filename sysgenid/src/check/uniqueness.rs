@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::base::Generation;
 
@@ -120,6 +121,12 @@ impl PartialEq for Uniqueness {
 }
 
 impl Eq for Uniqueness {}
+
+impl Hash for Uniqueness {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.primary, self.other).hash(state);
+    }
+}
 
 impl fmt::Debug for Uniqueness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

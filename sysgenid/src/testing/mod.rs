@@ -10,23 +10,30 @@
 //!
 //! ```
 //! // The code under test: an identifier that no clone may share.
-//! # use sysgenid::Guarded;
 //! # #[cfg(feature = "rng")] {
-//! fn session_id(session: &mut Guarded<u64>) -> u64 {
-//!     *session.get().expect("an identifier")
+//! # use sysgenid::Guarded;
+//! # use sysgenid::rand_core::Rng;
+//! struct Session(Guarded<u64>);
+//!
+//! impl Session {
+//!     fn new() -> Self {
+//!         Self(Guarded::new(|_| Ok(sysgenid::rng().next_u64())))
+//!     }
+//!
+//!     fn id(&mut self) -> u64 {
+//!         *self.0.get().expect("an identifier")
+//!     }
 //! }
 //!
 //! // Its test.
 //! let restores = sysgenid::testing::Restores::new();
 //! let _scope = restores.scope();
 //!
-//! use sysgenid::rand_core::Rng;
-//! let build = |_| Ok::<_, sysgenid::Error>(sysgenid::rng().next_u64());
-//! let mut session = Guarded::new(sysgenid::ProcessWide, build);
-//! let before = session_id(&mut session);
-//! assert_eq!(session_id(&mut session), before);
+//! let mut session = Session::new();
+//! let before = session.id();
+//! assert_eq!(session.id(), before);
 //! restores.restore();
-//! assert_ne!(session_id(&mut session), before);
+//! assert_ne!(session.id(), before);
 //! # }
 //! ```
 //!

@@ -103,13 +103,14 @@ impl Restores {
     /// use sysgenid::testing::Restores;
     ///
     /// let restores = Restores::new();
+    /// let _scope = restores.scope();
+    /// let _ = sysgenid::init(); // a process that is not set up looks twice
     /// let looks = AtomicU32::new(0);
     /// restores.before_looks(move |restores, _look| {
     ///     if looks.fetch_add(1, Ordering::Relaxed) == 1 {
     ///         restores.restore();
     ///     }
     /// });
-    /// let _scope = restores.scope();
     /// let before = sysgenid::uniqueness();
     /// assert_ne!(sysgenid::uniqueness(), before, "the second look sees it");
     /// ```

@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::cell::Cell;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sysgenid::testing::Restores;
-use sysgenid::{Generation, Guarded, Probe};
+use sysgenid::{BuildError, Generation, Guarded, Probe};
 
-use crate::world::{Fate, Page, make_hazy};
+use crate::world::{Fate, Page, Secret, make_hazy};
 
 /// A guard whose value is the generation it was built for, and the number of builds.
-fn counted(page: &Page) -> (Guarded<Generation, Probe>, Arc<AtomicU32>) {
+fn counted(
+    page: &Page,
+) -> (
+    Guarded<Generation, Probe, impl FnMut(Generation) -> Result<Generation, BuildError>>,
+    Arc<AtomicU32>,
+) {
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
-    let guarded = Guarded::unwiped(page.probe(), move |generation| {
+    let guarded = Guarded::unwiped_with_witness(page.probe(), move |generation| {
         counter.fetch_add(1, Ordering::Relaxed);
-        Ok::<_, io::Error>(generation)
+        Ok(generation)
     });
     (guarded, builds)
 }
@@ -82,12 +86,12 @@ fn a_generation_that_never_rests_is_a_typed_error() {
 fn a_change_during_the_build_builds_again() {
     let page = Arc::new(Page::new());
     let (bumper, left) = (Arc::clone(&page), AtomicU32::new(2));
-    let mut guarded = Guarded::unwiped(page.probe(), move |generation| {
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), move |generation| {
         let again = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         if again.is_ok() {
             bumper.bump();
         }
-        Ok::<_, io::Error>(generation)
+        Ok(generation)
     });
     assert_eq!(*guarded.get().unwrap(), Generation::new(2));
 }
@@ -96,10 +100,10 @@ fn a_change_during_the_build_builds_again() {
 fn a_failed_rebuild_leaves_no_old_value() {
     let page = Page::new();
     let mut build = 0;
-    let mut guarded = Guarded::unwiped(page.probe(), move |_| {
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), move |_| {
         build += 1;
         if build == 2 {
-            Err(io::Error::other("no entropy"))
+            Err("no entropy".into())
         } else {
             Ok(build)
         }
@@ -119,7 +123,7 @@ fn a_failed_rebuild_leaves_no_old_value() {
 #[test]
 fn debug_does_not_show_the_secret() {
     let page = Page::new();
-    let mut guarded = Guarded::unwiped(page.probe(), |_| Ok::<_, io::Error>("hunter2"));
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), |_| Ok("hunter2"));
     guarded.get().unwrap();
     assert!(!format!("{guarded:?}").contains("hunter2"));
 }
@@ -134,10 +138,15 @@ fn what_compute_returns_may_borrow_from_outside() {
 }
 
 /// A guard over `world` whose values are counted.
-fn wiped(world: &Restores) -> (Guarded<crate::world::Secret, &Restores>, Arc<Fate>) {
+fn wiped(
+    world: &Restores,
+) -> (
+    Guarded<Secret, &Restores, impl FnMut(Generation) -> Result<Secret, BuildError> + use<>>,
+    Arc<Fate>,
+) {
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
-    let guarded = Guarded::new(world, move |_| Ok::<_, io::Error>(build.build()));
+    let guarded = Guarded::with_witness(world, move |_| Ok(build.build()));
     (guarded, fate)
 }
 
@@ -159,7 +168,7 @@ fn an_unwiped_value_is_only_dropped() {
     let world = Restores::new();
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
-    let mut guarded = Guarded::unwiped(&world, move |_| Ok::<_, io::Error>(build.build()));
+    let mut guarded = Guarded::unwiped_with_witness(&world, move |_| Ok(build.build()));
     guarded.get().unwrap();
     drop(guarded);
     assert_eq!(fate.counts(), (1, 0, 1));
@@ -170,9 +179,9 @@ fn values_of_unsettled_builds_are_wiped() {
     let world = Restores::new();
     let fate = Arc::new(Fate::default());
     let (build, changed) = (Arc::clone(&fate), world.clone());
-    let mut guarded = Guarded::new(world.clone(), move |_| {
+    let mut guarded = Guarded::with_witness(world.clone(), move |_| {
         changed.restore();
-        Ok::<_, io::Error>(build.build())
+        Ok(build.build())
     });
     assert!(guarded.get().unwrap_err().is_unsettled());
     assert_eq!(fate.counts(), (4, 4, 4));
@@ -184,10 +193,10 @@ fn a_panicking_rebuild_leaves_no_old_value() {
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
     let mut calls = 0;
-    let mut guarded = Guarded::new(&world, move |_| {
+    let mut guarded = Guarded::with_witness(&world, move |_| {
         calls += 1;
         assert_ne!(calls, 2, "this build panics");
-        Ok::<_, io::Error>(build.build())
+        Ok(build.build())
     });
     guarded.get().unwrap();
     world.restore();
@@ -217,7 +226,7 @@ fn a_panicking_computation_leaves_no_value() {
 #[test]
 fn a_panicking_commit_leaves_the_value_as_prepared() {
     let world = Restores::new();
-    let mut guarded = Guarded::new(&world, |_| Ok::<_, io::Error>(0_u64));
+    let mut guarded = Guarded::with_witness(&world, |_| Ok(0_u64));
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         guarded.transaction(|nonce| *nonce += 1, |()| panic!("the wire broke"))
     }));
@@ -294,4 +303,16 @@ fn a_glance_that_tells_nothing_rebuilds_nothing() {
 fn a_guard_may_be_sent_to_another_thread() {
     fn is_send<T: Send>(_: &T) {}
     is_send(&wiped(&Restores::new()).0);
+}
+
+#[test]
+fn a_guard_that_stays_in_its_thread_may_hold_what_cannot_be_sent() {
+    let builds = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&builds);
+    let mut guarded = Guarded::unwiped(move |_| {
+        counter.set(counter.get() + 1);
+        Ok(Rc::clone(&counter))
+    });
+    guarded.get().unwrap();
+    assert_eq!(builds.get(), 1);
 }

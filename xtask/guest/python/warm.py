@@ -48,7 +48,7 @@ async def main(name: str) -> None:
     counts: Counts = {"wakes": 0, "hooks": 0}
     secret: sysgenid.Guarded[str] = sysgenid.Guarded(lambda: secrets.token_hex(8))
 
-    @sysgenid.on_change
+    @sysgenid.after_restore
     def count_hook(_generation: int) -> None:
         counts["hooks"] += 1
 

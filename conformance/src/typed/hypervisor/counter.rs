@@ -193,7 +193,7 @@ fn discovery_for_probes_passes_over_what_may_not_be_read(subject: &Subject) {
 
 /// So it misses neither a restore nor a trigger.
 fn process_looks_at_it_and_at_the_driver(subject: &Subject) {
-    let sources: Vec<_> = ProcessWide.sources().map(Source::path).collect();
+    let sources: Vec<_> = sysgenid::protection().sources().map(Source::path).collect();
     assert_eq!(sources, [Path::new(abi::DEVICE_PATH), &subject.path]);
     ProcessWide.verify().unwrap();
     assert_eq!(

@@ -12,9 +12,9 @@ use sysgenid_sys::internal::fork;
 ///
 /// ```
 /// let mut built = 0;
-/// let mut guarded = sysgenid::Guarded::unwiped(sysgenid::ProcessWide, move |_| {
+/// let mut guarded = sysgenid::Guarded::unwiped(move |_| {
 ///     built += 1;
-///     Ok::<_, std::io::Error>(built)
+///     Ok(built)
 /// });
 /// assert_eq!(*guarded.get()?, 1);
 /// sysgenid::assume_restored();
