@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -39,8 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[must_use = "the broker ends when this is dropped"]
 #[derive(Debug)]
 pub struct Broker {
-    /// Before the directory, so that it ends first.
-    serving: Option<Background>,
+    /// Before the directory, so that it ends first. `None` while it is stopped.
+    serving: Mutex<Option<Background>>,
     directory: Directory,
 }
 
@@ -53,7 +54,7 @@ impl Broker {
     /// `TMPDIR` is so long that a socket's path does not fit into an address.
     pub fn start() -> Result<Self, Error> {
         let directory = Directory::new()?;
-        let serving = Some(spawn(&directory.path)?);
+        let serving = Mutex::new(Some(spawn(&directory.path)?));
         Ok(Self { serving, directory })
     }
 
@@ -77,8 +78,8 @@ impl Broker {
 
     /// Ends the broker, as the end of its service does: the watchers see a hang-up, and the page
     /// stays. Does nothing if it was stopped before.
-    pub fn stop(&mut self) {
-        self.serving = None;
+    pub fn stop(&self) {
+        *self.serving() = None;
     }
 
     /// Ends the broker if it runs, and serves the directory with a new one, which goes on with the
@@ -87,10 +88,15 @@ impl Broker {
     /// # Errors
     ///
     /// As [`Server::bind`](crate::Server::bind).
-    pub fn restart(&mut self) -> Result<(), Error> {
-        self.stop();
-        self.serving = Some(spawn(self.path())?);
+    pub fn restart(&self) -> Result<(), Error> {
+        let mut serving = self.serving();
+        *serving = None;
+        *serving = Some(spawn(self.path())?);
         Ok(())
+    }
+
+    fn serving(&self) -> MutexGuard<'_, Option<Background>> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -53,7 +53,7 @@ fn brokers_that_run_at_once_do_not_meet() {
 
 #[test]
 fn another_one_goes_on_in_the_same_directory() {
-    let mut broker = Broker::start().unwrap();
+    let broker = Broker::start().unwrap();
     broker.trigger().unwrap();
     broker.stop();
     let error = broker.trigger().unwrap_err();

@@ -12,6 +12,7 @@ mod process;
 mod protection;
 mod random;
 mod status;
+mod testing;
 mod timeout;
 mod uniqueness;
 mod waiting;
@@ -39,6 +40,8 @@ mod _native {
     use crate::random::{GuardedDraws, GuardedLock, entropy};
     #[pymodule_export]
     use crate::status::{Status, WatcherCounts, status, trigger};
+    #[pymodule_export]
+    use crate::testing::Broker;
     #[pymodule_export]
     use crate::uniqueness::Uniqueness;
     #[pymodule_export]

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from sysgenid import aio as aio
     from sysgenid import hooks as hooks
     from sysgenid import random as random
+    from sysgenid import testing as testing
     from sysgenid.background import Background, watch_in_background
     from sysgenid.caching import cached
     from sysgenid.guarded import Guarded
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     )
 
 # Imported when they are asked for, so that those who ask for none pay for none.
-_MODULES = ("aio", "hooks", "random")
+_MODULES = ("aio", "hooks", "random", "testing")
 _HOMES = {
     "Background": "background",
     "Guarded": "guarded",
@@ -134,6 +135,7 @@ __all__ = [
     "run_after_restore",
     "run_before_snapshot",
     "status",
+    "testing",
     "trigger",
     "uniqueness",
     "verify",
