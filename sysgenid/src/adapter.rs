@@ -10,7 +10,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Generation, interrupt};
-use crate::check::Probe;
+use crate::check::{Probe, unchanged};
 use crate::hooks::EndRun;
 use crate::orchestrate::Orchestrator;
 use crate::source::Source;
@@ -52,6 +52,15 @@ pub fn rebuild(
 ) -> Error {
     locate(Error::rebuild(error), source)
 }
+
+/// Something changed during each of a few attempts to build a value, or to use it.
+#[must_use]
+pub fn unsettled() -> Error {
+    Error::new(Kind::Unsettled(ATTEMPTS))
+}
+
+/// How often an attempt is made before it is [`unsettled`].
+pub const ATTEMPTS: u32 = unchanged::ATTEMPTS;
 
 /// The deadline passed while tracked watchers had not acknowledged the current generation.
 #[must_use]

@@ -74,6 +74,17 @@ impl Uniqueness {
         }
     }
 
+    /// All of it, to be kept where only words can be.
+    #[inline]
+    pub(crate) fn words(self) -> [u64; 2] {
+        [self.primary, self.other]
+    }
+
+    #[inline]
+    pub(crate) fn from_words([primary, other]: [u64; 2]) -> Self {
+        Self { primary, other }
+    }
+
     /// The generation in it.
     #[inline]
     #[must_use]
