@@ -2,7 +2,9 @@
 #![cfg(target_os = "linux")]
 //! The native part of the Python package `sysgenid`. It is private: the package names what is public.
 
+mod callbacks;
 mod errors;
+mod guarded;
 mod handle;
 mod orchestrator;
 mod probe;
@@ -22,6 +24,10 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::callbacks::is_deferred;
+    #[pymodule_export]
+    use crate::guarded::{CachedBase, Guarded};
     #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]

@@ -13,6 +13,7 @@ True
 from __future__ import annotations
 
 from sysgenid._native import (
+    Guarded,
     Orchestrator,
     Probe,
     Protection,
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from sysgenid import random as random
     from sysgenid.background import Background, watch_in_background
     from sysgenid.caching import cached
-    from sysgenid.guarded import Guarded
     from sysgenid.hooks import (
         HookError,
         before_snapshot,
@@ -75,7 +75,6 @@ if TYPE_CHECKING:
 _MODULES = ("aio", "hooks", "random")
 _HOMES = {
     "Background": "background",
-    "Guarded": "guarded",
     "HookError": "hooks",
     "before_snapshot": "hooks",
     "cached": "caching",
