@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use crate::base::fork_lock::ForkLock;
 use crate::base::sync::{AtomicU64, Ordering, constant, fence};
-use crate::check::Uniqueness;
+use crate::check::{Uniqueness, WORDS};
 
 /// Up to which moment all changes were handled. Readers wait for nothing: while it is being written
 /// there is no such moment.
@@ -10,7 +10,7 @@ pub(super) struct Handled {
     writing: ForkLock,
     /// Odd before the first time and during a write. A forked child may find it odd.
     version: AtomicU64,
-    words: [AtomicU64; 2],
+    words: [AtomicU64; WORDS],
 }
 
 impl Handled {
@@ -19,7 +19,12 @@ impl Handled {
             Self {
                 writing: ForkLock::new(),
                 version: AtomicU64::new(1),
-                words: [AtomicU64::new(0), AtomicU64::new(0)],
+                words: [
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                    #[cfg(feature = "testing")]
+                    AtomicU64::new(0),
+                ],
             }
         }
     }
@@ -29,7 +34,10 @@ impl Handled {
         // Acquire: its partner is the last store of `set`. Whoever finds a moment sees what was done
         // before it was set.
         let version = self.version.load(Ordering::Acquire);
-        let words = [&self.words[0], &self.words[1]].map(|word| word.load(Ordering::Relaxed));
+        let words = self
+            .words
+            .each_ref()
+            .map(|word| word.load(Ordering::Relaxed));
         // Acquire: its partner is the release fence in `set`. If one of the words is of a later write,
         // the version below is of that one, too.
         fence(Ordering::Acquire);
