@@ -8,7 +8,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use rustix::process::getpid;
 use rustix::thread::gettid;
-use sysgenid::{Deadline, Error, Reconnected, Reconnector, Result, adapter};
+use sysgenid::adapter::{self, Reconnected, Reconnector};
+use sysgenid::{Deadline, Error, Result};
 
 use crate::errors::raise;
 
