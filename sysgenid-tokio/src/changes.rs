@@ -40,7 +40,7 @@ pub fn changes() -> Changes {
 /// A [`sysgenid::Changes`] in a tokio runtime: it awaits changes of the generation, each of which is to
 /// be handled and [acknowledged](Change::acknowledge).
 ///
-/// What counts as a change, when one is told of again, and what is not guaranteed is said
+/// What counts as a change, when one is reported again, and what is not guaranteed is said
 /// [there](sysgenid::Changes). Those with other options come from [`sysgenid::Changes::options`].
 ///
 /// As a [`Stream`] it yields each change. The stream ends if there is no runtime or it ends, and after
@@ -96,8 +96,8 @@ impl Changes {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, it has told of nothing: the next call does. A [`Change`] that it has
-    /// returned is told of again if it is dropped without being acknowledged.
+    /// Dropped before it is ready, it has reported nothing: the next call does. A [`Change`] that it has
+    /// returned is reported again if it is dropped without being acknowledged.
     pub async fn next_change(&mut self) -> Result<Change> {
         poll_fn(|cx| self.poll_change(cx)).await
     }
@@ -202,7 +202,7 @@ impl From<sysgenid::Changes> for Changes {
 }
 
 impl From<Changes> for sysgenid::Changes {
-    /// Takes it out of the runtime. What is not acknowledged, it tells of there.
+    /// Takes it out of the runtime. What is not acknowledged is reported there.
     fn from(changes: Changes) -> Self {
         changes.changes
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which sources are watched, and what is told of them when. Nothing here sleeps: threads and runtimes
+//! Which sources are watched, and what is reported them when. Nothing here sleeps: threads and runtimes
 //! wait for the events and until the time that it names.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::base::Generation;
 use crate::base::error::Result;
 use crate::source::Source;
 
-/// After how long a change that was dropped is told of again: at first, and at most.
+/// After how long a change that was dropped is reported again: at first, and at most.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -38,10 +38,10 @@ pub(super) struct Core {
     telling: Option<Telling>,
 }
 
-/// The change that was told of last, until it is acknowledged.
+/// The change that was reported last, until it is acknowledged.
 struct Telling {
     ticket: Arc<Ticket>,
-    /// How long it is not told of again after it was dropped.
+    /// How long it is not reported again after it was dropped.
     pause: Duration,
     again: Option<Instant>,
 }
@@ -73,7 +73,7 @@ impl Core {
         slots.filter_map(|slot| slot.0.as_ref().map(Member::source))
     }
 
-    /// A change to tell of, if there is one. Never waits for a broker.
+    /// A change to report, if there is one. Never waits for a broker.
     pub(super) fn look(&mut self) -> Option<Change> {
         if !self.shared.is_own() {
             self.renew();
@@ -192,7 +192,7 @@ impl Core {
 }
 
 impl Telling {
-    /// Whether it is to be told of again.
+    /// Whether it is to be reported again.
     fn is_due(&mut self, now: Instant) -> bool {
         if self.ticket.fate() == Fate::Held {
             return false;

@@ -90,7 +90,7 @@ pub(super) struct Member {
     page: Option<Arc<Probe>>,
     link: Option<Link>,
     tracked: bool,
-    /// The generation that was told of last, as long as it is not acknowledged.
+    /// The generation that was reported last, as long as it is not acknowledged.
     pub(super) told: Option<Generation>,
     /// When the driver was asked last to notify of the change after that.
     asked: Option<Instant>,
@@ -163,7 +163,7 @@ impl Member {
         })
     }
 
-    /// In a forked child: one of its own, which tells of what the parent had not handled at the fork.
+    /// In a forked child: one of its own, which reports what the parent had not handled at the fork.
     pub(super) fn reopened(self) -> Result<Self> {
         let mut fresh = Self {
             told: None,
@@ -274,7 +274,7 @@ impl Member {
         }
     }
 
-    /// Has the source tell of the change after the one that was told of, which is not acknowledged. To be
+    /// Has the source tell of the change after the one that was reported, which is not acknowledged. To be
     /// called after each look, because each answer is given once.
     pub(super) fn await_next(&mut self, now: Instant) {
         let (Eye::Watcher(watcher), Some(told)) = (&self.eye, self.told) else {

@@ -80,9 +80,9 @@ pub fn changes() -> Changes {
 ///
 /// # Changes that are not acknowledged
 ///
-/// A [`Change`] that is dropped without [`acknowledge`](Change::acknowledge) is told of again after a
+/// A [`Change`] that is dropped without [`acknowledge`](Change::acknowledge) is reported again after a
 /// tenth of a second, and then after twice as long each time, up to half a minute: a handler that fails
-/// does not run without a pause. A newer change is told of at once, even while an older one is being
+/// does not run without a pause. A newer change is reported at once, even while an older one is being
 /// handled.
 ///
 /// # Sources
@@ -103,7 +103,7 @@ pub fn changes() -> Changes {
 ///
 /// The program is a watcher of the driver or broker from the first call that looks, not from
 /// [`open`](ChangesOptions::open) on, though no change between the two is missed. What sources do not
-/// show is not told of: see [`Probe`](crate::Probe) and [`Observer`](crate::Observer). A look at a vmclock
+/// show is not reported: see [`Probe`](crate::Probe) and [`Observer`](crate::Observer). A look at a vmclock
 /// may take a tenth of a second if the hypervisor is writing it.
 ///
 /// # Forked children
