@@ -145,8 +145,12 @@ pub fn await_next(watcher: &Watcher, seen: Generation) -> Result<()> {
 }
 
 /// Looks whether there is a change. Never waits for a broker.
-pub fn look_at_changes(changes: &mut Changes) -> Look {
-    changes.look_for_a_loop()
+///
+/// `is_open` says that an event since the last look was one of a
+/// [connection](ChangesEvent::is_connection) that was not hung up: it saves the system call that asks for
+/// a hang-up. If the broker was lost after that event, the next event or look shows it.
+pub fn look_at_changes(changes: &mut Changes, is_open: bool) -> Look {
+    changes.look_for_a_loop(is_open)
 }
 
 /// A number that is another one each time that there are other [events](changes_events) to wait for.
@@ -173,6 +177,12 @@ impl ChangesEvent {
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.0.is(&other.0)
+    }
+
+    /// Whether it is the connection to a broker.
+    #[must_use]
+    pub fn is_connection(&self) -> bool {
+        matches!(self.0, Event::Connection(_))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::change::{Change, Part};
 use super::event::Event;
-use super::member::{Attempt, Member, rank};
+use super::member::{Member, rank};
 use super::options::ChangesOptions;
 use super::shared::{Fate, Shared, Ticket};
 use crate::base::Generation;
@@ -74,7 +74,9 @@ impl Core {
     }
 
     /// A change to report, if there is one. Never waits for a broker.
-    pub(super) fn look(&mut self) -> Option<Change> {
+    ///
+    /// `is_open` says that an event of a moment ago was one of a connection, and not its loss.
+    pub(super) fn look(&mut self, is_open: bool) -> Option<Change> {
         if !self.shared.is_own() {
             self.renew();
         }
@@ -83,10 +85,10 @@ impl Core {
         if now >= self.next_search {
             self.search(now, true);
         }
-        let mut has_moved = false;
         let tracked = self.options.tracked;
-        let driver = self.driver.look(now, tracked, &mut has_moved);
-        let beside = self.beside.look(now, tracked, &mut has_moved);
+        let driver = self.driver.look(now, tracked, is_open);
+        let beside = self.beside.look(now, tracked, false);
+        let has_moved = self.driver.take_move() | self.beside.take_move();
         self.layout += u64::from(has_moved);
         if driver.is_none() && beside.is_none() {
             self.telling = None;
@@ -96,7 +98,9 @@ impl Core {
         let pause = match &mut self.telling {
             Some(telling) if !is_new => {
                 if !telling.is_due(now) {
-                    let has_lost = self.driver.await_next(now) | self.beside.await_next(now);
+                    self.driver.await_next(now);
+                    self.beside.await_next(now);
+                    let has_lost = self.driver.take_move() | self.beside.take_move();
                     self.layout += u64::from(has_lost);
                     return None;
                 }
@@ -214,34 +218,34 @@ impl Slot {
         self.0.as_ref().is_some_and(Member::works)
     }
 
-    /// The generation to be handled, if there is one. Sets `has_moved` if there are other events to wait
-    /// for.
-    fn look(&mut self, now: Instant, tracked: bool, has_moved: &mut bool) -> Option<Generation> {
-        let before = self.event();
-        let pending = self.attend(now, tracked);
-        *has_moved |= match (before, self.event()) {
-            (Some(before), Some(after)) => !before.is(&after),
-            (before, after) => before.is_some() || after.is_some(),
-        };
+    /// Whether there are other events to wait for than at the last time.
+    fn take_move(&mut self) -> bool {
+        let member = self.0.as_mut();
+        member.is_some_and(|member| std::mem::take(&mut member.has_moved))
+    }
+
+    /// The generation to be handled, if there is one.
+    fn look(&mut self, now: Instant, tracked: bool, is_open: bool) -> Option<Generation> {
+        let pending = self.attend(now, tracked, is_open);
         if let (None, Some(member)) = (pending, &mut self.0) {
             member.told = None;
         }
         pending
     }
 
-    fn attend(&mut self, now: Instant, tracked: bool) -> Option<Generation> {
+    fn attend(&mut self, now: Instant, tracked: bool, is_open: bool) -> Option<Generation> {
         let member = self.0.as_mut()?;
-        if member.connect(now) == Attempt::Replaced {
+        if member.connect(now) {
             let source = member.source().clone();
             self.0 = Member::open(&source, tracked, true).ok();
         }
         let member = self.0.as_mut()?;
-        match member.look() {
+        match member.look(is_open) {
             Ok(pending) => pending,
             // The clock of a hypervisor that does not notify any more is looked at from time to time.
             // The rest is looked for anew.
             Err(_) => match member.poll_instead() {
-                Ok(()) => member.look().ok().flatten(),
+                Ok(()) => member.look(false).ok().flatten(),
                 Err(_) => {
                     self.0 = None;
                     None
@@ -255,14 +259,10 @@ impl Slot {
         pending.is_some() && pending != told
     }
 
-    /// Has the source tell of the next change, and returns whether it turned out to be lost.
-    fn await_next(&mut self, now: Instant) -> bool {
-        let Some(member) = &mut self.0 else {
-            return false;
-        };
-        let was_polled = member.is_polled();
-        member.await_next(now);
-        member.is_polled() != was_polled
+    fn await_next(&mut self, now: Instant) {
+        if let Some(member) = &mut self.0 {
+            member.await_next(now);
+        }
     }
 
     fn tell(&mut self, pending: Option<Generation>) -> Option<Part> {

@@ -150,7 +150,7 @@ impl Changes {
             if self.is_stopped() {
                 return Err(Error::new(Kind::Interrupted));
             }
-            if let Some(change) = self.core.look() {
+            if let Some(change) = self.core.look(false) {
                 return Ok(change);
             }
             if self.core.shared().take_wake() {
@@ -176,7 +176,7 @@ impl Changes {
         if self.is_stopped() {
             return Err(Error::new(Kind::Interrupted));
         }
-        Ok(self.core.look())
+        Ok(self.core.look(false))
     }
 
     /// Iterates over the changes until the deadline. The iterator ends there, or when a
@@ -215,12 +215,13 @@ impl Changes {
         self.core.shared().is_stopped()
     }
 
-    /// As [`try_next`](Self::try_next), for an event loop.
-    pub(crate) fn look_for_a_loop(&mut self) -> Look {
+    /// As [`try_next`](Self::try_next), for an event loop. `is_open` says that a connection was reported as
+    /// readable and not as hung up.
+    pub(crate) fn look_for_a_loop(&mut self, is_open: bool) -> Look {
         if self.is_stopped() {
             return Look::Stopped;
         }
-        match self.core.look() {
+        match self.core.look(is_open) {
             Some(change) => Look::Change(change),
             None if self.core.shared().take_wake() => Look::Woken,
             None => Look::Wait(self.core.next_look()),
