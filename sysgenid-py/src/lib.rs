@@ -2,7 +2,9 @@
 #![cfg(target_os = "linux")]
 //! The native part of the Python package `sysgenid`. It is private: the package names what is public.
 
+mod callbacks;
 mod errors;
+mod guarded;
 mod handle;
 mod hooks;
 mod orchestrator;
@@ -24,6 +26,10 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::callbacks::is_deferred;
+    #[pymodule_export]
+    use crate::guarded::{CachedBase, Guarded};
     #[pymodule_export]
     use crate::hooks::{
         register_hook, registered_hooks, run_after_restore, run_before_snapshot, unregister_hooks,

@@ -1,14 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::ffi::OsString;
+use std::hash::{Hash, Hasher};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use sysgenid::ForkDetection;
 
 /// What this process sees of restores and forks: see `protection`.
 ///
-/// `str()` of it is one line for a log, without characters that a terminal obeys.
-#[pyclass(frozen, module = "sysgenid")]
+/// `str()` of it is one line for a log, without characters that a terminal obeys. Two are equal if all
+/// attributes are.
+#[pyclass(frozen, eq, hash, module = "sysgenid")]
 pub(crate) struct Protection(sysgenid::Protection);
+
+impl PartialEq for Protection {
+    fn eq(&self, other: &Self) -> bool {
+        (self.sources(), self.forks()) == (other.sources(), other.forks())
+    }
+}
+
+impl Eq for Protection {}
+
+impl Hash for Protection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.sources(), self.forks()).hash(state);
+    }
+}
 
 #[pymethods]
 impl Protection {
@@ -43,6 +60,12 @@ impl Protection {
 
     fn __repr__(&self) -> String {
         format!("<sysgenid.Protection, {}>", self.0)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a protection cannot be pickled or copied: it is this process's; send str() of it",
+        ))
     }
 }
 

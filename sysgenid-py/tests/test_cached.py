@@ -90,7 +90,7 @@ def test_coroutines_are_refused() -> None:
     async def slow() -> None:
         pass
 
-    with pytest.raises(TypeError, match="awaited once"):
+    with pytest.raises(TypeError, match="cannot be kept"):
         sysgenid.cached(slow)
 
 

@@ -14,7 +14,6 @@ import pytest
 import sysgenid
 from forking import in_child
 from support import Trigger, patient
-from sysgenid import guarded
 
 
 class Counted:
@@ -79,22 +78,6 @@ def test_a_result_that_a_change_overtakes_is_made_again(build: Counted, trigger:
 
     assert guard.use(use) == 3
     assert seen == [1, 2, 3], "no value that was overtaken is used again"
-
-
-def test_a_value_that_was_overtaken_is_not_used_again(build: Counted) -> None:
-    class Mark:
-        """A source that shows again what it showed once."""
-
-        def __init__(self) -> None:
-            self.looks = iter([True, False])
-
-        def is_current(self) -> bool:
-            return next(self.looks, True)
-
-    guard = sysgenid.Guarded(build)
-    guard.get()
-    guard._built = guarded._Built(Mark(), [0])  # type: ignore[arg-type]
-    assert guard.use(list) == [2]
 
 
 @pytest.mark.v6_only

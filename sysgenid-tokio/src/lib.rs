@@ -34,6 +34,8 @@
 //! - [`AsyncOrchestrator`]: triggers a change, or awaits it, and waits until all have acknowledged.
 //! - [`Observer`]: awaits a change of a counter that the hypervisor writes, where it notifies.
 //! - [`PolledProbe`]: looks every now and then, where nothing tells of changes.
+//! - [`SharedGuarded`]: a cached secret whose build awaits something, rebuilt after a restore or a fork.
+//! - `GateLayer` (feature `tower`): a service that serves nothing while a [`sysgenid::Gate`] is closed.
 //! - [`NotRegistered`]: why a runtime did not take one of them, and the thing itself.
 //!
 //! Errors are [`sysgenid::Error`]. Those of a missing or ending runtime are
@@ -78,24 +80,32 @@
 //!
 //! # Features and minimum Rust
 //!
-//! There are no features. Of tokio 1, from 1.54 on, it needs `net`, `rt`, `sync` and `time`, and turns
+//! - `tower`: `GateLayer`, for services of tower-service 0.3.
+//!
+//! None is on by default. Of tokio 1, from 1.54 on, it needs `net`, `rt`, `sync` and `time`, and turns
 //! them on itself; whether there are one or several threads is the program's choice. Linux only;
 //! elsewhere the crate is empty. Rust 1.85; a newer minimum is a minor release.
 
 mod changes;
+#[cfg(feature = "tower")]
+mod gate;
 mod not_registered;
 mod observer;
 mod orchestrator;
 mod polled_probe;
 mod readiness;
 mod runtime;
+mod shared;
 mod watcher;
 
 pub use changes::{Changes, changes};
+#[cfg(feature = "tower")]
+pub use gate::{Answer, GateLayer, Gated};
 pub use not_registered::NotRegistered;
 pub use observer::Observer;
 pub use orchestrator::AsyncOrchestrator;
 pub use polled_probe::PolledProbe;
+pub use shared::SharedGuarded;
 pub use watcher::Watcher;
 
 /// The example of the README.

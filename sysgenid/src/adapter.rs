@@ -7,10 +7,11 @@ use std::io;
 use std::ops::ControlFlow;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use sysgenid_sys::internal::fork;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::{Generation, interrupt};
-use crate::check::Probe;
+use crate::base::{Generation, interrupt, sync};
+use crate::check::{Probe, unchanged};
 use crate::hooks::EndRun;
 use crate::orchestrate::Orchestrator;
 use crate::source::Source;
@@ -52,6 +53,15 @@ pub fn rebuild(
 ) -> Error {
     locate(Error::rebuild(error), source)
 }
+
+/// Something changed during each of a few attempts to build a value, or to use it.
+#[must_use]
+pub fn unsettled() -> Error {
+    Error::new(Kind::Unsettled(ATTEMPTS))
+}
+
+/// How often an attempt is made before it is [`unsettled`].
+pub const ATTEMPTS: u32 = unchanged::ATTEMPTS;
 
 /// The deadline passed while tracked watchers had not acknowledged the current generation.
 #[must_use]
@@ -218,6 +228,14 @@ pub fn end_run(
     error: impl Into<Box<dyn StdError + Send + Sync>>,
 ) -> Box<dyn StdError + Send + Sync> {
     Box::new(EndRun(error.into()))
+}
+
+/// A number for the calling thread that no other thread of this process has or had, nor of one that this
+/// process is a copy of. It is never 0, and has a number of the process, which changes by nothing but a
+/// fork, in its high half. For a lock that a forked child must not find held. Makes a system call.
+#[must_use]
+pub fn this_thread() -> u64 {
+    sync::this_thread(fork::process())
 }
 
 /// Where the counter of a probe is mapped, and how many bytes it has, for a language that has its own

@@ -38,6 +38,9 @@
 //!   before a sandbox.
 //! - [`Guarded`]: a cached secret that is rebuilt after a restore or a fork. [`SharedGuarded`] is
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
+//! - [`Bound`]: a value that is refused after a restore or a fork, and not rebuilt: a connection, a lease.
+//!   [`Loaded`] is one of a [`SharedGuarded`], taken across an `await`. [`Stale`] is their refusal.
+//! - [`Gate`]: closed from a change on until the program has handled it.
 //! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
@@ -99,7 +102,10 @@ pub use check::{
     ForkDetection, Probe, ProcessWide, Protection, Refreshed, RestoreOnly, Uniqueness, Witness,
     assume_restored, generation, init, protection, uniqueness,
 };
-pub use hold::{BuildError, Guarded, Loaded, SharedGuarded, SharedReader, Stale, ThreadGuarded};
+pub use hold::{
+    Bound, BuildError, Gate, Guarded, Loaded, Pass, SharedGuarded, SharedReader, Stale,
+    ThreadGuarded,
+};
 pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]

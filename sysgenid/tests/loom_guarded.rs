@@ -10,10 +10,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::task::{Context, Wake, Waker};
 
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread::{self, JoinHandle};
-use sysgenid::{BuildError, Generation, Guarded, SharedGuarded, Uniqueness, Witness, Zeroize};
+use sysgenid::{
+    BuildError, Gate, Generation, Guarded, SharedGuarded, Uniqueness, Witness, Zeroize,
+};
 
 /// Tries all orders with up to this many preemptions. Faults of a protocol need few, and with three
 /// threads all there are would take days.
@@ -236,5 +239,93 @@ fn failed_build_leaves_no_value() {
         }
         assert_eq!(guarded.with(|value| *value).unwrap(), 2);
         assert_eq!(world.builds.load(SeqCst), 3);
+    });
+}
+
+/// A gate over a world, and what its handler rebuilds.
+struct Handled {
+    world: Arc<World>,
+    gate: Gate<Eye>,
+    /// The generation that was rebuilt for.
+    rebuilt: AtomicU64,
+}
+
+impl Handled {
+    fn new() -> Arc<Self> {
+        let world = World::new();
+        Arc::new(Self {
+            gate: Gate::with_witness(Eye(Arc::clone(&world))),
+            rebuilt: AtomicU64::new(0),
+            world,
+        })
+    }
+
+    fn handle(&self) {
+        let mark = self.gate.mark();
+        self.rebuilt
+            .store(mark.generation().get(), Ordering::Relaxed);
+        self.gate.open(mark);
+    }
+
+    /// What is given away is of the rebuilt and of one generation.
+    fn serve(&self) {
+        let seen = self.world.after.load(Ordering::Acquire);
+        let Ok(pass) = self.gate.check() else {
+            return;
+        };
+        let rebuilt = self.rebuilt.load(Ordering::Relaxed);
+        assert!(seen <= rebuilt, "let in before it was rebuilt");
+        let now = self.world.after.load(Ordering::Relaxed);
+        if pass.check().is_ok() {
+            assert!(now <= rebuilt, "served across a change");
+        }
+    }
+}
+
+#[test]
+fn gate_lets_nobody_in_before_the_change_is_handled() {
+    model(2, || {
+        let scene = Handled::new();
+        let changer = changer(&scene.world);
+        let handler = {
+            let scene = Arc::clone(&scene);
+            thread::spawn(move || scene.handle())
+        };
+        scene.serve();
+        scene.serve();
+        changer.join().unwrap();
+        handler.join().unwrap();
+        scene.serve();
+        scene.handle();
+        assert!(scene.gate.is_open());
+        scene.serve();
+    });
+}
+
+/// Tells whether it was woken.
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn who_waits_for_a_gate_is_woken_or_finds_it_open() {
+    model(2, || {
+        let world = World::new();
+        let gate = Arc::new(Gate::closed_with_witness(Eye(world)));
+        let opener = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || assert!(gate.open(gate.mark())))
+        };
+        let bell = Arc::new(Bell(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut opened = std::pin::pin!(gate.opened());
+        let poll = opened.as_mut().poll(&mut Context::from_waker(&waker));
+        opener.join().unwrap();
+        assert!(poll.is_ready() || bell.0.load(SeqCst), "it waits for ever");
+        assert!(gate.is_open());
     });
 }

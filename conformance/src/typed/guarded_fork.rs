@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 
-use sysgenid::{BuildError, Generation, Guarded, Probe, RestoreOnly, SharedGuarded, ThreadGuarded};
+use sysgenid::{
+    Bound, BuildError, Gate, Generation, Guarded, Probe, RestoreOnly, SharedGuarded, ThreadGuarded,
+    Witness,
+};
 
 use super::Subject;
 use crate::cases;
@@ -18,6 +21,8 @@ cases! { Subject;
     guarded_value_for_restores_only_is_had_in_common_with_a_forked_child,
     shared_value_is_built_in_a_forked_child_without_the_thread_that_was_building_it,
     shared_value_is_built_in_a_forked_child_without_the_thread_that_was_using_it,
+    bound_value_is_refused_in_a_forked_child,
+    gate_is_closed_in_a_forked_child_until_that_has_handled_it,
 }
 
 /// The value is the number of the build. In a child the count goes on from where it was.
@@ -74,6 +79,36 @@ fn guarded_value_for_restores_only_is_had_in_common_with_a_forked_child(subject:
 }
 
 type Build = Box<dyn Fn(Generation) -> Result<u32, BuildError> + Send + Sync>;
+
+fn bound_value_is_refused_in_a_forked_child(subject: &Subject) {
+    let probe = subject.probe();
+    let mut bound = Bound::with_witness(&probe, probe.mark(), [7_u32]);
+    let child = Forked::start(|_| {
+        assert!(bound.get().is_err());
+        assert!(bound.with(|_| ()).is_err());
+    });
+    child.finish();
+    assert_eq!(
+        bound.with(|value| value[0]).unwrap(),
+        7,
+        "it is the parent's"
+    );
+    subject.change();
+    assert!(bound.with(|_| ()).is_err());
+}
+
+fn gate_is_closed_in_a_forked_child_until_that_has_handled_it(subject: &Subject) {
+    let gate = Gate::with_witness(subject.probe());
+    let child = Forked::start(|_| {
+        assert!(!gate.is_open());
+        assert!(gate.open(gate.mark()));
+        assert!(gate.is_open());
+    });
+    child.finish();
+    assert!(gate.is_open(), "nothing happened to the parent");
+    subject.change();
+    assert!(!gate.is_open());
+}
 
 /// A shared value, and a thread of the parent that is held up where the test wants it.
 struct Scene {

@@ -13,6 +13,7 @@ True
 from __future__ import annotations
 
 from sysgenid._native import (
+    Guarded,
     Orchestrator,
     Probe,
     Protection,
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from sysgenid import testing as testing
     from sysgenid.background import Background, watch_in_background
     from sysgenid.caching import cached
-    from sysgenid.guarded import Guarded
     from sysgenid.hooks import (
         HookError,
         after_restore,
@@ -76,7 +76,6 @@ if TYPE_CHECKING:
 _MODULES = ("aio", "hooks", "random", "testing")
 _HOMES = {
     "Background": "background",
-    "Guarded": "guarded",
     "HookError": "hooks",
     "after_restore": "hooks",
     "before_snapshot": "hooks",

@@ -60,8 +60,8 @@ pub(crate) enum Kind {
         current: Generation,
     },
     #[error(
-        "it was made before a change (the system was restored, or the process forked) and must not be \
-         used after it; make another"
+        "the system was restored or the process forked, and what was made before that must not be used; \
+         make it anew, or try again when the change has been handled"
     )]
     Outlived,
     #[error("{0}")]

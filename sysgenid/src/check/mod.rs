@@ -16,4 +16,5 @@ pub use process_wide::{
     protection, uniqueness,
 };
 pub use uniqueness::Uniqueness;
+pub(crate) use uniqueness::WORDS;
 pub use witness::{RestoreOnly, Witness};

@@ -74,6 +74,36 @@ impl Uniqueness {
         }
     }
 
+    /// All of it, to be kept where only words can be.
+    #[inline]
+    pub(crate) fn words(self) -> [u64; WORDS] {
+        [
+            self.primary,
+            self.other,
+            #[cfg(feature = "testing")]
+            {
+                u64::from(self.played.world) << 32 | u64::from(self.played.fork)
+            },
+        ]
+    }
+
+    #[inline]
+    #[cfg_attr(
+        feature = "testing",
+        expect(clippy::cast_possible_truncation, reason = "the low half is wanted")
+    )]
+    pub(crate) fn from_words(words: [u64; WORDS]) -> Self {
+        Self {
+            primary: words[0],
+            other: words[1],
+            #[cfg(feature = "testing")]
+            played: Played {
+                world: (words[2] >> 32) as u32,
+                fork: words[2] as u32,
+            },
+        }
+    }
+
     /// The generation in it.
     #[inline]
     #[must_use]
@@ -105,6 +135,9 @@ impl Uniqueness {
         self.other & FORK
     }
 }
+
+/// How many words it has.
+pub(crate) const WORDS: usize = if cfg!(feature = "testing") { 3 } else { 2 };
 
 const FORK: u64 = u32::MAX as u64;
 

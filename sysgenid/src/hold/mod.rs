@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Values that must not outlive a change: checked before their use, and after it. Nothing here waits
-//! for a change.
+//! for a change, or is told of one.
 
+mod bound;
+mod gate;
+mod handled;
 mod loaded;
 mod owned;
 mod published;
@@ -11,7 +14,10 @@ mod stale;
 mod thread;
 mod turn;
 mod value;
+mod waiting;
 
+pub use bound::Bound;
+pub use gate::{Gate, Pass};
 pub use loaded::Loaded;
 pub use owned::Guarded;
 pub use reader::SharedReader;

@@ -4,6 +4,8 @@
 #![allow(clippy::type_complexity, reason = "a guard has the type of its build")]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+mod bound;
+mod gate;
 mod owned;
 mod reader;
 mod shared;
