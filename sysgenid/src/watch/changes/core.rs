@@ -59,6 +59,8 @@ impl Core {
             layout: 0,
             telling: None,
         };
+        #[cfg(feature = "testing")]
+        core.options.be_told(&core.shared);
         // What is there at the beginning counts from now on.
         core.search(now, false);
         core
@@ -185,6 +187,8 @@ impl Core {
     /// In a forked child: what is open is the parent's.
     fn renew(&mut self) {
         self.shared = Shared::new(self.shared.is_stopped());
+        #[cfg(feature = "testing")]
+        self.options.be_told(&self.shared);
         self.telling = None;
         for slot in [&mut self.driver, &mut self.beside] {
             // What cannot be opened again is looked for, and counts as a change.
