@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sysgenid::{Generation, Uniqueness, Witness};
+use sysgenid::{Bound, Generation, Uniqueness, Witness};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
@@ -68,7 +68,8 @@ fn name() -> ServerName<'static> {
 }
 
 fn fenced(stream: DuplexStream, witness: &Manual) -> Fenced<DuplexStream, Manual> {
-    Fenced::new(stream, witness.clone(), witness.mark())
+    let mark = witness.mark();
+    Fenced(Bound::unwiped_with_witness(witness.clone(), mark, stream))
 }
 
 #[test]
