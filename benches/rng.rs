@@ -152,7 +152,7 @@ fn filled(fill: impl FnOnce(&mut [u8])) -> [u8; 16] {
 /// Fills one buffer over and over.
 fn kibibytes(mut fill: impl FnMut(&mut [u8])) {
     let mut kibibyte = [0; 1024];
-    for _ in 0..4_000 {
+    for _ in 0..1_000 {
         fill(black_box(&mut kibibyte));
     }
 }
