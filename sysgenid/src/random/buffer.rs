@@ -132,18 +132,18 @@ impl Buffer {
     /// The kernel gives no bytes, or no new key that is needed. `bytes` is all zeros then.
     pub(super) fn fill(&mut self, witness: &impl Witness, bytes: &mut [u8]) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            if !(self.is_seeded && is_unchanged(witness, &self.seeded)) {
-                // A buffer is seeded only where restores are seen, and a witness that shows them goes
-                // on to do so.
-                if !(self.is_seeded || witness.shows_restores()) {
+            if !self.is_seeded {
+                if !witness.shows_restores() {
                     break;
                 }
                 self.seed(witness).inspect_err(|_| bytes.zeroize())?;
             }
+            // Not checked before it: what the check after it refuses is overwritten.
             self.take_all(bytes);
             if is_unchanged(witness, &self.seeded) {
                 return Ok(());
             }
+            self.wipe();
         }
         // Where changes do not end or are not seen, the kernel has to keep up with them.
         entropy::fill(bytes)
