@@ -74,7 +74,7 @@ impl ChangesOptions {
         self
     }
 
-    /// Begins to look for changes: those are told of that come from now on. Never fails, because a
+    /// Begins to look for changes: those are reported that come from now on. Never fails, because a
     /// source that is not there yet, or cannot be used, is looked for again.
     pub fn open(&self) -> Changes {
         let options = self.clone();
