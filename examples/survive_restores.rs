@@ -57,7 +57,9 @@ pub(crate) fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Resu
         }
         let token = TOKEN.with(|token| *token)?;
         match (session.get(), pass.check()) {
-            (Ok(session), Ok(())) => writeln!(answers, "token {token:016x} session {session:016x}")?,
+            (Ok(session), Ok(())) => {
+                writeln!(answers, "token {token:016x} session {session:016x}")?
+            }
             _ => writeln!(answers, "try again")?,
         }
     }

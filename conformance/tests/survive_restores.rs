@@ -63,7 +63,10 @@ impl Client {
     /// Both numbers are others than before.
     fn answers_anew(&mut self, before: &mut [String; 2]) {
         let now = self.answer();
-        assert!(now.iter().zip(&*before).all(|(now, before)| now != before), "{now:?}");
+        assert!(
+            now.iter().zip(&*before).all(|(now, before)| now != before),
+            "{now:?}"
+        );
         *before = now;
     }
 }
