@@ -48,7 +48,11 @@ pub(crate) unsafe fn derive<'py>(
     reason = "the specification has them as an int, and the limited API has no higher ones"
 )]
 fn flags(is_final: bool) -> c_uint {
-    let of_a_base = if is_final { 0 } else { ffi::Py_TPFLAGS_BASETYPE };
+    let of_a_base = if is_final {
+        0
+    } else {
+        ffi::Py_TPFLAGS_BASETYPE
+    };
     (ffi::Py_TPFLAGS_DEFAULT | of_a_base) as c_uint
 }
 

@@ -44,7 +44,11 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
 
 /// The exception for an error of this layer's own. That it cannot be made is an exception as well.
 pub(crate) fn make(py: Python<'_>, class: &str, errno: Errno, message: &str) -> PyErr {
-    let make = || classes(py)?.getattr(class)?.call1((errno.raw_os_error(), message));
+    let make = || {
+        classes(py)?
+            .getattr(class)?
+            .call1((errno.raw_os_error(), message))
+    };
     make().map_or_else(|failure| failure, PyErr::from_value)
 }
 

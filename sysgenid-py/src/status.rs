@@ -108,7 +108,11 @@ impl WatcherCounts {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        shown(slf.as_any(), "WatcherCounts", &["total", "tracked", "outdated"])
+        shown(
+            slf.as_any(),
+            "WatcherCounts",
+            &["total", "tracked", "outdated"],
+        )
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Fields<'py>)> {

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import sysgenid
 from forking import in_child
@@ -178,7 +176,7 @@ def test_coroutines_are_refused() -> None:
         with pytest.raises(TypeError, match="function"):
             register(None)  # type: ignore[type-var]
     # Seen when it runs, and not forgotten without a word.
-    sysgenid.on_change(functools.partial(rebuild))
+    sysgenid.on_change(lambda generation: rebuild(generation))
     with pytest.raises(sysgenid.HookError, match="aio"):
         sysgenid.run_on_change(1)
 

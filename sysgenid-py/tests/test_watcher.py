@@ -314,18 +314,6 @@ def test_threads_acknowledge_what_they_are_told(
     assert not failures
 
 
-def test_to_close_ends_no_call(source: str, trigger: support.Trigger) -> None:
-    watcher = sysgenid.Watcher(source)
-    told: list[int] = []
-    thread = threading.Thread(target=lambda: told.append(watcher.wait(support.patient(10))))
-    thread.start()
-    time.sleep(0.05)
-    watcher.close()
-    generation = trigger()
-    thread.join()
-    assert told == [generation]
-
-
 def test_threads_may_close_it_while_others_use_it(source: str) -> None:
     for _ in range(50):
         watcher = sysgenid.Watcher(source)

@@ -20,6 +20,7 @@ __all__ = [
     "GuardedLock",
     "Orchestrator",
     "Probe",
+    "Protection",
     "Settled",
     "Status",
     "Straggler",
@@ -30,10 +31,11 @@ __all__ = [
     "assume_restored",
     "entropy",
     "generation",
+    "init",
     "is_deferred",
+    "protection",
     "refresh",
     "shows_restores",
-    "sources",
     "status",
     "trigger",
     "uniqueness",
@@ -248,7 +250,7 @@ class Guarded(Generic[_T]):
     def use(self, function: Callable[[_T], _R]) -> _R: ...
     def forget(self) -> None: ...
     def __reduce__(self) -> NoReturn: ...
-    def __class_getitem__(cls, key: Any, /) -> Any: ...
+    def __class_getitem__(cls, key: Any) -> Any: ...
 
 class CachedBase:
     def __new__(

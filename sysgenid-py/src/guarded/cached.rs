@@ -37,7 +37,6 @@ impl Standing {
             cache: keep.call1(py, (compute,))?,
         })
     }
-
 }
 
 impl Shared for Standing {

@@ -120,9 +120,9 @@ pub(super) fn take<'a>(guard: &'a Bound<'_, Guarded>) -> PyResult<Taken<'a>> {
         }
         // It is free, or was left behind in the process that this one is a copy of. Acquire: its partner
         // is the release store when the turn is over.
-        let taken =
-            turn.builder
-                .compare_exchange(builder, me, Ordering::SeqCst, Ordering::Relaxed);
+        let taken = turn
+            .builder
+            .compare_exchange(builder, me, Ordering::SeqCst, Ordering::Relaxed);
         if taken.is_ok() {
             turn.greenlet.store(greenlet.id, Ordering::Relaxed);
             return Ok(Taken { turn, by: me });

@@ -81,11 +81,7 @@ impl Seeded {
     }
 
     /// Has `set` set the state. If it fails, the state counts for what it was.
-    fn renew<T>(
-        &self,
-        owner: &Bound<'_, PyAny>,
-        set: impl FnOnce() -> PyResult<T>,
-    ) -> PyResult<T> {
+    fn renew<T>(&self, owner: &Bound<'_, PyAny>, set: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
         // A source that appeared is a change, which the mark is to have.
         let _ = ProcessWide.shows_restores();
         // Before the state: a change in between makes the next check fail.
