@@ -133,7 +133,7 @@ def test_an_orchestrator_does_not_settle_by_what_has_yet_to_run(
     with pytest.raises(TypeError, match="yet to run"):
         orchestrator.settle(promising, patient(5))
     with pytest.raises(TypeError, match="ordinary function"):
-        orchestrator.settle(coroutine, patient(5))
+        orchestrator.settle(coroutine, patient(5))  # type: ignore[deprecated]
     assert orchestrator.try_changed() is not None, "it stays outdated"
     orchestrator.acknowledge()
 
@@ -147,7 +147,7 @@ def test_a_task_does_not_count_as_done(source: str, trigger: Trigger) -> None:
             return tasks[-1]
 
         with pytest.raises(TypeError, match="yet to run"):
-            watcher.handle(start, patient(5))
+            watcher.handle(start, patient(5))  # type: ignore[deprecated]
         await asyncio.gather(*tasks)
 
     with sysgenid.Watcher(source) as watcher:
@@ -181,7 +181,7 @@ def test_a_use_that_has_yet_to_run_is_refused(promising: Callable[..., object]) 
 def test_a_use_by_a_coroutine_function_is_refused() -> None:
     key = sysgenid.Guarded(lambda: bytearray(b"key"), wipe=bytearray.clear)
     with pytest.raises(TypeError, match="yet to run"):
-        key.use(coroutine)  # type: ignore[unused-coroutine]
+        key.use(coroutine)  # type: ignore[deprecated]
 
 
 def test_a_wipe_that_has_yet_to_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

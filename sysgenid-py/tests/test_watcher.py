@@ -167,7 +167,7 @@ def test_a_callback_that_raises_acknowledges_nothing(
 def test_a_callback_must_be_callable(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
     trigger()
     with pytest.raises(TypeError):
-        watcher.handle(3, 0)  # type: ignore[arg-type]
+        watcher.handle(3, 0)  # type: ignore[call-overload]
 
 
 USES: dict[str, Callable[[sysgenid.Watcher], object]] = {
