@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from sysgenid import aio as aio
     from sysgenid import hooks as hooks
     from sysgenid import random as random
-    from sysgenid.background import Background, watch_in_background
+    from sysgenid._background import Background, background
     from sysgenid.caching import cached
     from sysgenid.guarded import Guarded
     from sysgenid.hooks import (
@@ -72,17 +72,17 @@ if TYPE_CHECKING:
 # Imported when they are asked for, so that those who ask for none pay for none.
 _MODULES = ("aio", "hooks", "random")
 _HOMES = {
-    "Background": "background",
+    "Background": "_background",
     "Guarded": "guarded",
     "HookError": "hooks",
     "after_restore": "hooks",
+    "background": "_background",
     "before_snapshot": "hooks",
     "cached": "caching",
     "register_after_restore": "hooks",
     "register_before_snapshot": "hooks",
     "run_after_restore": "hooks",
     "run_before_snapshot": "hooks",
-    "watch_in_background": "background",
 }
 
 __all__ = [
@@ -117,6 +117,7 @@ __all__ = [
     "after_restore",
     "aio",
     "assume_restored",
+    "background",
     "before_snapshot",
     "cached",
     "entropy",
@@ -133,7 +134,6 @@ __all__ = [
     "trigger",
     "uniqueness",
     "verify",
-    "watch_in_background",
 ]
 
 

@@ -11,6 +11,7 @@ _Path: TypeAlias = str | PathLike[str]
 _Timeout: TypeAlias = float | timedelta | None
 
 __all__ = [
+    "Background",
     "Changes",
     "GuardedDraws",
     "GuardedLock",
@@ -33,6 +34,7 @@ __all__ = [
     "run_before_snapshot",
     "shows_restores",
     "sources",
+    "start_background",
     "status",
     "trigger",
     "uniqueness",
@@ -189,6 +191,40 @@ class Orchestrator:
     ) -> None: ...
     def __reduce__(self) -> NoReturn: ...
 
+@final
+class Background:
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def watching(self) -> bool: ...
+    @property
+    def generation(self) -> int | None: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    def stop(self, timeout: _Timeout = 5.0) -> bool: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+def start_background(
+    path: _Path | None,
+    /,
+    *,
+    tracked: bool,
+    look_every: _Timeout,
+    answer_within: _Timeout,
+    report: Callable[[str, int, object], None],
+) -> Background: ...
 def generation() -> int: ...
 def uniqueness() -> Uniqueness: ...
 def assume_restored() -> None: ...

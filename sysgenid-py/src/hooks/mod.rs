@@ -4,6 +4,7 @@
 //! A hook is called on whichever thread the SDK runs it: on the one that runs the hooks, on the
 //! background thread, or on a thread of its own if it has a deadline.
 
+mod background;
 mod call;
 mod failure;
 
@@ -18,6 +19,7 @@ use sysgenid::{Generation, ProcessWide, Witness};
 
 use crate::timeout::AnswerTime;
 use crate::waiting;
+pub(crate) use background::{Background, start_background};
 use call::Function;
 
 /// A hook with its function, for those who know it by that.
@@ -38,7 +40,6 @@ fn registered() -> MutexGuard<'static, Vec<Registered>> {
 /// `named`. Or, if it is `before` a snapshot, then.
 #[pyfunction]
 #[pyo3(signature = (function, /, *, before, arguments, named, name, timeout, on_failure))]
-#[expect(clippy::too_many_arguments, reason = "they are named")]
 pub(crate) fn register_hook(
     function: Bound<'_, PyAny>,
     before: bool,

@@ -73,6 +73,12 @@ impl Core {
         slots.filter_map(|slot| slot.0.as_ref().map(Member::source))
     }
 
+    /// What is watched, the preferred source first.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        let slots = [&self.driver, &self.beside].into_iter();
+        slots.filter_map(|slot| slot.0.as_ref())
+    }
+
     /// A change to tell of, if there is one. Never waits for a broker.
     pub(super) fn look(&mut self) -> Option<Change> {
         if !self.shared.is_own() {

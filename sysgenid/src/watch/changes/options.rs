@@ -8,7 +8,7 @@ use crate::base::error::Result;
 use crate::source::{Source, user_folder};
 
 /// How changes are waited for. Made by [`Changes::options`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "options open nothing by themselves"]
 pub struct ChangesOptions {
     place: Place,
@@ -17,7 +17,7 @@ pub struct ChangesOptions {
 }
 
 /// Where sources are looked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Discovered,
     On(Source),
