@@ -210,7 +210,7 @@ impl Watcher {
     }
 
     /// Connects to the broker again after it was lost, and tries until the deadline: a broker that is
-    /// started again is there a moment later. The pauses between the attempts grow to half a second,
+    /// started again is there a moment later. The pauses between the attempts grow,
     /// and differ from client to client.
     ///
     /// The watcher goes on where it was: outdated, if the generation has changed meanwhile. `fileno()`
