@@ -217,7 +217,7 @@ impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, W,
         mut prepare: impl FnMut(&mut T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = settled(|| self.attempt(&mut prepare))?;
+        let prepared = settled(self.attempt(&mut prepare)?, || self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 

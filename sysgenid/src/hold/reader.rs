@@ -80,7 +80,7 @@ where
         mut prepare: impl FnMut(&T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = settled(|| self.attempt(&mut prepare))?;
+        let prepared = settled(self.attempt(&mut prepare)?, || self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 
