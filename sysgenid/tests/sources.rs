@@ -386,8 +386,7 @@ fn a_replaced_page_does_not_break_a_guard() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page");
     fs::write(&path, [0; 4096]).unwrap();
-    let mut guarded =
-        Guarded::unwiped_with_witness(Probe::open_at(&path).unwrap(), |generation| Ok(generation));
+    let mut guarded = Guarded::unwiped_with_witness(Probe::open_at(&path).unwrap(), Ok);
     fs::remove_file(&path).unwrap();
     assert_eq!(*guarded.get().unwrap(), Generation::new(0));
     assert!(guarded.witness().verify().unwrap_err().is_absent());

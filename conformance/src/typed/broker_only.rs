@@ -150,8 +150,7 @@ fn probe_and_guarded_value_outlive_the_broker(_: &Subject) {
     let mut own = Own::start();
     let generation = own.subject.change();
     let probe = own.subject.probe();
-    let mut secret =
-        Guarded::unwiped_with_witness(own.subject.probe(), |generation| Ok(generation));
+    let mut secret = Guarded::unwiped_with_witness(own.subject.probe(), Ok);
     own.stop();
     assert_eq!(probe.generation(), generation);
     assert_eq!(*secret.get().unwrap(), generation);

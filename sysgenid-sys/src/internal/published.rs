@@ -45,7 +45,7 @@ pub struct Published<T> {
     /// child stays in memory.
     looks: AtomicU32,
     /// Only for the thread that has raised `looks` from 0, or for the owner.
-    list: UnsafeCell<Vec<Box<Replaced<T>>>>,
+    list: UnsafeCell<Vec<Replaced<T>>>,
     _owns: PhantomData<Arc<T>>,
 }
 
@@ -189,7 +189,7 @@ impl<T> Published<T> {
     }
 
     /// Takes what nobody uses out of the list. Only for the thread that has raised `looks` from 0.
-    fn take_unused(&self, unused: &mut Vec<Box<Replaced<T>>>) {
+    fn take_unused(&self, unused: &mut Vec<Replaced<T>>) {
         // SAFETY: This thread has raised `looks` from 0, so that no other has a reference.
         let list = unsafe { &mut *self.list.get() };
         self.take_added(list);
@@ -208,14 +208,14 @@ impl<T> Published<T> {
         }
     }
 
-    fn take_added(&self, list: &mut Vec<Box<Replaced<T>>>) {
+    fn take_added(&self, list: &mut Vec<Replaced<T>>) {
         // Acquire: its partner is the exchange in `add`.
         let mut added = self.added.swap(ptr::null_mut(), Ordering::Acquire);
         while !added.is_null() {
             // SAFETY: It was made of a box in `add`, and the swap has given it to this thread alone.
             let replaced = unsafe { Box::from_raw(added) };
             added = replaced.next;
-            list.push(replaced);
+            list.push(*replaced);
         }
     }
 }
