@@ -334,7 +334,7 @@ impl Subject {
 }
 
 /// An async watcher.
-fn watch(folder: &Path, resumed: Arc<Resumed>) -> impl Future<Output = ()> + Send + 'static {
+fn watch(folder: &Path, resumed: Arc<Resumed>) -> impl Future<Output = ()> + Send + use<> {
     let watcher = sysgenid::Watcher::open_at(folder).expect("a watcher");
     let watcher = Watcher::new(watcher).expect("a place in the runtime");
     async move {
@@ -347,7 +347,7 @@ fn watch(folder: &Path, resumed: Arc<Resumed>) -> impl Future<Output = ()> + Sen
 }
 
 /// The changes of whichever source there is.
-fn take_changes(folder: &Path, resumed: Arc<Resumed>) -> impl Future<Output = ()> + Send + 'static {
+fn take_changes(folder: &Path, resumed: Arc<Resumed>) -> impl Future<Output = ()> + Send + use<> {
     let mut changes = Changes::from(sysgenid::Changes::options().at(folder).open());
     async move {
         while let Ok(change) = changes.next_change().await {

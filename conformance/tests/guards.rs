@@ -26,7 +26,7 @@ use sysgenid::{
 enum Step {
     Nothing,
     /// The world has this number now; or one that is larger by this and one, if numbers only grow.
-    Change(u64),
+    Change(u32),
     /// If this is a glance, it tells nothing.
     Haze,
     /// If this is a build, it fails.
@@ -101,11 +101,11 @@ impl World {
         let mut state = self.state();
         let step = state.script.pop_front().unwrap_or(Step::Nothing);
         if let Step::Change(number) = step {
-            let number = match state.grows {
-                true => self.restores.generation().get() + 1 + number,
+            let generation = self.restores.generation();
+            self.restores.restore_to(match state.grows {
+                true => u32::try_from(generation).unwrap() + 1 + number,
                 false => number,
-            };
-            self.restores.restore_to(Generation::new(number));
+            });
         }
         step
     }
@@ -313,7 +313,7 @@ fn use_once<G: Guard>(world: &World, guard: &mut G, how: Use) {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => Just(Step::Nothing),
-        4 => (0_u64..3).prop_map(Step::Change),
+        4 => (0_u32..3).prop_map(Step::Change),
         2 => Just(Step::Haze),
         1 => Just(Step::Fail),
         1 => Just(Step::Panic),

@@ -15,8 +15,8 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sysgenid::Witness;
 use sysgenid::testing::Restores;
+use sysgenid::{Bound, Witness};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
@@ -52,7 +52,8 @@ fn name() -> ServerName<'static> {
 }
 
 fn fenced(stream: DuplexStream, witness: &Restores) -> Fenced<DuplexStream, Restores> {
-    Fenced::new(stream, witness.clone(), witness.mark())
+    let mark = witness.mark();
+    Fenced(Bound::unwiped_with_witness(witness.clone(), mark, stream))
 }
 
 #[test]

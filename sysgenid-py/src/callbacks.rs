@@ -28,6 +28,12 @@ fn looks_deferred(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = function.py();
     let mut function = function.clone();
     for _ in 0..DEPTH {
+        // SAFETY: The thread is attached, and the object is alive.
+        let is_native = unsafe { ffi::PyCFunction_Check(function.as_ptr()) != 0 };
+        // Of the interpreter's own, or a class, whose call makes an object.
+        if is_native || function.is_instance_of::<PyType>() {
+            return Ok(false);
+        }
         if let Ok(code) = function.getattr(intern!(py, "__code__")) {
             let flags = code.getattr(intern!(py, "co_flags"))?.extract::<u64>()?;
             return Ok(flags & DEFERRED != 0);
@@ -37,8 +43,10 @@ fn looks_deferred(function: &Bound<'_, PyAny>) -> PyResult<bool> {
         } else if let Ok(method) = function.getattr("__func__") {
             method
         } else {
-            // Of an object that is callable; the call of a class makes an object, and is not async.
-            function.get_type().getattr("__call__")?
+            // Of an object that is callable.
+            let call = function.get_type().getattr("__call__")?;
+            let code = call.getattr("__code__")?;
+            return Ok(code.getattr("co_flags")?.extract::<u64>()? & DEFERRED != 0);
         };
     }
     Ok(false)

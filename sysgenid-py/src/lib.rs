@@ -2,7 +2,9 @@
 #![cfg(target_os = "linux")]
 //! The native part of the Python package `sysgenid`. It is private: the package names what is public.
 
+mod attached;
 mod callbacks;
+mod derived;
 mod errors;
 mod guarded;
 mod handle;
@@ -29,7 +31,7 @@ mod _native {
     #[pymodule_export]
     use crate::callbacks::is_deferred;
     #[pymodule_export]
-    use crate::guarded::{CachedBase, Guarded};
+    use crate::guarded::Guarded;
     #[pymodule_export]
     use crate::hooks::{
         register_hook, registered_hooks, run_after_restore, run_before_snapshot, unregister_hooks,
@@ -43,7 +45,7 @@ mod _native {
     #[pymodule_export]
     use crate::protection::{Protection, init, protection};
     #[pymodule_export]
-    use crate::random::{GuardedDraws, GuardedLock, entropy};
+    use crate::random::{GuardedLock, entropy};
     #[pymodule_export]
     use crate::status::{Status, WatcherCounts, status, trigger};
     #[pymodule_export]
@@ -56,6 +58,9 @@ mod _native {
     #[pymodule_init]
     fn set_up(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("Probe", crate::probe_type::get(module.py())?)
+        let py = module.py();
+        module.add("Probe", crate::probe_type::get(py)?)?;
+        module.add("GuardedDraws", crate::random::draws_type(py)?)?;
+        module.add("CachedBase", crate::guarded::cached_type(py)?)
     }
 }

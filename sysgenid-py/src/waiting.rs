@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::getpid;
 use rustix::thread::gettid;
-use sysgenid::{Deadline, Error, Generation, Reconnected, Reconnector, Result, Watcher, adapter};
+use sysgenid::adapter::{self, Reconnected, Reconnector};
+use sysgenid::{Deadline, Error, Generation, Result, Watcher};
 
 use crate::errors::raise;
 use crate::handle::{Closing, Wake, closed};

@@ -7,6 +7,7 @@ import gc
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from itertools import count
 
@@ -370,3 +371,38 @@ def test_a_change_that_only_a_watcher_sees_is_told_by_the_hooks(build: Counted) 
     assert guard.get() == [1], "the process sees that one"
     sysgenid.run_after_restore(sysgenid.generation() + 1)
     assert guard.get() == [2]
+
+
+# The garbage collector
+
+
+def test_a_guard_in_a_circle_with_its_value_is_collected() -> None:
+    holder: list[sysgenid.Guarded[tuple[object, ...]]] = []
+    guard = sysgenid.Guarded(lambda: (holder[0],))
+    holder.append(guard)
+    guard.get()
+    gone = weakref.ref(guard)
+    holder.clear()
+    del guard, holder
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_value_in_a_circle_is_wiped() -> None:
+    wiped: list[int] = []
+
+    class Secret:
+        guard: object = None
+
+    def wipe(secret: Secret) -> None:
+        wiped.append(1)
+
+    guard = sysgenid.Guarded(Secret, wipe=wipe)
+
+    def tie(secret: Secret) -> None:
+        secret.guard = guard
+
+    guard.use(tie)
+    del guard, tie
+    gc.collect()
+    assert wiped == [1]

@@ -40,7 +40,7 @@ pub fn changes() -> Changes {
 /// A [`sysgenid::Changes`] in a tokio runtime: it awaits changes of the generation, each of which is to
 /// be handled and [acknowledged](Change::acknowledge).
 ///
-/// What counts as a change, when one is told of again, and what is not guaranteed is said
+/// What counts as a change, when one is reported again, and what is not guaranteed is said
 /// [there](sysgenid::Changes). Those with other options come from [`sysgenid::Changes::options`].
 ///
 /// As a [`Stream`] it yields each change. The stream ends if there is no runtime or it ends, and after
@@ -96,8 +96,8 @@ impl Changes {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, it has told of nothing: the next call does. A [`Change`] that it has
-    /// returned is told of again if it is dropped without being acknowledged.
+    /// Dropped before it is ready, it has reported nothing: the next call does. A [`Change`] that it has
+    /// returned is reported again if it is dropped without being acknowledged.
     pub async fn next_change(&mut self) -> Result<Change> {
         poll_fn(|cx| self.poll_change(cx)).await
     }
@@ -109,17 +109,28 @@ impl Changes {
     ///
     /// As [`next_change`](Self::next_change).
     pub fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Result<Change>> {
+        let mut has_looked = false;
         loop {
-            let next = match adapter::look_at_changes(&mut self.changes) {
+            let event = match self.poll_event(cx) {
+                Poll::Ready(Ok(event)) => Some(event),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => None,
+            };
+            if has_looked && event.is_none() {
+                ready!(self.poll_timer(cx));
+            }
+            has_looked = true;
+            let is_open = event.is_some_and(|event| event.is_open);
+            match adapter::look_at_changes(&mut self.changes, is_open) {
                 Look::Change(change) => return Poll::Ready(Ok(change)),
                 Look::Stopped => return Poll::Ready(Err(adapter::stopped())),
-                Look::Woken => continue,
-                Look::Wait(next) => next,
-            };
-            if let Err(error) = self.register() {
-                return Poll::Ready(Err(error));
+                // To be looked at again without waiting.
+                Look::Woken => has_looked = false,
+                Look::Wait(next) => {
+                    self.register()?;
+                    self.set_timer(next);
+                }
             }
-            ready!(self.poll_event(next, cx))?;
         }
     }
 
@@ -148,37 +159,50 @@ impl Changes {
         Ok(())
     }
 
-    /// Ready when it is time to look again, because something has come or by the clock.
-    fn poll_event(&mut self, next: Instant, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut is_due = false;
+    /// Ready if something has come, all of which it takes. The look is made after that, and sees whatever
+    /// the events were about.
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Result<Came>> {
+        let mut came = Poll::Pending;
         for event in &self.registered {
-            // The look is made after this, and sees whatever this event was about.
-            if let Poll::Ready(ready) = event.poll_read_ready(cx) {
-                match ready {
-                    Ok(mut ready) => ready.clear_ready(),
-                    Err(error) => return Poll::Ready(Err(runtime::not_registered(&error, None))),
-                }
-                is_due = true;
-            }
+            let Poll::Ready(ready) = event.poll_read_ready(cx) else {
+                continue;
+            };
+            let mut ready = match ready {
+                Ok(ready) => ready,
+                Err(error) => return Poll::Ready(Err(runtime::not_registered(&error, None))),
+            };
+            let is_open = event.get_ref().is_connection() && !ready.ready().is_read_closed();
+            ready.clear_ready();
+            came = Poll::Ready(Ok(Came { is_open }));
         }
-        if is_due {
-            return Poll::Ready(Ok(()));
-        }
-        let (_, timer) = match &mut self.timer {
-            Some(timer) if timer.0 == next => timer,
-            // By the runtime's clock, which may be paused and is not the one of `next`.
-            timer => {
-                let mut left = next.saturating_duration_since(Instant::now());
-                if self.is_blind {
-                    left = left.min(BLIND);
-                }
-                timer.insert((next, Box::pin(sleep(left))))
-            }
-        };
-        ready!(timer.as_mut().poll(cx));
-        self.timer = None;
-        Poll::Ready(Ok(()))
+        came
     }
+
+    /// Waits until this time, by the runtime's clock: that may be paused, and is not the one of `next`.
+    fn set_timer(&mut self, next: Instant) {
+        if self.timer.as_ref().is_some_and(|(set, _)| *set == next) {
+            return;
+        }
+        let mut left = next.saturating_duration_since(Instant::now());
+        if self.is_blind {
+            left = left.min(BLIND);
+        }
+        self.timer = Some((next, Box::pin(sleep(left))));
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((_, timer)) = &mut self.timer {
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Events that have come.
+struct Came {
+    /// The last was one of a connection, and not its loss.
+    is_open: bool,
 }
 
 impl Stream for Changes {
@@ -202,7 +226,7 @@ impl From<sysgenid::Changes> for Changes {
 }
 
 impl From<Changes> for sysgenid::Changes {
-    /// Takes it out of the runtime. What is not acknowledged, it tells of there.
+    /// Takes it out of the runtime. What is not acknowledged is reported there.
     fn from(changes: Changes) -> Self {
         changes.changes
     }

@@ -47,19 +47,23 @@
 //! made in; there its readiness is driven, wherever it is awaited. When that runtime ends, whoever
 //! waits is told (`is_runtime`).
 //!
-//! What may wait for a broker is made by a helper, so that a broker that hangs holds up nobody else:
+//! A broker that hangs holds up nothing but what is asked of it:
 //!
-//! - Calls that wait for one answer (opening, reconnecting, triggering, naming stragglers) run in tokio's pool of blocking threads. Against a broker that hangs they fail with
-//!   `is_timeout` after five seconds by the system's clock. If the pool is exhausted they wait for a
-//!   thread of it. A runtime that is dropped waits for those under way, as it does for all that is in
-//!   the pool; `Runtime::shutdown_background` does not.
-//! - The wait for the watchers runs on a thread of its own, one for each orchestrator at most, and
-//!   only while it is awaited. It is no matter to the pool, nor to a runtime that is dropped, and
-//!   ends within a tenth of a second after its future, or two if the broker hangs.
+//! - [`changes`] waits for descriptors and by the runtime's timer, also while it connects.
+//! - Calls that wait for one answer (opening, reconnecting, triggering, naming stragglers) run in tokio's
+//!   pool of blocking threads. Against a broker that hangs they fail with `is_timeout` after five seconds
+//!   by the system's clock. If the pool is exhausted they wait for a thread of it. A runtime that is
+//!   dropped waits for those under way, as it does for all that is in the pool;
+//!   `Runtime::shutdown_background` does not.
+//! - The wait for the watchers awaits an answer of the broker on a connection of its own, and a thread of
+//!   the pool looks once more when its deadline has passed. On the kernel device, whose wait is a system
+//!   call that blocks, a thread of its own makes it, one for each orchestrator at most. That thread is
+//!   independent of the pool and of a runtime that is dropped. After its future it ends within the time
+//!   that it has waited, or two seconds if that is less.
 //!
 //! **A paused clock** (`tokio::time::pause`) stands still during calls of the first kind, so a
 //! timeout around one does not pass at once. The deadline of the second kind is the runtime's clock:
-//! paused, it passes in no time, and who acknowledged before it counts.
+//! paused, it passes in no time, and a watcher that acknowledged before it counts.
 //!
 //! **A forked child** cannot use its parent's runtime: its calls fail with `is_forked`. It must not
 //! even drop these values, because that takes them out of the *parent's* runtime, which waits for
@@ -68,8 +72,8 @@
 //!
 //! # What it does not do
 //!
-//! It rebuilds nothing by itself, and does not acknowledge for you, but in `handle` and `settle`. It
-//! does not reconnect by itself when a broker is lost. And what the source cannot promise it cannot
+//! It rebuilds nothing by itself, and does not acknowledge for you, but in `handle` and `settle`. Only
+//! [`changes`] reconnects by itself when a broker is lost. And what the source cannot promise it cannot
 //! either: see the crate [`sysgenid`] and the chapter on guarantees in the project's book.
 //!
 //! # Panics

@@ -53,8 +53,8 @@ type Value<T, W> = Bound<T, Arc<W>>;
 ///
 /// # What is not
 ///
-/// - A build has no deadline but its own: whoever must not wait for ever puts one around it.
-/// - A build that awaits its own guard waits for ever.
+/// - A build has no deadline but its own: a caller that must not wait forever puts one around it.
+/// - A build that awaits its own guard waits forever.
 /// - A forked child must not use a guard that tasks of its parent were using during the fork, as
 ///   with everything that belongs to a runtime.
 /// - And what [`sysgenid::SharedGuarded`] does not promise either.
@@ -83,7 +83,7 @@ impl<T> SharedGuarded<T> {
     }
 
     /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
-    /// is dropped, or is no secret.
+    /// is dropped, or is not a secret.
     pub fn unwiped<F>(build: impl Fn(Generation) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<T, BuildError>> + Send + 'static,
@@ -93,7 +93,7 @@ impl<T> SharedGuarded<T> {
 }
 
 impl<T, W: Witness> SharedGuarded<T, W> {
-    /// As [`new`](SharedGuarded::new), with a witness of the caller's choice.
+    /// As [`new`](SharedGuarded::new), with a witness that the caller chooses.
     pub fn with_witness<F>(
         witness: W,
         build: impl Fn(Generation) -> F + Send + Sync + 'static,
@@ -105,7 +105,7 @@ impl<T, W: Witness> SharedGuarded<T, W> {
         Self::bound_by(Bound::with_witness, witness, build)
     }
 
-    /// As [`unwiped`](SharedGuarded::unwiped), with a witness of the caller's choice.
+    /// As [`unwiped`](SharedGuarded::unwiped), with a witness that the caller chooses.
     pub fn unwiped_with_witness<F>(
         witness: W,
         build: impl Fn(Generation) -> F + Send + Sync + 'static,
@@ -143,14 +143,14 @@ impl<T, W: Witness> SharedGuarded<T, W> {
     ///
     /// # Cancel safety
     ///
-    /// A build that is under way in this task is dropped with it, and another task that waits begins
-    /// anew. Nothing else is lost.
+    /// A build that is under way in this task is dropped with it, and another task that waits starts
+    /// the build again. Nothing else is lost.
     pub async fn load(&self) -> Result<Arc<Value<T, W>>> {
         if let Some(value) = self.current() {
             return Ok(value);
         }
         // Relaxed: an older number makes this task share a failure that it has just missed, and no
-        // more. It is never older than a turn of its own.
+        // more. It is never older than this task's own turn.
         let before = self.over.load(Ordering::Relaxed);
         let mut failure = self.turn.lock().await;
         // Another task may have built it while this one waited.

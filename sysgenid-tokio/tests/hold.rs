@@ -10,41 +10,26 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::Poll;
 
-use sysgenid::{Generation, Uniqueness, Witness};
+use sysgenid::testing::Restores;
 use sysgenid_tokio::SharedGuarded;
 use tokio::sync::Semaphore;
 
-#[derive(Clone, Debug, Default)]
-struct World(Arc<AtomicU64>);
-
-impl World {
-    fn change(&self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-impl Witness for World {
-    fn mark(&self) -> Uniqueness {
-        Uniqueness::of(Generation::new(self.0.load(SeqCst)))
-    }
-}
-
 /// A guard whose builds count themselves, and await a permit each.
 struct Scene {
-    world: World,
+    world: Restores,
     builds: Arc<AtomicU32>,
     permits: Arc<Semaphore>,
-    guarded: SharedGuarded<u32, World>,
+    guarded: SharedGuarded<u32, Restores>,
 }
 
 impl Scene {
     fn new(
         outcome: impl Fn(u32) -> Result<u32, sysgenid::BuildError> + Send + Sync + 'static,
     ) -> Self {
-        let (world, builds) = (World::default(), Arc::new(AtomicU32::new(0)));
+        let (world, builds) = (Restores::new(), Arc::new(AtomicU32::new(0)));
         let permits = Arc::new(Semaphore::new(0));
         let (counter, needed) = (Arc::clone(&builds), Arc::clone(&permits));
         let outcome = Arc::new(outcome);
@@ -80,7 +65,7 @@ async fn tasks_build_once_for_a_change() {
         for user in users {
             assert_eq!(user.await.unwrap(), round);
         }
-        scene.world.change();
+        scene.world.restore();
     }
     assert_eq!(scene.builds.load(SeqCst), 3);
 }
@@ -91,7 +76,7 @@ async fn what_is_held_is_refused_after_a_change() {
     scene.permits.add_permits(2);
     let held = scene.guarded.load().await.unwrap();
     held.check().unwrap();
-    scene.world.change();
+    scene.world.restore();
     assert!(held.get().is_err() && held.check().is_err());
     assert_eq!(scene.guarded.with(|value| *value).await.unwrap(), 2);
 }
@@ -104,7 +89,7 @@ async fn a_result_across_a_change_is_computed_again() {
     let used = scene.guarded.with(|value| {
         seen.push(*value);
         if seen.len() == 1 {
-            scene.world.change();
+            scene.world.restore();
         }
         *value
     });
@@ -114,7 +99,7 @@ async fn a_result_across_a_change_is_computed_again() {
     scene.permits.add_permits(9);
     let error = scene
         .guarded
-        .with(|_| scene.world.change())
+        .with(|_| scene.world.restore())
         .await
         .unwrap_err();
     assert!(error.is_unsettled());
@@ -127,7 +112,7 @@ async fn a_change_during_the_build_builds_again() {
         let mut load = pin!(scene.guarded.load());
         let first = std::future::poll_fn(|context| Poll::Ready(load.as_mut().poll(context)));
         assert!(first.await.is_pending());
-        scene.world.change();
+        scene.world.restore();
         scene.permits.add_permits(2);
         assert_eq!(*load.await.unwrap().get().unwrap(), 2);
     }
@@ -187,7 +172,7 @@ mod tower {
 
     /// A service that counts its calls, and lets the world change in the call with this number.
     #[derive(Clone)]
-    struct Counting(World, u32, Arc<AtomicU32>);
+    struct Counting(Restores, u32, Arc<AtomicU32>);
 
     impl Service<()> for Counting {
         type Response = u32;
@@ -201,25 +186,25 @@ mod tower {
         fn call(&mut self, (): ()) -> Self::Future {
             let number = self.2.fetch_add(1, SeqCst) + 1;
             if number == self.1 {
-                self.0.change();
+                self.0.restore();
             }
             std::future::ready(Ok(number))
         }
     }
 
-    fn counting(world: &World, changes_in: u32) -> Counting {
+    fn counting(world: &Restores, changes_in: u32) -> Counting {
         Counting(world.clone(), changes_in, Arc::new(AtomicU32::new(0)))
     }
 
     #[tokio::test]
     async fn a_closed_gate_refuses_and_the_service_does_not_see_it() {
-        let world = World::default();
+        let world = Restores::new();
         let gate = Arc::new(Gate::with_witness(world.clone()));
         let service = counting(&world, 0);
         let calls = Arc::clone(&service.2);
         let mut service = GateLayer::refuse(Arc::clone(&gate)).layer(service);
         assert_eq!(service.call(()).await.unwrap(), 1);
-        world.change();
+        world.restore();
         assert!(service.call(()).await.unwrap_err().is::<Stale>());
         assert_eq!(calls.load(SeqCst), 1);
         assert!(gate.open(gate.mark()));
@@ -228,7 +213,7 @@ mod tower {
 
     #[tokio::test]
     async fn an_answer_across_a_change_is_not_given_away() {
-        let world = World::default();
+        let world = Restores::new();
         for layer in [GateLayer::refuse, GateLayer::wait] {
             let gate = Arc::new(Gate::with_witness(world.clone()));
             let mut service = layer(gate).layer(counting(&world, 1));
@@ -238,10 +223,10 @@ mod tower {
 
     #[tokio::test]
     async fn a_request_may_wait_until_the_gate_is_open() {
-        let world = World::default();
+        let world = Restores::new();
         let gate = Arc::new(Gate::with_witness(world.clone()));
         let mut service = GateLayer::wait(Arc::clone(&gate)).layer(counting(&world, 0));
-        world.change();
+        world.restore();
         let impatient = timeout(Duration::from_millis(20), service.call(()));
         assert!(impatient.await.is_err(), "it is closed");
         let waiting = tokio::spawn(service.call(()));

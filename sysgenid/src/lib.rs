@@ -120,7 +120,7 @@ pub use source::{Backend, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status,
 pub use sysgenid_sys::abi::Dialect;
 pub use watch::{
     Acknowledged, Cause, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, NotAWatcher,
-    Observer, Reconnected, Reconnector, Watcher, WatcherOptions, changes,
+    Observer, Watcher, WatcherOptions, changes,
 };
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;

@@ -37,7 +37,8 @@ struct World {
     builds: AtomicU32,
 }
 
-/// Relaxed, as a probe looks at a page.
+/// Relaxed, as a probe looks at a page. It is not one of the worlds of `sysgenid::testing`, which looks
+/// with stronger orders, at atomics that loom does not know.
 #[derive(Clone)]
 struct Eye(Arc<World>);
 

@@ -5,7 +5,6 @@
 //! built for. The numbers only grow, so whatever a guard hands out can be compared with what the
 //! page showed just before and just after.
 
-mod changer;
 mod outcome;
 mod worker;
 
@@ -17,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use sysgenid::{BuildError, Generation, Probe, SharedGuarded};
 
-pub(crate) use self::changer::change;
 pub use self::outcome::Outcome;
 use self::worker::Worker;
 use crate::child::{Child, Role};

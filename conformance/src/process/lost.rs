@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use sysgenid::{Guarded, Orchestrator, ProcessWide, Watcher, Witness, uniqueness};
+use sysgenid::{Guarded, Orchestrator, ProcessWide, Watcher, Witness, adapter, uniqueness};
 use sysgenid_sys::internal::fork;
 
 use super::Subject;
@@ -153,7 +153,7 @@ fn expect_refused(fork: impl FnOnce() -> libc::pid_t) {
             watcher.acknowledge(generation),
             watcher.set_tracking(false),
             watcher.probe().map(drop),
-            watcher.reconnector().map(drop),
+            adapter::reconnector(&watcher).map(drop),
             orchestrator.trigger().map(drop),
             orchestrator.acknowledge().map(drop),
             orchestrator.stragglers().map(drop),

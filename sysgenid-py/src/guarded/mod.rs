@@ -6,11 +6,10 @@ mod cached;
 mod turn;
 mod wiped;
 
-pub(crate) use self::cached::CachedBase;
+pub(crate) use self::cached::cached_type;
 use self::turn::Turn;
 
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -18,6 +17,7 @@ use pyo3::prelude::*;
 use rustix::io::Errno;
 use sysgenid::{ProcessWide, Uniqueness, Witness};
 
+use crate::attached::{Attached, Shared};
 use crate::{callbacks, errors};
 
 /// How often a call starts over because something changed meanwhile.
@@ -66,6 +66,13 @@ impl Built {
             mark: self.mark,
             value: self.value.clone_ref(py),
         }
+    }
+}
+
+impl Shared for Option<Built> {
+    #[inline]
+    fn share(&self, py: Python<'_>) -> Self {
+        self.as_ref().map(|built| built.clone_ref(py))
     }
 }
 
@@ -124,8 +131,7 @@ impl Built {
 pub(crate) struct Guarded {
     build: Py<PyAny>,
     wipe: Option<Py<PyAny>>,
-    /// Not locked while anything is called, or dropped that may call something.
-    built: Mutex<Option<Built>>,
+    built: Attached<Option<Built>>,
     turn: Turn,
 }
 
@@ -141,7 +147,7 @@ impl Guarded {
         Ok(Self {
             build: build.clone().unbind(),
             wipe: wipe.map(|wipe| wipe.clone().unbind()),
-            built: Mutex::new(None),
+            built: Attached::new(None),
             turn: Turn::new(),
         })
     }
@@ -187,7 +193,7 @@ impl Guarded {
                 return Ok(result);
             }
             // So that it is not that one again, whatever is seen by then.
-            this.discard(&built);
+            Self::discard(slf, &built);
         }
         Err(unsettled(py))
     }
@@ -195,17 +201,16 @@ impl Guarded {
     /// Drops the value. The next use builds another.
     ///
     /// For a hook that runs before a snapshot: `sysgenid.before_snapshot(guard.forget)`.
-    fn forget(&self) {
-        self.store(None);
+    fn forget(slf: &Bound<'_, Self>) {
+        Self::store(slf, None);
     }
 
     /// Shows the generation and not the value, which is a secret.
-    fn __repr__(&self) -> String {
-        let mark = self.lock().as_ref().map(|built| built.mark);
-        match mark {
-            Some(mark) => format!(
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        match slf.get().built.get(slf) {
+            Some(built) => format!(
                 "<sysgenid.Guarded, built in generation {}>",
-                mark.generation().get()
+                built.mark.generation().get()
             ),
             None => "<sysgenid.Guarded, empty>".to_owned(),
         }
@@ -220,50 +225,46 @@ impl Guarded {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.build)?;
         visit.call(&self.wipe)?;
-        // What cannot be looked at is in use, and so is this.
-        if let Ok(built) = self.built.try_lock() {
-            if let Some(built) = &*built {
-                visit.call(&built.value)?;
-            }
+        // SAFETY: This is the collector's look, and calls nothing but its own function.
+        if let Some(built) = unsafe { self.built.peek() } {
+            visit.call(&built.value)?;
         }
         Ok(())
     }
 
-    fn __clear__(&self) {
-        self.forget();
+    fn __clear__(slf: &Bound<'_, Self>) {
+        Self::forget(slf);
     }
 }
 
 impl Guarded {
-    fn lock(&self) -> MutexGuard<'_, Option<Built>> {
-        self.built.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The one before is dropped when the lock is open again.
-    fn store(&self, built: Option<Built>) {
-        let before = std::mem::replace(&mut *self.lock(), built);
-        drop(before);
+    /// The one before is dropped when this one is in its place.
+    fn store(slf: &Bound<'_, Self>, built: Option<Built>) {
+        drop(slf.get().built.replace(slf, built));
     }
 
     /// Drops the value, unless another one is there by now.
-    fn discard(&self, used: &Built) {
-        let is_that = |built: &mut Built| built.value.is(&used.value);
-        let before = self.lock().take_if(is_that);
-        drop(before);
+    fn discard(slf: &Bound<'_, Self>, used: &Built) {
+        let is_that = |built: &Option<Built>| {
+            built
+                .as_ref()
+                .is_some_and(|built| built.value.is(&used.value))
+        };
+        drop(slf.get().built.replace_if(slf, None, is_that));
     }
 
     /// The value, if there is one and nothing has changed.
     #[inline]
-    fn look(&self, py: Python<'_>) -> Option<Built> {
+    fn look(slf: &Bound<'_, Self>) -> Option<Built> {
         // The value first, and then what it is compared with: a change that was to be seen when this
         // was called is in what is looked at last.
-        let built = self.lock().as_ref().map(|built| built.clone_ref(py))?;
+        let built = slf.get().built.get(slf)?;
         is_current(built.mark).then_some(built)
     }
 
     #[inline]
     fn current(slf: &Bound<'_, Self>) -> PyResult<Built> {
-        match slf.get().look(slf.py()) {
+        match Self::look(slf) {
             Some(built) => Ok(built),
             None => Self::renewed(slf),
         }
@@ -275,11 +276,11 @@ impl Guarded {
         let this = slf.get();
         let _turn = turn::take(slf)?;
         // Another thread may have built it while this one waited.
-        if let Some(built) = this.look(py) {
+        if let Some(built) = Self::look(slf) {
             return Ok(built);
         }
         // First, so that a build that fails leaves no old value behind.
-        this.store(None);
+        Self::store(slf, None);
         for _ in 0..ATTEMPTS {
             let mark = mark_for_build(py);
             let value = this.build.bind(py).call0()?;
@@ -293,7 +294,7 @@ impl Guarded {
                 value: value.unbind(),
             };
             if is_current(mark) {
-                this.store(Some(built.clone_ref(py)));
+                Self::store(slf, Some(built.clone_ref(py)));
                 return Ok(built);
             }
         }

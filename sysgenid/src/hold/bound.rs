@@ -91,14 +91,14 @@ impl<T> Bound<T> {
     }
 
     /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
-    /// is dropped, or is no secret.
+    /// is dropped, or is not a secret.
     pub const fn unwiped(before: Uniqueness, value: T) -> Self {
         Self::unwiped_with_witness(ProcessWide, before, value)
     }
 }
 
 impl<T, W: Witness> Bound<T, W> {
-    /// As [`new`](Bound::new), with a witness of the caller's choice. `before` is a
+    /// As [`new`](Bound::new), with a witness that the caller chooses. `before` is a
     /// [`mark`](Witness::mark) of that witness: one of another is taken for an old one.
     pub const fn with_witness(witness: W, before: Uniqueness, value: T) -> Self
     where
@@ -107,7 +107,7 @@ impl<T, W: Witness> Bound<T, W> {
         Self::wiped_by(T::zeroize, witness, before, value)
     }
 
-    /// As [`unwiped`](Bound::unwiped), with a witness of the caller's choice.
+    /// As [`unwiped`](Bound::unwiped), with a witness that the caller chooses.
     pub const fn unwiped_with_witness(witness: W, before: Uniqueness, value: T) -> Self {
         Self::wiped_by(value::leave, witness, before, value)
     }

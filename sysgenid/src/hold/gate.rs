@@ -14,8 +14,8 @@ use crate::check::{ProcessWide, Uniqueness, Witness};
 /// handled it.
 ///
 /// It closes by itself. Each look compares the counters with those for which the gate was last
-/// opened, so that it is closed from the change on, before any thread was told of it. Whatever handles
-/// changes opens it again.
+/// opened, so that it is closed from the change on, before any thread is notified. Whatever
+/// handles changes opens it again.
 ///
 /// ```
 /// use sysgenid::{Gate, Stale};
@@ -37,7 +37,7 @@ use crate::check::{ProcessWide, Uniqueness, Witness};
 /// ```
 ///
 /// Without a source a gate is as open as it was: [`ProcessWide`] shows no restores there. A first
-/// source that appears later is a change, which closes the gate, and so does a fork in the child.
+/// source that appears later is a change, which closes the gate. A fork closes it in the child.
 ///
 /// # What is not guaranteed
 ///
@@ -71,7 +71,7 @@ impl Gate {
 }
 
 impl<W: Witness> Gate<W> {
-    /// As [`new`](Gate::new), with a witness of the caller's choice.
+    /// As [`new`](Gate::new), with a witness that the caller chooses.
     pub fn with_witness(witness: W) -> Self {
         let gate = Self::closed_with_witness(witness);
         gate.open(gate.mark());
@@ -79,7 +79,7 @@ impl<W: Witness> Gate<W> {
     }
 
     constant! {
-        /// As [`closed`](Gate::closed), with a witness of the caller's choice.
+        /// As [`closed`](Gate::closed), with a witness that the caller chooses.
         pub fn closed_with_witness(witness: W) -> Self {
             Self {
                 witness,

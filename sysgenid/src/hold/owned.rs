@@ -108,14 +108,14 @@ impl<T, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, ProcessWide, B
     }
 
     /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
-    /// is dropped, or is no secret.
+    /// is dropped, or is not a secret.
     pub const fn unwiped(build: B) -> Self {
         Self::unwiped_with_witness(ProcessWide, build)
     }
 }
 
 impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, W, B> {
-    /// As [`new`](Guarded::new), with a witness of the caller's choice, such as
+    /// As [`new`](Guarded::new), with a witness that the caller chooses, such as
     /// [`RestoreOnly`](crate::RestoreOnly) or a [`Probe`](crate::Probe).
     pub const fn with_witness(witness: W, build: B) -> Self
     where
@@ -124,7 +124,7 @@ impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, W,
         Self::wiped_by(T::zeroize, witness, build)
     }
 
-    /// As [`unwiped`](Guarded::unwiped), with a witness of the caller's choice.
+    /// As [`unwiped`](Guarded::unwiped), with a witness that the caller chooses.
     pub const fn unwiped_with_witness(witness: W, build: B) -> Self {
         Self::wiped_by(value::leave, witness, build)
     }

@@ -98,7 +98,7 @@ impl<T, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T, ProcessWide
 
     constant! {
         /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
-        /// is dropped, or is no secret.
+        /// is dropped, or is not a secret.
         pub fn unwiped(build: B) -> Self {
             Self::unwiped_with_witness(ProcessWide, build)
         }
@@ -107,7 +107,7 @@ impl<T, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T, ProcessWide
 
 impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T, W, B> {
     constant! {
-        /// As [`new`](SharedGuarded::new), with a witness of the caller's choice: of
+        /// As [`new`](SharedGuarded::new), with a witness that the caller chooses: of
         /// [`RestoreOnly`](crate::RestoreOnly), for example, if forked workers share the value.
         pub fn with_witness(witness: W, build: B) -> Self
         where
@@ -118,7 +118,7 @@ impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T,
     }
 
     constant! {
-        /// As [`unwiped`](SharedGuarded::unwiped), with a witness of the caller's choice.
+        /// As [`unwiped`](SharedGuarded::unwiped), with a witness that the caller chooses.
         pub fn unwiped_with_witness(witness: W, build: B) -> Self {
             Self::wiped_by(value::leave, witness, build)
         }

@@ -36,7 +36,7 @@ impl<T> Drop for Wiped<T> {
     }
 }
 
-/// For a value that wipes itself, or is no secret.
+/// For a value that wipes itself, or is not a secret.
 pub(super) const fn leave<T>(_: &mut T) {}
 
 /// Builds a value during which nothing changed, and says at which mark.

@@ -5,8 +5,9 @@
 //! [`Restores`] is a world in which a test restores the system and forks the process at will.
 //! [`Restores::scope`] puts the test's thread into it: [`uniqueness`](crate::uniqueness),
 //! [`generation`](crate::generation), `rng()` and every guard on
-//! [`ProcessWide`](crate::ProcessWide) then look at this world, and not at the machine. The code
-//! under test stays as it is, and so does its signature.
+//! [`ProcessWide`](crate::ProcessWide) then look at this world, and not at the machine.
+//! [`changes`](crate::changes) tell of its restores, and a [hook](crate::hooks) that is registered there
+//! runs there only. The code under test stays as it is, and so does its signature.
 //!
 //! ```
 //! // The code under test: an identifier that no clone may share.
@@ -49,6 +50,8 @@
 //!   [`Orchestrator`](crate::Orchestrator) have a source of their own, which no world changes; so does
 //!   a [`Probe`](crate::Probe), but that sees the forks that are played. An isolated source for a
 //!   test is `sysgenid_broker::testing::Broker`.
+//! - Hooks that are registered outside of all worlds run in every one, and two tests never run hooks
+//!   at a time: as in a program, one run waits for the other.
 //! - A thread that the code under test starts by itself is outside, unless that code runs it with
 //!   [`in_scope`](Restores::in_scope).
 //!

@@ -61,13 +61,16 @@ impl Restores {
     }
 
     /// A source appears where there was none, which counts as a change. Does nothing if there is one.
+    /// [`changes`](crate::changes) find it at their next search, as everywhere.
     pub fn appear(&self) {
         self.0.appear();
     }
 
-    /// The system is restored: everything that was unique is not, and the generation is another one.
+    /// The system is restored: everything that was unique is not, and the generation is another one,
+    /// which [`changes`](crate::changes) that were opened in the world tell of.
     ///
-    /// A use that begins in any thread after this has returned sees it.
+    /// A use that begins in any thread after this has returned sees it. The generation is that of a
+    /// driver, so 0 follows the largest number of 32 bits.
     pub fn restore(&self) {
         self.0.restore();
     }
@@ -76,12 +79,13 @@ impl Restores {
     /// generations for equality only, because a number may go back.
     ///
     /// A restore to the number that the generation has already is one that no witness sees.
-    pub fn restore_to(&self, generation: Generation) {
+    pub fn restore_to(&self, generation: u32) {
         self.0.restore_to(generation);
     }
 
     /// The process is forked, and the test goes on in the child: the generation stays, and nothing
-    /// is unique any more. [`RestoreOnly`](crate::RestoreOnly) does not see it.
+    /// is unique any more. [`RestoreOnly`](crate::RestoreOnly) does not see it, and neither do
+    /// [`changes`](crate::changes).
     pub fn fork(&self) {
         self.0.fork();
     }
@@ -104,7 +108,6 @@ impl Restores {
     ///
     /// let restores = Restores::new();
     /// let _scope = restores.scope();
-    /// let _ = sysgenid::init(); // a process that is not set up looks twice
     /// let looks = AtomicU32::new(0);
     /// restores.before_looks(move |restores, _look| {
     ///     if looks.fetch_add(1, Ordering::Relaxed) == 1 {

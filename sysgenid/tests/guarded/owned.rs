@@ -204,7 +204,7 @@ fn a_panicking_rebuild_leaves_no_old_value() {
     assert!(panicked.is_err());
     assert_eq!(fate.counts(), (1, 1, 1), "the old value is gone");
     // Back to where the old value would be taken for a current one.
-    world.restore_to(Generation::new(0));
+    world.restore_to(0);
     assert_eq!(guarded.get().unwrap().number, 2);
 }
 
@@ -281,7 +281,7 @@ fn a_value_that_was_once_overtaken_is_not_used_again() {
     assert!(error.is_unsettled());
     assert_eq!(runs, 4);
     // The number that the fourth was built for.
-    world.restore_to(Generation::new(3));
+    world.restore_to(3);
     assert_eq!(guarded.get().unwrap().number, 5);
 }
 

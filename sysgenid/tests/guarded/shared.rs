@@ -185,7 +185,7 @@ pub(crate) fn forgetful(answers: usize) -> SharedGuarded<Secret, Restores, Build
     world.before_looks(move |world, _| {
         // After the use, twice; and then as if nothing had been.
         let is_changed = (answers..answers + 2).contains(&looks.fetch_add(1, SeqCst));
-        world.restore_to(Generation::new(is_changed.into()));
+        world.restore_to(is_changed.into());
     });
     let fate = Arc::new(Fate::default());
     SharedGuarded::with_witness(world, Box::new(move |_| Ok(fate.build())))
@@ -237,7 +237,7 @@ fn a_failed_rebuild_leaves_no_old_value() {
     assert!(error.is_rebuild(), "{error}");
     assert_eq!(fate.counts(), (1, 1, 1));
     // Back to where the old value would be taken for a current one.
-    world.restore_to(Generation::new(0));
+    world.restore_to(0);
     let panicked = catch_unwind(AssertUnwindSafe(|| guarded.with(|_| ())));
     assert!(panicked.is_err(), "the panic is the caller's");
     assert_eq!(guarded.with(|secret| secret.number).unwrap(), 2);

@@ -5,15 +5,21 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use sysgenid_sys::abi::PAGE_LEN;
 use sysgenid_sys::internal::counters::UNSET;
 use sysgenid_sys::internal::fork;
+use sysgenid_sys::page::CounterPageMut;
 
 use crate::base::Generation;
 use crate::base::error::{Error, Kind, Result};
 use crate::check::{Uniqueness, Witness};
+use crate::source::Source;
 
 /// How code looks at a witness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +37,8 @@ type Act = dyn Fn(Look) + Send + Sync;
 pub(crate) struct World {
     /// No other world of this process has this number, and none has 0.
     number: u32,
-    generation: AtomicU64,
+    /// As a driver's counter, which wraps.
+    generation: AtomicU32,
     /// No other played fork of this process has this number, in whichever world; 0 before the
     /// first.
     fork: AtomicU32,
@@ -43,6 +50,52 @@ pub(crate) struct World {
     is_acting: AtomicBool,
     /// Called before each look.
     act: RwLock<Option<Arc<Act>>>,
+    /// Held while the generation is changed.
+    shown: Mutex<Shown>,
+}
+
+/// Where those see a change who wait for one.
+#[derive(Default)]
+struct Shown {
+    page: Option<Page>,
+    bells: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl Shown {
+    fn ring(&mut self) {
+        self.bells.retain(|bell| bell());
+    }
+}
+
+/// A page file in memory.
+struct Page {
+    file: OwnedFd,
+    counter: CounterPageMut,
+}
+
+impl Page {
+    fn new(generation: u32) -> Result<Self> {
+        let call = |call| move |errno| Error::call(call, errno);
+        let file = memfd_create("sysgenid-testing", MemfdFlags::CLOEXEC);
+        let file = file.map_err(call("memfd_create"))?;
+        ftruncate(&file, PAGE_LEN as u64).map_err(call("ftruncate"))?;
+        let counter = CounterPageMut::map(&file).map_err(|error| Error::io("mmap", &error))?;
+        counter.store(generation);
+        Ok(Self { file, counter })
+    }
+
+    fn store(&self, generation: u32) {
+        self.counter.store(generation);
+    }
+
+    /// Valid in this process, and in its forked children, as long as this is there.
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+}
+
+fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number that the process has not had: Relaxed, because no other memory is published with it.
@@ -61,12 +114,13 @@ impl World {
 
         Self {
             number: next(&LAST),
-            generation: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
             fork: AtomicU32::new(0),
             has_source: AtomicBool::new(has_source),
             is_blurred: AtomicBool::new(false),
             is_acting: AtomicBool::new(false),
             act: RwLock::new(None),
+            shown: Mutex::default(),
         }
     }
 
@@ -74,18 +128,28 @@ impl World {
         // Acquire, both: their partners are the stores below. A source's look is weaker, so a test
         // that needs the weaker one takes a `Probe`.
         if self.has_source.load(Ordering::Acquire) {
-            Generation::new(self.generation.load(Ordering::Acquire))
+            Generation::from(self.generation.load(Ordering::Acquire))
         } else {
             Generation::new(0)
         }
     }
 
     pub(crate) fn restore(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.change(|generation| generation.wrapping_add(1));
     }
 
-    pub(crate) fn restore_to(&self, generation: Generation) {
-        self.generation.store(generation.get(), Ordering::Release);
+    pub(crate) fn restore_to(&self, generation: u32) {
+        self.change(|_| generation);
+    }
+
+    fn change(&self, next: impl Fn(u32) -> u32) {
+        let mut shown = lock(&self.shown);
+        let old = self.generation.load(Ordering::Relaxed);
+        self.generation.store(next(old), Ordering::Release);
+        if let Some(page) = &shown.page {
+            page.store(next(old));
+        }
+        shown.ring();
     }
 
     /// A number for a fork, or for what a process assumes by itself.
@@ -97,9 +161,27 @@ impl World {
 
     /// As a process does it: a first source counts as a change.
     pub(crate) fn appear(&self) {
+        let mut shown = lock(&self.shown);
         if !self.has_source.swap(true, Ordering::AcqRel) {
             self.fork();
+            shown.ring();
         }
+    }
+
+    /// A real source that shows the generation: a page that only this process has.
+    pub(crate) fn source(&self) -> Result<Source> {
+        let mut shown = lock(&self.shown);
+        self.verify()?;
+        let page = match shown.page.take() {
+            Some(page) => page,
+            None => Page::new(self.generation.load(Ordering::Relaxed))?,
+        };
+        Source::at(shown.page.insert(page).path())
+    }
+
+    /// Has `bell` rung after each change until it returns false: for those who wait.
+    pub(crate) fn ring_after_changes(&self, bell: impl Fn() -> bool + Send + Sync + 'static) {
+        lock(&self.shown).bells.push(Box::new(bell));
     }
 
     pub(crate) fn blur(&self) {
@@ -164,7 +246,11 @@ impl Witness for World {
             // Of no world, so it equals no mark, whether forks count or not.
             return Uniqueness::new(UNSET, 0, 0);
         }
-        self.seen(fork::glance())
+        // The number of looks is to be the same in each run, whatever the process did before.
+        self.seen(match fork::glance() {
+            0 => fork::current(),
+            number => number,
+        })
     }
 
     fn shows_restores(&self) -> bool {
@@ -199,6 +285,30 @@ pub(crate) fn here() -> Option<Arc<World>> {
 /// A number for the forks that are played here; 0 before the first, and outside.
 pub(crate) fn fork_here() -> u32 {
     here().map_or(0, |world| world.fork.load(Ordering::Acquire))
+}
+
+/// `work`, in the world that this thread is in: for a thread that this crate starts for a caller.
+pub(crate) fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let world = here();
+    move || {
+        let _entered = world.as_ref().map(enter);
+        work()
+    }
+}
+
+/// Where something was registered that is the process's: in a world, or outside of all.
+#[derive(Debug)]
+pub(crate) struct Home(Option<u32>);
+
+impl Home {
+    pub(crate) fn here() -> Self {
+        Self(here().map(|world| world.number))
+    }
+
+    /// Whether this thread has to do with it: what is registered outside is every world's.
+    pub(crate) fn is_near(&self) -> bool {
+        self.0.is_none() || self.0 == Self::here().0
+    }
 }
 
 /// The thread is in the world until this is dropped.

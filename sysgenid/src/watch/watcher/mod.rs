@@ -509,6 +509,29 @@ impl Watcher {
         waited.map_err(|error| self.locate(error))
     }
 
+    /// Begins to wait for the watchers of a broker, for an event loop; `None` on the kernel device, where
+    /// only a thread can wait. Never waits itself.
+    pub(crate) fn begin_wait(&self) -> Result<Option<Connection>> {
+        self.check_process()?;
+        match (&self.driver, &self.source) {
+            (Driver::Broker(broker), Some(source)) => {
+                let begun = broker.begin_wait_in_a_loop(source);
+                begun.map(Some).map_err(|error| self.locate(error))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// How many tracked watchers there are, if that wait is over. Never waits.
+    pub(crate) fn try_end_wait(&self, waiting: &Connection) -> Result<Option<u32>> {
+        self.check_process()?;
+        let ended = match &self.driver {
+            Driver::Device(_) => Ok(None),
+            Driver::Broker(broker) => broker.try_end_wait(waiting),
+        };
+        ended.map_err(|error| self.locate(error))
+    }
+
     /// What to wait with instead of [`AsFd`], which has this inside of it, by those who learn of each
     /// reconnecting.
     pub(crate) fn events(&self) -> BorrowedFd<'_> {
