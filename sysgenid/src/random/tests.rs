@@ -16,8 +16,8 @@ use proptest::prelude::*;
 use rand_core::{Infallible, Rng, SeedableRng, TryRng, UnwrapErr};
 use sysgenid_sys::internal::lend::Stock;
 
-use super::buffer::Buffer;
 use super::SnapshotSafeRng;
+use super::buffer::Buffer;
 use crate::base::Generation;
 use crate::check::unchanged::ATTEMPTS;
 use crate::check::{ProcessWide, RestoreOnly, Uniqueness, Witness};
