@@ -29,9 +29,9 @@ fn looks_deferred(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     let mut function = function.clone();
     for _ in 0..DEPTH {
         // SAFETY: The thread is attached, and the object is alive.
-        let is_native = unsafe { ffi::PyCFunction_Check(function.as_ptr()) != 0 };
-        // Of the interpreter's own, or a class, whose call makes an object.
-        if is_native || function.is_instance_of::<PyType>() {
+        let is_builtin = unsafe { ffi::PyCFunction_Check(function.as_ptr()) != 0 };
+        // The call of a class makes an object.
+        if is_builtin || function.is_instance_of::<PyType>() {
             return Ok(false);
         }
         if let Ok(code) = function.getattr(intern!(py, "__code__")) {
