@@ -82,7 +82,10 @@ fn main() -> ExitCode {
 
     let mut bounds = Bounds::new();
     bounds.fact("the C library's getrandom", &vdso::c_library());
-    bounds.fact("the vDSO's getrandom", vdso.as_ref().err().unwrap_or(&VDSO_IS_THERE));
+    bounds.fact(
+        "the vDSO's getrandom",
+        vdso.as_ref().err().unwrap_or(&VDSO_IS_THERE),
+    );
     bounds.ratio(
         "16 bytes of `sysgenid::rng` to 16 of `rand::rng`",
         SIXTEEN_BYTES,

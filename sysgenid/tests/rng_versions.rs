@@ -24,7 +24,10 @@ fn keys_are_made_by_generators_of_rand_core_0_6() {
         let public = VerifyingKey::from(&key);
         public.verify(b"message", &signature).unwrap();
         assert_ne!(rng.next_u64(), rng.next_u64());
-        assert_ne!([rng.next_u32(), rng.next_u32()], [rng.next_u32(), rng.next_u32()]);
+        assert_ne!(
+            [rng.next_u32(), rng.next_u32()],
+            [rng.next_u32(), rng.next_u32()]
+        );
         let mut bytes = [0; 16];
         rng.try_fill_bytes(&mut bytes).unwrap();
         assert_ne!(bytes, [0; 16]);
