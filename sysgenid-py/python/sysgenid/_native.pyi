@@ -15,6 +15,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 __all__ = [
+    "Background",
     "Broker",
     "CachedBase",
     "Changes",
@@ -43,6 +44,7 @@ __all__ = [
     "run_after_restore",
     "run_before_snapshot",
     "shows_restores",
+    "start_background",
     "status",
     "trigger",
     "uniqueness",
@@ -254,6 +256,40 @@ class Broker:
     ) -> None: ...
     def __reduce__(self) -> NoReturn: ...
 
+@final
+class Background:
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def watching(self) -> bool: ...
+    @property
+    def generation(self) -> int | None: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    def stop(self, timeout: _Timeout = 5.0) -> bool: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+def start_background(
+    path: _Path | None,
+    /,
+    *,
+    tracked: bool,
+    look_every: _Timeout,
+    answer_within: _Timeout,
+    report: Callable[[str, int, object], None],
+) -> Background: ...
 def generation() -> int: ...
 def uniqueness() -> Uniqueness: ...
 def assume_restored() -> None: ...

@@ -75,6 +75,12 @@ impl Core {
         slots.filter_map(|slot| slot.0.as_ref().map(Member::source))
     }
 
+    /// What is watched, the preferred source first.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        let slots = [&self.driver, &self.beside].into_iter();
+        slots.filter_map(|slot| slot.0.as_ref())
+    }
+
     /// A change to report, if there is one. Never waits for a broker.
     ///
     /// `is_open` says that an event of a moment ago was one of a connection, and not its loss.

@@ -38,7 +38,17 @@ impl Record {
         self.is_owed.store(false, Ordering::Relaxed);
     }
 
-    fn handled(&self) -> Generation {
+    /// Has what `other` has, of the same source.
+    pub(super) fn copy(&self, other: &Self) {
+        self.handle(other.handled());
+        self.is_owed.store(other.is_owed(), Ordering::Relaxed);
+    }
+
+    pub(super) fn owe(&self) {
+        self.is_owed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn handled(&self) -> Generation {
         Generation::new(self.handled.load(Ordering::Relaxed))
     }
 
@@ -185,6 +195,18 @@ impl Member {
     /// The smaller, the more preferred.
     pub(super) fn rank(&self) -> u8 {
         rank(self.source())
+    }
+
+    /// Whether a broker has been asked for a connection and has not answered.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|link| link.opening.is_some())
+    }
+
+    /// Whether there is no connection to a broker.
+    pub(super) fn is_lost(&self) -> bool {
+        self.link.is_some() && self.is_polled()
     }
 
     /// Whether it has to be looked at from time to time.

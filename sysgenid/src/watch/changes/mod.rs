@@ -8,6 +8,7 @@ pub(crate) mod event;
 mod member;
 mod options;
 mod poller;
+mod service;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use self::core::Core;
 use self::event::Event;
 pub use self::options::ChangesOptions;
 use self::poller::Poller;
+pub(crate) use self::service::Handled;
 pub use self::shared::ChangesWaker;
 use crate::base::Deadline;
 use crate::base::error::{Error, Kind, Result};
@@ -144,12 +146,22 @@ impl Changes {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<Change> {
-        let deadline = deadline.into();
+        self.wait_with(deadline.into(), |_| ())
+    }
+
+    /// The same, and calls `looked` after each look at the sources.
+    pub(crate) fn wait_with(
+        &mut self,
+        deadline: Deadline,
+        mut looked: impl FnMut(&Self),
+    ) -> Result<Change> {
         loop {
             if self.is_stopped() {
                 return Err(Error::new(Kind::Interrupted));
             }
-            if let Some(change) = self.core.look(false) {
+            let change = self.core.look(false);
+            looked(self);
+            if let Some(change) = change {
                 return Ok(change);
             }
             if self.core.shared().take_wake() {

@@ -14,7 +14,7 @@ use crate::check::world::{self, World};
 use crate::source::{Source, user_folder};
 
 /// How changes are waited for. Made by [`Changes::options`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "options open nothing by themselves"]
 pub struct ChangesOptions {
     place: Place,
@@ -23,7 +23,7 @@ pub struct ChangesOptions {
 }
 
 /// Where sources are looked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Discovered,
     /// The world of a test, instead.
