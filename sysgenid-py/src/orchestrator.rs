@@ -274,7 +274,7 @@ impl Orchestrator {
     /// if some are required and the source does not tell how many there are. `OutdatedError` if the
     /// orchestrator's own watcher is or becomes outdated: a change came, so rebuild and `acknowledge` first,
     /// or use `settle`. `LostError` if the broker ended, or takes no more connections. `ValueError` if
-    /// it is closed, within a second also where another thread closes it meanwhile.
+    /// it is closed; if another thread closes it meanwhile, within a second.
     fn wait_for_watchers(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;
         let wait = |deadline: Deadline| orchestrator.wait_for_watchers(deadline);

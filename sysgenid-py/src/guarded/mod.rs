@@ -111,8 +111,8 @@ impl Shared for Option<Built> {
 ///   builds. While the value is up to date no thread waits.
 /// - A build that is interrupted, by Ctrl-C or by whatever a signal handler raises, leaves the guard as
 ///   one that failed.
-/// - In a forked child the value is built anew. A build that another thread of the parent was at does
-///   not hold up the child.
+/// - A forked child builds a value of its own. It does not wait for a build that another thread of the
+///   parent was at.
 ///
 /// What is not:
 ///

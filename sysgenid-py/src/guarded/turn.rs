@@ -22,7 +22,7 @@ const SLICE: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Who is building. As the lock of the SDK's own guarded values, but that a thread which waits lets
+/// The thread that is building. It is as the lock of the SDK's own guarded values, but that a thread which waits lets
 /// others use the interpreter, and obeys signals.
 ///
 /// No instruction of Python's lies between the taking and the opening but those of the build itself, so
@@ -110,7 +110,7 @@ pub(super) fn take<'a>(guard: &'a Bound<'_, Guarded>) -> PyResult<Taken<'a>> {
             if waits_for(me, builder) {
                 return Err(reentrant(
                     py,
-                    "two threads build values that need each other's: each would wait for ever",
+                    "two threads build values that need each other's: neither would ever end",
                 ));
             }
             py.detach(|| turn.sleep_while(opened));
@@ -167,8 +167,8 @@ impl<'py> Greenlet<'py> {
     }
 }
 
-/// The threads that wait for a turn, with the guards that they wait for. Guards that nobody waits for
-/// are in no list.
+/// The threads that wait for a turn, with the guards that they wait for. A guard without such threads is
+/// in no list.
 ///
 /// It is held by threads that are attached to the interpreter, for a few instructions in which no code of
 /// Python's runs. So under the interpreter's lock no fork finds it held. Without that lock one may; in
