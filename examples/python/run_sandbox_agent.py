@@ -42,7 +42,7 @@ def forget_sandbox() -> None:
     sandbox = uuid.UUID(int=0)
 
 
-@sysgenid.on_change
+@sysgenid.after_restore
 def name_sandbox(generation: int) -> None:
     """From the kernel, so that each clone has another."""
     global sandbox
@@ -63,7 +63,7 @@ def resume(orchestrator: sysgenid.Orchestrator, deadline: float) -> None:
     """After a restore."""
     began = time.monotonic()
     try:
-        settled = orchestrator.settle(sysgenid.run_on_change, deadline)
+        settled = orchestrator.settle(sysgenid.run_after_restore, deadline)
     except sysgenid.TimedOutError:
         late = orchestrator.stragglers()
         told = ("pid", "uid", "command", "acknowledged")

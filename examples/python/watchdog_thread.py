@@ -21,7 +21,7 @@ handled = threading.Semaphore(0)
 session = sysgenid.entropy(8).hex()
 
 
-@sysgenid.on_change
+@sysgenid.after_restore
 def replace_session(generation: int) -> None:
     """Takes its randomness from the kernel, which was reseeded before this is called."""
     global session
@@ -32,7 +32,7 @@ def replace_session(generation: int) -> None:
 
 def main() -> None:
     """Watches in a thread, which reconnects by itself if the broker is restarted."""
-    with sysgenid.watch_in_background() as watchdog:
+    with sysgenid.background() as watchdog:
         print(f"watching from generation {watchdog.generation}", flush=True)
         for _ in range(CHANGES):
             # ... the service serves here ...

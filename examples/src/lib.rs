@@ -14,9 +14,7 @@ pub use stage::{Failure, Stage};
 ///
 /// A sandbox forbids the system call `getrandom`.
 pub fn random_id() -> sysgenid::Result<u64> {
-    let mut bytes = [0; 8];
-    sysgenid::entropy::fill(&mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
+    sysgenid::entropy::array().map(u64::from_ne_bytes)
 }
 
 /// The pages whose code is compiled and run as documentation tests. `tests/pages.rs` checks that
@@ -33,10 +31,14 @@ mod pages {
     mod quickstart {}
     #[doc = include_str!("../../docs/src/recipes.md")]
     mod recipes {}
+    #[doc = include_str!("../../docs/src/hooks.md")]
+    mod hooks {}
     #[doc = include_str!("../../docs/src/python.md")]
     mod python {}
     #[doc = include_str!("../../docs/src/python-random.md")]
     mod python_random {}
+    #[doc = include_str!("../../docs/src/testing-your-code.md")]
+    mod testing_your_code {}
     #[doc = include_str!("../../docs/src/guarantees.md")]
     mod guarantees {}
     #[doc = include_str!("../../docs/src/command.md")]

@@ -8,6 +8,7 @@ mod derived;
 mod errors;
 mod guarded;
 mod handle;
+mod hooks;
 mod orchestrator;
 mod probe;
 mod probe_type;
@@ -15,6 +16,7 @@ mod process;
 mod protection;
 mod random;
 mod status;
+mod testing;
 mod timeout;
 mod uniqueness;
 mod waiting;
@@ -31,6 +33,11 @@ mod _native {
     #[pymodule_export]
     use crate::guarded::Guarded;
     #[pymodule_export]
+    use crate::hooks::{
+        Background, register_hook, registered_hooks, run_after_restore, run_before_snapshot,
+        start_background, unregister_hooks,
+    };
+    #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
     #[pymodule_export]
     use crate::process::{
@@ -42,6 +49,8 @@ mod _native {
     use crate::random::{GuardedLock, entropy};
     #[pymodule_export]
     use crate::status::{Status, WatcherCounts, status, trigger};
+    #[pymodule_export]
+    use crate::testing::Broker;
     #[pymodule_export]
     use crate::uniqueness::Uniqueness;
     #[pymodule_export]

@@ -350,10 +350,12 @@ impl Orchestrator {
 
     /// As `Watcher.reconnect`.
     fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
-        let reconnector = || Ok(self.held.get()?.watcher().reconnector());
+        let reconnector = || Ok(adapter::reconnector(self.held.get()?.watcher()));
         let connected = waiting::reconnect(py, timeout.0, reconnector)?;
         self.held
-            .change(|orchestrator| orchestrator.watcher_mut().resume(connected))?
+            .change(|orchestrator| {
+                adapter::resume(orchestrator.watcher_mut(), connected, |_| Ok(()))
+            })?
             .map_err(|error| raise(py, &error))
     }
 

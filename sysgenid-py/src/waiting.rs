@@ -2,6 +2,7 @@
 //! Calls that may wait: without the GIL, and so that Ctrl-C ends them.
 
 use std::cell::Cell;
+use std::error::Error as StdError;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::getpid;
 use rustix::thread::gettid;
-use sysgenid::{Deadline, Error, Generation, Reconnected, Reconnector, Result, Watcher, adapter};
+use sysgenid::adapter::{self, Reconnected, Reconnector};
+use sysgenid::{Deadline, Error, Generation, Result, Watcher};
 
 use crate::errors::raise;
 use crate::handle::{Closing, Wake, closed};
@@ -47,6 +49,17 @@ pub(crate) fn call<T: Send>(
     py.check_signals()?;
     py.detach(|| adapter::interruptible(on_signal, call))
         .map_err(|error| raised(py, &error))
+}
+
+/// Makes a call that calls Python functions on its way, and may wait for another thread.
+pub(crate) fn run<T: Send>(py: Python<'_>, run: impl FnOnce() -> T + Send) -> PyResult<T> {
+    call(py, || Ok(run()))
+}
+
+/// What a handler of a signal raised, if it is that which ended a wait with this error.
+pub(crate) fn ending(error: Option<&(dyn StdError + Send + Sync + 'static)>) -> Option<PyErr> {
+    let error: &Error = error?.downcast_ref()?;
+    error.is_interrupted().then(|| RAISED.take()).flatten()
 }
 
 /// Waits until a watcher is outdated, until the deadline at most, or until it is closed.

@@ -223,10 +223,10 @@ impl Watcher {
     /// Then the watcher is as it was. `ForkedError` in a forked child. `RuntimeError` while another
     /// thread is in a call of this watcher.
     fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
-        let reconnector = || Ok(self.held.get()?.reconnector());
+        let reconnector = || Ok(adapter::reconnector(&*self.held.get()?));
         let connected = waiting::reconnect(py, timeout.0, reconnector)?;
         self.held
-            .change(|watcher| watcher.resume(connected))?
+            .change(|watcher| adapter::resume(watcher, connected, |_| Ok(())))?
             .map_err(|error| raise(py, &error))
     }
 

@@ -108,7 +108,7 @@ assert sysgenid.protection().sources[0][1] == page
         "sysgenid.cached(lambda: 1)()",
         "sysgenid.random.protect()",
         "sysgenid.random.Random()",
-        "sysgenid.run_on_change()",
+        "sysgenid.run_after_restore()",
         "sysgenid.verify()",
         "sysgenid.protection()",
     ],
@@ -130,7 +130,7 @@ import sysgenid
 built = iter(range(100))
 value = sysgenid.Guarded(lambda: next(built))
 assert value.get() == 0
-sysgenid.run_on_change(0)
+sysgenid.run_after_restore(0)
 assert value.get() == 1
 """
     )

@@ -367,9 +367,9 @@ def test_a_guard_that_wipes_hands_nothing_out(build: Counted) -> None:
 def test_a_change_that_only_a_watcher_sees_is_told_by_the_hooks(build: Counted) -> None:
     guard = sysgenid.Guarded(build)
     assert guard.get() == [1]
-    sysgenid.run_on_change(sysgenid.generation())
+    sysgenid.run_after_restore(sysgenid.generation())
     assert guard.get() == [1], "the process sees that one"
-    sysgenid.run_on_change(sysgenid.generation() + 1)
+    sysgenid.run_after_restore(sysgenid.generation() + 1)
     assert guard.get() == [2]
 
 

@@ -282,9 +282,9 @@ def test_everything_is_seeded_anew_once_a_restore_is_assumed() -> None:
 def test_a_watcher_tells_of_what_the_process_does_not_see() -> None:
     """As on a driver of the v5 dialect."""
     rng, control = Random(42), stdlib.Random(42)
-    sysgenid.run_on_change(sysgenid.generation())
+    sysgenid.run_after_restore(sysgenid.generation())
     assert rng.random() == control.random()
-    sysgenid.run_on_change(sysgenid.generation() + 1)
+    sysgenid.run_after_restore(sysgenid.generation() + 1)
     assert rng.random() != control.random()
 
 

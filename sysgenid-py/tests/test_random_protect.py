@@ -185,7 +185,7 @@ def test_threads_draw_while_protection_comes_and_goes() -> None:
 
 def test_a_watcher_has_imported_random_draw_from_a_new_state(trigger: support.Trigger) -> None:
     control = clone()
-    sysgenid.run_on_change(trigger())
+    sysgenid.run_after_restore(trigger())
     assert imported_random() != control.random()
 
 

@@ -13,15 +13,11 @@
 //! # Quick start
 //!
 //! ```
-//! use sysgenid::{Guarded, ProcessWide};
+//! use sysgenid::Guarded;
 //!
 //! # #[cfg(any())]
-//! ProcessWide.verify()?; // without a source no restore is seen
-//! let mut key = Guarded::new(ProcessWide, |_generation| {
-//!     let mut key = [0_u8; 32];
-//!     sysgenid::entropy::fill(&mut key)?;
-//!     Ok::<_, sysgenid::Error>(key)
-//! });
+//! sysgenid::ProcessWide.verify()?; // without a source no restore is seen
+//! let mut key = Guarded::new(|_generation| Ok(sysgenid::entropy::array::<32>()?));
 //! // Rebuilt first if this is a clone, or a forked child.
 //! let first_byte = key.with(|key| key[0])?;
 //! # let _ = first_byte;
@@ -38,17 +34,26 @@
 //!   before a sandbox.
 //! - [`Guarded`]: a cached secret that is rebuilt after a restore or a fork. [`SharedGuarded`] is
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
-//! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
+//! - [`Bound`]: a value that is refused after a restore or a fork, and not rebuilt: a connection, a lease.
+//!   [`Loaded`] is one of a [`SharedGuarded`], taken across an `await`. [`Stale`] is their refusal.
+//! - [`Gate`]: closed from a change on until the program has handled it.
+//! - [`entropy::array`] and [`entropy::fill`]: random bytes of the kernel, for keys and all that is
+//!   kept. `KernelRng` (feature `rand_core`) is the same for code that takes a generator.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
-//! - [`Watcher`]: waits for a change and acknowledges it, alone or in an event loop: of mio by the
+//! - [`changes`]: waits for changes of whichever source there is, through restarts and replacements,
+//!   and acknowledges them.
+//! - [`Watcher`]: the same for one source. It waits for a change and acknowledges it, alone or in an event loop: of mio by the
 //!   feature `mio`, in tokio by the crate `sysgenid-tokio`, in any other by its descriptor.
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
+//! - [`hooks`]: functions that are called before a snapshot and after a restore, and [`background`], the
+//!   thread that has them called.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Straggler`] and [`StragglerSummary`]: the processes that have not, one by one and in a line.
 //! - [`PageFile`]: the writer of a page file, for a host that has no driver.
 //! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in. [`Printable`]: the text of others,
 //!   made safe to print.
+//! - `testing` (the feature of that name): restores and forks that a test of your code plays.
 //! - [`adapter`]: for those who bring all this to another runtime.
 //!
 //! # What it does not do
@@ -70,9 +75,13 @@
 //!
 //! - `mio`: [`Watcher`] and [`Observer`] are `event::Source`s of mio, in its version 1.2 or a later 1.
 //! - `rand_core`: `SnapshotSafeRng`, around a generator of the caller's choice that implements the
-//!   traits of rand_core 0.10.
+//!   traits of rand_core 0.10, and `KernelRng`, which draws from the kernel.
+//! - `rand_core_06` and `rand_core_09`: all these generators by the traits of rand_core 0.6 and 0.9 as
+//!   well, for crates that take those.
 //! - `rng`: `sysgenid::rng()`, which takes the place of `rand::rng()` of rand 0.10. It needs chacha20,
 //!   which rand needs as well.
+//! - `testing`: the module `testing`, by which a test plays
+//!   restores and forks. For `[dev-dependencies]` only.
 //!
 //! Rust 1.85; a newer minimum is a minor release.
 
@@ -80,9 +89,12 @@ pub mod adapter;
 mod base;
 mod check;
 mod hold;
+pub mod hooks;
 mod orchestrate;
 mod random;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 
 pub use base::{Deadline, Error, Generation, Printable, Result};
@@ -90,20 +102,31 @@ pub use check::{
     ForkDetection, Probe, ProcessWide, Protection, Refreshed, RestoreOnly, Uniqueness, Witness,
     assume_restored, generation, init, protection, uniqueness,
 };
-pub use hold::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
+pub use hold::{
+    Bound, BuildError, Gate, Guarded, Loaded, Pass, SharedGuarded, SharedReader, Stale,
+    ThreadGuarded,
+};
+pub use hooks::{Background, background};
 pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]
 pub use rand_core;
-#[cfg(feature = "rand_core")]
-pub use random::SnapshotSafeRng;
 pub use random::entropy;
+#[cfg(feature = "rand_core")]
+pub use random::{KernelRng, SnapshotSafeRng};
 #[cfg(feature = "rng")]
 pub use random::{ThreadRng, rng};
 pub use source::{Backend, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
-pub use watch::{NotAWatcher, Observer, Reconnected, Reconnector, Watcher, WatcherOptions};
+pub use watch::{
+    Acknowledged, Cause, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, NotAWatcher,
+    Observer, Watcher, WatcherOptions, changes,
+};
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;
+
+/// Whether the feature `testing` is on: for a measurement, which must not be made with it.
+#[doc(hidden)]
+pub const IS_TESTING: bool = cfg!(feature = "testing");

@@ -59,31 +59,32 @@ if TYPE_CHECKING:
     from sysgenid import aio as aio
     from sysgenid import hooks as hooks
     from sysgenid import random as random
-    from sysgenid.background import Background, watch_in_background
+    from sysgenid import testing as testing
+    from sysgenid._background import Background, background
     from sysgenid.caching import cached
     from sysgenid.hooks import (
         HookError,
+        after_restore,
         before_snapshot,
-        on_change,
         register_after_restore,
         register_before_snapshot,
+        run_after_restore,
         run_before_snapshot,
-        run_on_change,
     )
 
 # Imported when they are asked for, so that those who ask for none pay for none.
-_MODULES = ("aio", "hooks", "random")
+_MODULES = ("aio", "hooks", "random", "testing")
 _HOMES = {
-    "Background": "background",
+    "Background": "_background",
     "HookError": "hooks",
+    "after_restore": "hooks",
+    "background": "_background",
     "before_snapshot": "hooks",
     "cached": "caching",
-    "on_change": "hooks",
     "register_after_restore": "hooks",
     "register_before_snapshot": "hooks",
+    "run_after_restore": "hooks",
     "run_before_snapshot": "hooks",
-    "run_on_change": "hooks",
-    "watch_in_background": "background",
 }
 
 __all__ = [
@@ -116,27 +117,28 @@ __all__ = [
     "WatcherCounts",
     "WrongKindError",
     "__version__",
+    "after_restore",
     "aio",
     "assume_restored",
+    "background",
     "before_snapshot",
     "cached",
     "entropy",
     "generation",
     "hooks",
     "init",
-    "on_change",
     "protection",
     "random",
     "refresh",
     "register_after_restore",
     "register_before_snapshot",
+    "run_after_restore",
     "run_before_snapshot",
-    "run_on_change",
     "status",
+    "testing",
     "trigger",
     "uniqueness",
     "verify",
-    "watch_in_background",
 ]
 
 

@@ -24,11 +24,10 @@ use crate::{NotRegistered, readiness, runtime};
 /// use std::time::Duration;
 /// use sysgenid_tokio::{AsyncOrchestrator, Watcher};
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let service = Watcher::open_at(folder.path()).await?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let service = Watcher::open_at(broker.path()).await?;
 ///
-/// let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+/// let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
 /// let generation = orchestrator.trigger().await?;
 /// orchestrator.acknowledge()?;
 ///
@@ -49,7 +48,7 @@ use crate::{NotRegistered, readiness, runtime};
 ///
 /// Deadlines are the runtime's clock: see [the crate](crate#runtimes).
 pub struct AsyncOrchestrator {
-    /// Shared with the helpers, while there are any.
+    /// Shared with the threads that make its calls, while there are any.
     registered: AsyncFd<Arc<Orchestrator>>,
     waits: Turn,
     calls: Turn,
@@ -102,9 +101,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// assert_eq!(orchestrator.generation().get(), 0);
     /// # Ok(())
     /// # }
@@ -133,9 +131,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let source = sysgenid::Source::at(folder.path())?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let source = sysgenid::Source::at(broker.path())?;
     /// let options = sysgenid::Orchestrator::options().require_watchers(1);
     /// let orchestrator = AsyncOrchestrator::open_on(options, source).await?;
     /// # drop(orchestrator);
@@ -173,9 +170,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let orchestrator = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let orchestrator = sysgenid::Orchestrator::open_at(broker.path())?;
     /// let orchestrator = AsyncOrchestrator::new(orchestrator.into())?;
     /// orchestrator.wait_for_watchers(Duration::from_secs(5)).await?;
     /// # Ok(())
@@ -216,9 +212,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// let generation = orchestrator.trigger().await?;
     /// let told = std::future::poll_fn(|cx| orchestrator.poll_changed(cx)).await?;
     /// assert_eq!(told, generation);
@@ -250,10 +245,9 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
-    /// let overseer = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
+    /// let overseer = sysgenid::Orchestrator::open_at(broker.path())?;
     /// let generation = overseer.trigger()?;
     /// assert_eq!(orchestrator.changed().await?, generation);
     /// # Ok(())
@@ -278,9 +272,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// let generation = orchestrator.trigger().await?;
     /// assert_eq!(orchestrator.acknowledge()?, generation);
     /// # Ok(())
@@ -293,8 +286,7 @@ impl AsyncOrchestrator {
     /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost). The orchestrator
     /// goes on where it was. It tries until the deadline. On the kernel device there is nothing to do.
     ///
-    /// It waits first until helpers of dropped futures have ended: a tenth of a second, or up to five
-    /// seconds if a broker hangs.
+    /// It waits first until calls of dropped futures have ended: up to five seconds if a broker hangs.
     ///
     /// # Errors
     ///
@@ -335,12 +327,12 @@ impl AsyncOrchestrator {
         let Some(_turns) = Limit::new(deadline).around(turns).await else {
             return Err(adapter::still_busy(self.source()));
         };
-        let reconnector = || self.as_ref().watcher().reconnector();
+        let reconnector = adapter::reconnector(self.as_ref().watcher())?;
         let connected = runtime::reconnect(self.source(), deadline, reconnector).await?;
         let Some(orchestrator) = Arc::get_mut(self.registered.get_mut()) else {
             return Err(adapter::unsupported(SHARED, self.source()));
         };
-        orchestrator.watcher_mut().resume(connected)
+        adapter::resume(orchestrator.watcher_mut(), connected, |_| Ok(()))
     }
 
     fn source(&self) -> Option<&Source> {
@@ -374,7 +366,7 @@ impl TryFrom<Arc<Orchestrator>> for AsyncOrchestrator {
 }
 
 impl From<AsyncOrchestrator> for Arc<Orchestrator> {
-    /// Takes it out of the runtime. A wait that was given up may use it for another tenth of a second.
+    /// Takes it out of the runtime. A call that was given up may use it for a few seconds more.
     fn from(orchestrator: AsyncOrchestrator) -> Self {
         orchestrator.registered.into_inner()
     }

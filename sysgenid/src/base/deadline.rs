@@ -61,6 +61,11 @@ impl Deadline {
         }
     }
 
+    /// The same, or `instant` if that is earlier.
+    pub(crate) fn earlier(self, instant: Instant) -> Self {
+        Self(Some(self.0.map_or(instant, |own| own.min(instant))))
+    }
+
     /// What is left, as `poll` takes it.
     pub(crate) fn timespec(self) -> Option<Timespec> {
         // More seconds than the kernel's type holds are as good as for ever.

@@ -27,6 +27,11 @@ pub(crate) fn with<R>(on_signal: OnSignal, call: impl FnOnce() -> R) -> R {
     call()
 }
 
+/// Whether the calling thread wants to know of signals.
+pub(crate) fn is_asked() -> bool {
+    ON_SIGNAL.get().is_some()
+}
+
 /// To be called when a signal has ended a sleep, which is made again unless this fails.
 pub(crate) fn signalled() -> Result<()> {
     // Taken out meanwhile: what is asked may call this crate itself.

@@ -4,13 +4,17 @@
 
 mod probe;
 mod process_wide;
+pub(crate) mod unchanged;
 mod uniqueness;
 mod witness;
 
 pub use probe::Probe;
+#[cfg(feature = "testing")]
+pub(crate) use process_wide::world;
 pub use process_wide::{
     ForkDetection, ProcessWide, Protection, Refreshed, assume_restored, generation, init,
     protection, uniqueness,
 };
 pub use uniqueness::Uniqueness;
+pub(crate) use uniqueness::WORDS;
 pub use witness::{RestoreOnly, Witness};

@@ -92,16 +92,15 @@ impl Connection {
         self.receive(deadline, Reply::decode)
     }
 
-    /// Becomes a watcher: the answer, and the page and the slot.
-    pub(crate) fn open(
-        &self,
-        flags: u32,
-        acknowledged: u32,
-        deadline: Deadline,
-    ) -> Result<(Reply, [OwnedFd; 2])> {
+    /// Asks to become a watcher. Never waits.
+    pub(crate) fn ask_to_open(&self, flags: u32, acknowledged: u32) -> Result<()> {
         let mut request = Request::new(Op::Open, 0);
         request.arguments = [flags, acknowledged];
-        self.send(&request)?;
+        self.send(&request)
+    }
+
+    /// Waits for the answer to that: a reply, and the page and the slot.
+    pub(crate) fn opened(&self, deadline: Deadline) -> Result<(Reply, [OwnedFd; 2])> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut packet = [0; Reply::LEN];
@@ -185,6 +184,14 @@ impl Connection {
         }
     }
 
+    /// The first notice that is unread. It stays so.
+    pub(crate) fn peek_notice(&self) -> Option<Notice> {
+        let mut packet = [0; Notice::LEN];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let (length, _) = recv(&self.socket, &mut packet, flags).ok()?;
+        packet.get(..length).and_then(Notice::decode)
+    }
+
     /// Whether more than one notice is unread.
     pub(crate) fn has_notices_to_spare(&self) -> bool {
         ioctl_fionread(&self.socket).is_ok_and(|bytes| bytes > Notice::LEN as u64)
@@ -240,7 +247,8 @@ impl Connection {
         }
     }
 
-    fn send(&self, request: &Request) -> Result<()> {
+    /// Sends a request. Never waits.
+    pub(crate) fn send(&self, request: &Request) -> Result<()> {
         let packet = request.encode();
         let parts = [&packet[..], request.payload.as_bytes()].map(IoSlice::new);
         loop {
@@ -275,13 +283,13 @@ fn connect_to(path: &Path, deadline: Deadline) -> Result<OwnedFd> {
         Errno::NAMETOOLONG => Error::new(Kind::Unsupported(TOO_LONG)).errno(errno),
         errno => Error::call("naming the socket", errno),
     })?;
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|errno| Error::call("socket", errno))?;
+    // A caller without time does not wait until the broker has accepted others.
+    let mut flags = SocketFlags::CLOEXEC;
+    if deadline.has_passed() {
+        flags |= SocketFlags::NONBLOCK;
+    }
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|errno| Error::call("socket", errno))?;
     loop {
         // Zero is for ever here, as `None` is.
         let left = deadline

@@ -48,7 +48,7 @@ async def main(name: str) -> None:
     counts: Counts = {"wakes": 0, "hooks": 0}
     secret: sysgenid.Guarded[str] = sysgenid.Guarded(lambda: secrets.token_hex(8))
 
-    @sysgenid.on_change
+    @sysgenid.after_restore
     def count_hook(_generation: int) -> None:
         counts["hooks"] += 1
 
@@ -64,7 +64,7 @@ async def main(name: str) -> None:
         }
         print(word, *(f"{key}={value}" for key, value in values.items()), flush=True)
 
-    with sysgenid.watch_in_background():
+    with sysgenid.background():
         watching = asyncio.create_task(count_wakes(counts))
         reader = await requests()
         # Until the watcher sleeps. Were it slower, it would still notice: the wait is no edge.

@@ -173,6 +173,15 @@ impl Observer {
         self.look(|| {})
     }
 
+    /// Takes what was notified of. To be called before the look at the generation, by those who remember
+    /// themselves what they were told. As [`try_changed`](Self::try_changed), it does not wait but for the
+    /// driver.
+    pub(crate) fn take_notification(&self) -> Result<()> {
+        self.check_process()?;
+        let taken = self.clock.acknowledge();
+        taken.map_err(|error| self.locate(error))
+    }
+
     /// `meanwhile` is called between the steps, where a change may come in; only a test has something
     /// to do there.
     fn look(&mut self, meanwhile: impl FnOnce()) -> Result<Option<Generation>> {

@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A watcher on the userspace driver.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::fstat;
 use sysgenid_sys::Errno;
+use sysgenid_sys::internal::fork;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::slot::{Left, Slot};
-use sysgenid_sys::wire::{self, Answer, Op, Request};
+use sysgenid_sys::wire::{self, Answer, Op, Reply, Request};
 
-use super::Tracking;
+use super::{Driver, Tracking, Watcher, new_readiness};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
 use crate::source::Source;
 use crate::source::connection::{Connection, LOOK_TIME, accepted, gone};
-use crate::source::map_counter;
+use crate::source::{FileIdentity, map_counter};
 
 pub(crate) struct BrokerWatcher {
     /// Readable while outdated. It is shared with a forked child, so that it is the state and not a
     /// copy of it.
-    connection: Connection,
+    connection: Arc<Connection>,
     page: CounterPage,
     slot: Slot,
     /// The broker's number of it, with which a wait says whose it is.
@@ -66,29 +70,8 @@ impl BrokerWatcher {
         resume: Option<u32>,
         deadline: Deadline,
     ) -> Result<Self> {
-        let connection = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
-        let flags = if tracked { wire::OPEN_TRACKED } else { 0 }
-            | if resume.is_some() {
-                wire::OPEN_RESUME
-            } else {
-                0
-            };
-        let (reply, [page, slot]) = connection.open(flags, resume.unwrap_or(0), deadline)?;
-        let slot = Slot::map(&slot).map_err(|error| Error::io("mapping the slot", &error))?;
-        if resume.is_none_or(|resume| resume == reply.generation) {
-            // It begins up to date with the generation that the broker opened it at. If the slot
-            // was emptied for the next change already, this says nothing of that one.
-            let _ = slot.acknowledge(reply.generation);
-        }
-        Ok(Self {
-            connection,
-            page: map_counter(&page)?,
-            slot,
-            number: reply.watcher,
-            acknowledged: AtomicU32::new(resume.unwrap_or(reply.generation)),
-            tracked: AtomicBool::new(tracked),
-            is_trimming: AtomicBool::new(false),
-        })
+        let (watcher, _) = Opening::begin(source, tracked, resume, deadline)?.answer(deadline)?;
+        Ok(watcher)
     }
 
     fn register(&self, readiness: &OwnedFd) -> Result<()> {
@@ -104,6 +87,16 @@ impl BrokerWatcher {
     /// What becomes readable at a change, or when the broker is lost.
     pub(super) fn events(&self) -> BorrowedFd<'_> {
         self.connection.socket().as_fd()
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Why the generation changed to this number, if that is what the next notice is about.
+    pub(super) fn cause(&self, number: u32) -> Option<wire::Cause> {
+        let notice = self.connection.peek_notice()?;
+        (notice.generation == number).then_some(notice.cause)
     }
 
     /// Goes on with another connection. `register` is given it while the old one is still open.
@@ -256,12 +249,8 @@ impl BrokerWatcher {
     pub(super) fn wait_watchers(&self, source: &Source, deadline: Deadline) -> Result<Option<u32>> {
         // A short deadline, or one that had passed, leaves no time for an answer at all.
         let answer_by = deadline.at_least(LOOK_TIME);
-        self.connection.check()?;
-        // One connection for each wait: closing it ends the wait.
-        let waiting = Connection::connect(source, wire::WATCH_SOCKET, answer_by)?;
-        let mut request = Request::new(Op::Wait, 0);
-        request.watcher = self.number;
-        let mut reply = waiting.ask(&request, answer_by)?;
+        let waiting = self.begin_wait(source, answer_by)?;
+        let mut reply = waiting.reply(answer_by)?;
         if reply.answer == Answer::Pending {
             reply = match waiting.reply(deadline) {
                 Err(error) if error.is_timeout() => {
@@ -273,6 +262,21 @@ impl BrokerWatcher {
                 reply => reply?,
             };
         }
+        self.end_wait(&reply).map(Some)
+    }
+
+    /// Begins to wait. One connection for each wait: closing it ends the wait.
+    fn begin_wait(&self, source: &Source, deadline: Deadline) -> Result<Connection> {
+        self.connection.check()?;
+        let waiting = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
+        let mut request = Request::new(Op::Wait, 0);
+        request.watcher = self.number;
+        waiting.send(&request)?;
+        Ok(waiting)
+    }
+
+    /// How many tracked watchers there are, according to the last answer to a wait.
+    fn end_wait(&self, reply: &Reply) -> Result<u32> {
         match reply.answer {
             Answer::Outdated => {
                 self.connection.check()?;
@@ -280,8 +284,107 @@ impl BrokerWatcher {
             }
             // It does not know this watcher: it is another broker.
             Answer::Invalid => Err(gone()),
-            _ => accepted(&reply).map(|()| Some(reply.tracked)),
+            _ => accepted(reply).map(|()| reply.tracked),
         }
+    }
+
+    /// Begins to wait, for an event loop. Never waits itself.
+    pub(super) fn begin_wait_in_a_loop(&self, source: &Source) -> Result<Connection> {
+        self.begin_wait(source, Deadline::after(Duration::ZERO))
+    }
+
+    /// How many tracked watchers there are, if that wait is over. Never waits.
+    pub(super) fn try_end_wait(&self, waiting: &Connection) -> Result<Option<u32>> {
+        loop {
+            match waiting.reply(Deadline::after(Duration::ZERO)) {
+                Err(error) if error.is_timeout() => return Ok(None),
+                Ok(reply) if reply.answer == Answer::Pending => {}
+                reply => return self.end_wait(&reply?).map(Some),
+            }
+        }
+    }
+}
+
+/// A watcher that a broker was asked for and has not answered yet.
+pub(crate) struct Opening {
+    connection: Arc<Connection>,
+    source: Source,
+    tracked: bool,
+    resume: Option<u32>,
+}
+
+impl Opening {
+    /// Connects and asks. It waits until the broker takes the connection, but not with a deadline that
+    /// has passed.
+    pub(crate) fn begin(
+        source: &Source,
+        tracked: bool,
+        resume: Option<u32>,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let connection = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
+        let mut flags = 0;
+        if tracked {
+            flags |= wire::OPEN_TRACKED;
+        }
+        if resume.is_some() {
+            flags |= wire::OPEN_RESUME;
+        }
+        connection.ask_to_open(flags, resume.unwrap_or(0))?;
+        Ok(Self {
+            connection: Arc::new(connection),
+            source: source.clone(),
+            tracked,
+            resume,
+        })
+    }
+
+    /// What becomes readable when the broker answers, and is the watcher's then.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// The watcher, and which page it has, if the broker has answered. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// `is_timeout` if it has not.
+    pub(crate) fn finish(&self) -> Result<(Watcher, FileIdentity)> {
+        let finish = || {
+            let (broker, page) = self.answer(Deadline::after(Duration::ZERO))?;
+            let readiness = new_readiness()?;
+            broker.register(&readiness)?;
+            let watcher = Watcher {
+                driver: Driver::Broker(broker),
+                readiness,
+                source: Some(self.source.clone()),
+                process: fork::process(),
+            };
+            Ok((watcher, page))
+        };
+        finish().map_err(|error: Error| error.at(self.source.path()))
+    }
+
+    fn answer(&self, deadline: Deadline) -> Result<(BrokerWatcher, FileIdentity)> {
+        let (reply, [page, slot]) = self.connection.opened(deadline)?;
+        let slot = Slot::map(&slot).map_err(|error| Error::io("mapping the slot", &error))?;
+        if self.resume.is_none_or(|resume| resume == reply.generation) {
+            // It begins up to date with the generation that the broker opened it at. If the slot
+            // was emptied for the next change already, this says nothing of that one.
+            let _ = slot.acknowledge(reply.generation);
+        }
+        let status = fstat(&page).map_err(|errno| Error::call("fstat", errno))?;
+        let acknowledged = self.resume.unwrap_or(reply.generation);
+        let watcher = BrokerWatcher {
+            connection: Arc::clone(&self.connection),
+            page: map_counter(&page)?,
+            slot,
+            number: reply.watcher,
+            acknowledged: AtomicU32::new(acknowledged),
+            tracked: AtomicBool::new(self.tracked),
+            is_trimming: AtomicBool::new(false),
+        };
+        Ok((watcher, FileIdentity::of(&status)))
     }
 }
 
@@ -295,12 +398,9 @@ enum Moment {
 #[cfg(test)]
 mod tests {
     use std::thread;
-    use std::time::Duration;
 
-    use super::super::Driver;
     use super::*;
     use crate::orchestrate::Orchestrator;
-    use crate::watch::Watcher;
 
     struct Scene {
         watcher: Watcher,

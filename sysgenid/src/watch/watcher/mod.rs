@@ -9,13 +9,16 @@ mod reopen;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use sysgenid_sys::internal::fork;
+use sysgenid_sys::wire;
 
 use self::broker::BrokerWatcher;
+pub(crate) use self::broker::Opening;
 use self::device::DeviceWatcher;
 pub use self::not_a_watcher::NotAWatcher;
 pub(crate) use self::reconnect::may_reconnect;
@@ -23,7 +26,7 @@ pub use self::reconnect::{Reconnected, Reconnector};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
 use crate::check::Probe;
-use crate::source::connection::LOOK_TIME;
+use crate::source::connection::{Connection, LOOK_TIME};
 use crate::source::{Source, SourceKind, named_path};
 
 /// How long a call to the broker that needs an answer may take, where the caller gives no
@@ -40,10 +43,9 @@ pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// use std::time::Duration;
 /// use sysgenid::{Orchestrator, Watcher};
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let watcher = Watcher::open_at(folder.path())?;
-/// Orchestrator::open_at(folder.path())?.trigger()?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let watcher = Watcher::open_at(broker.path())?;
+/// Orchestrator::open_at(broker.path())?.trigger()?;
 ///
 /// let generation = watcher.handle(Duration::from_secs(5), |generation| {
 ///     println!("rebuilding for generation {generation}");
@@ -127,10 +129,9 @@ impl WatcherOptions {
     /// use std::time::Duration;
     /// use sysgenid::Watcher;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
     /// let options = Watcher::options().answer_within(Duration::from_secs(1));
-    /// let watcher = options.open_at(folder.path())?;
+    /// let watcher = options.open_at(broker.path())?;
     /// # drop(watcher);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -262,9 +263,8 @@ impl Watcher {
     /// Options for a watcher that is not the default one.
     ///
     /// ```
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let onlooker = sysgenid::Watcher::options().tracked(false).open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let onlooker = sysgenid::Watcher::options().tracked(false).open_at(broker.path())?;
     /// # drop(onlooker);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -349,9 +349,8 @@ impl Watcher {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid::Watcher::open_at(broker.path())?;
     /// let error = watcher.wait(Duration::from_millis(10)).unwrap_err();
     /// assert!(error.is_timeout());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -383,10 +382,9 @@ impl Watcher {
     /// ```
     /// use sysgenid::{Generation, Orchestrator, Watcher};
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = Watcher::open_at(folder.path())?;
-    /// Orchestrator::open_at(folder.path())?.trigger()?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = Watcher::open_at(broker.path())?;
+    /// Orchestrator::open_at(broker.path())?.trigger()?;
     ///
     /// let error = watcher.acknowledge(Generation::new(0)).unwrap_err();
     /// assert!(error.is_stale());
@@ -456,9 +454,8 @@ impl Watcher {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid::Watcher::open_at(broker.path())?;
     /// watcher.set_tracking(false)?;
     /// let status = watcher.source().unwrap().status(Duration::from_secs(5))?;
     /// assert_eq!(status.watchers.unwrap().tracked, 0);
@@ -506,6 +503,29 @@ impl Watcher {
         waited.map_err(|error| self.locate(error))
     }
 
+    /// Begins to wait for the watchers of a broker, for an event loop; `None` on the kernel device, where
+    /// only a thread can wait. Never waits itself.
+    pub(crate) fn begin_wait(&self) -> Result<Option<Connection>> {
+        self.check_process()?;
+        match (&self.driver, &self.source) {
+            (Driver::Broker(broker), Some(source)) => {
+                let begun = broker.begin_wait_in_a_loop(source);
+                begun.map(Some).map_err(|error| self.locate(error))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// How many tracked watchers there are, if that wait is over. Never waits.
+    pub(crate) fn try_end_wait(&self, waiting: &Connection) -> Result<Option<u32>> {
+        self.check_process()?;
+        let ended = match &self.driver {
+            Driver::Device(_) => Ok(None),
+            Driver::Broker(broker) => broker.try_end_wait(waiting),
+        };
+        ended.map_err(|error| self.locate(error))
+    }
+
     /// What to wait with instead of [`AsFd`], which has this inside of it, by those who learn of each
     /// reconnecting.
     pub(crate) fn events(&self) -> BorrowedFd<'_> {
@@ -544,6 +564,23 @@ impl Watcher {
                 broker.await_next(seen).map_err(|error| self.locate(error))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The connection to the broker, if it is on one.
+    pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
+        match &self.driver {
+            Driver::Device(_) => None,
+            Driver::Broker(broker) => Some(broker.connection()),
+        }
+    }
+
+    /// Why the generation changed to this one, as long as that is not acknowledged and the broker's
+    /// notice says so. Never waits.
+    pub(crate) fn cause(&self, generation: Generation) -> Option<wire::Cause> {
+        match (&self.driver, u32::try_from(generation)) {
+            (Driver::Broker(broker), Ok(number)) => broker.cause(number),
+            _ => None,
         }
     }
 

@@ -2,8 +2,7 @@
 //! Connecting to a broker again, in one step or in two.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::poll;
 use rustix::fd::BorrowedFd;
@@ -15,10 +14,14 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, interrupt};
 use crate::source::Source;
 use crate::source::connection::LOOK_TIME;
+use crate::watch::pauses::Pauses;
 
-/// The first step of connecting to a broker again, which may wait: see [`Watcher::reconnector`].
-#[must_use = "nothing is connected before `connect`"]
-pub struct Reconnector(Option<Lost>);
+/// Connects to a broker again in the place of a watcher that has lost it.
+pub struct Reconnector {
+    lost: Option<Lost>,
+    /// Over all attempts.
+    pauses: Pauses,
+}
 
 /// What the broker that comes is told of the watcher.
 struct Lost {
@@ -27,15 +30,15 @@ struct Lost {
     acknowledged: u32,
 }
 
-/// A connection for a watcher to go on with: see [`Watcher::resume`].
-#[must_use = "the watcher does not go on before `resume`"]
+/// A connection for a watcher to go on with.
+#[must_use = "the watcher does not go on before it is given this"]
 pub struct Reconnected(Option<(Source, BrokerWatcher)>);
 
 impl Watcher {
     /// Connects to the broker again after it was [lost](Error::is_lost), and tries until the deadline:
     /// a broker that is started anew is there a moment later, and many clients come back to it at
-    /// once. In between it waits, longer each time up to half a second, and each client a time of its
-    /// own.
+    /// once. In between it waits, longer each time and each client a time of its own: up to 40
+    /// milliseconds in the first half minute, then up to three quarters of a second.
     ///
     /// The watcher goes on where it was: with the same tracking, and outdated if the generation has
     /// changed meanwhile. The descriptor of [`AsFd`](std::os::fd::AsFd) stays the same.
@@ -69,36 +72,14 @@ impl Watcher {
     /// ```
     pub fn reconnect(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
         let connected = self.reconnector()?.connect(deadline)?;
-        self.resume(connected)
+        self.resume_with(connected, |_| Ok(()))
     }
 
-    /// The same in two steps, for those who may not wait where the watcher is: an event loop has
-    /// another thread [connect](Reconnector::connect), which waits for the broker's answer, and then
-    /// [resumes](Self::resume).
-    ///
-    /// # Errors
-    ///
-    /// [`is_forked`](Error::is_forked) in a forked child.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// let folder = tempfile::tempdir()?;
-    /// let broker = sysgenid_broker::spawn(folder.path())?;
-    /// let mut watcher = sysgenid::Watcher::open_at(folder.path())?;
-    /// drop(broker);
-    /// assert!(watcher.try_changed().unwrap_err().is_lost());
-    ///
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let reconnector = watcher.reconnector()?;
-    /// let connecting = std::thread::spawn(|| reconnector.connect(Duration::from_secs(20)));
-    /// watcher.resume(connecting.join().unwrap()?)?;
-    /// assert_eq!(watcher.try_changed()?, None);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn reconnector(&self) -> Result<Reconnector> {
+    /// The first of two steps, for those who may not wait where the watcher is. The second is
+    /// [`resume_with`](Self::resume_with).
+    pub(crate) fn reconnector(&self) -> Result<Reconnector> {
         self.check_process()?;
-        Ok(Reconnector(match (&self.driver, &self.source) {
+        let lost = match (&self.driver, &self.source) {
             (Driver::Broker(broker), Some(source)) => {
                 let (tracked, acknowledged) = broker.standing();
                 Some(Lost {
@@ -108,22 +89,15 @@ impl Watcher {
                 })
             }
             _ => None,
-        }))
+        };
+        Ok(Reconnector {
+            lost,
+            pauses: Pauses::default(),
+        })
     }
 
-    /// Goes on with a connection that was made by a [`Reconnector`] of this watcher. Never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`is_unsupported`](Error::is_unsupported) if the connection is to another broker than the
-    /// watcher's; the error of `epoll_ctl`; [`is_forked`](Error::is_forked) in a forked child. The
-    /// watcher then is as it was.
-    pub fn resume(&mut self, connected: Reconnected) -> Result<()> {
-        self.resume_with(connected, |_| Ok(()))
-    }
-
-    /// The same, with a step before it that may fail: if there is another connection, it is given to
-    /// `register` while the old one is still open.
+    /// Goes on with a connection that was made by a [`Reconnector`] of this watcher. Never waits. If it
+    /// is another one, it is given to `register`, which may fail, while the old one is still open.
     pub(crate) fn resume_with(
         &mut self,
         connected: Reconnected,
@@ -144,25 +118,24 @@ impl Watcher {
 }
 
 impl Reconnector {
-    /// Connects, and tries until the deadline, as [`Watcher::reconnect`] does.
+    /// Connects, and tries until the deadline, as [`Watcher::reconnect`] does. May be called again.
     ///
     /// # Errors
     ///
     /// As [`Watcher::reconnect`].
-    pub fn connect(self, deadline: impl Into<Deadline>) -> Result<Reconnected> {
-        let Some(lost) = self.0 else {
+    pub fn connect(&mut self, deadline: impl Into<Deadline>) -> Result<Reconnected> {
+        let Some(lost) = &self.lost else {
             return Ok(Reconnected(None));
         };
         let deadline = deadline.into();
         let source = &lost.source;
-        let mut pauses = Pauses::new();
         loop {
             let resume = Some(lost.acknowledged);
             let answer_by = deadline.at_most(ANSWER_TIME).at_least(LOOK_TIME);
             match BrokerWatcher::connect(source, lost.tracked, resume, answer_by) {
-                Ok(fresh) => return Ok(Reconnected(Some((lost.source, fresh)))),
+                Ok(fresh) => return Ok(Reconnected(Some((source.clone(), fresh)))),
                 Err(error) if may_reconnect(&error) && !deadline.has_passed() => {
-                    pauses.pause(deadline)?;
+                    pause(self.pauses.next(), deadline)?;
                 }
                 Err(error) => return Err(error.at(source.path())),
             }
@@ -180,46 +153,22 @@ pub(crate) fn may_reconnect(error: &Error) -> bool {
     error.is_lost() || error.is_timeout() || is_exhausted
 }
 
-/// The times between attempts.
-struct Pauses {
-    next: Duration,
-}
-
-impl Pauses {
-    const SHORTEST: Duration = Duration::from_millis(2);
-    const LONGEST: Duration = Duration::from_millis(500);
-
-    fn new() -> Self {
-        Self {
-            next: Self::SHORTEST,
+/// Waits a while, but not beyond the deadline.
+fn pause(time: Duration, deadline: Deadline) -> Result<()> {
+    let end = deadline.at_most(time);
+    while !end.has_passed() {
+        match poll(&mut [], end.timespec().as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => interrupt::signalled()?,
+            Err(errno) => return Err(Error::call("poll", errno)),
         }
     }
-
-    /// Waits a while, but not beyond the deadline.
-    fn pause(&mut self, deadline: Deadline) -> Result<()> {
-        let end = deadline.at_most(self.next.mul_f64(random_share()));
-        self.next = (self.next * 2).min(Self::LONGEST);
-        while !end.has_passed() {
-            match poll(&mut [], end.timespec().as_ref()) {
-                Ok(_) => {}
-                Err(Errno::INTR) => interrupt::signalled()?,
-                Err(errno) => return Err(Error::call("poll", errno)),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// From a half to one and a half. Only so that not all come at once: clones may share it.
-fn random_share() -> f64 {
-    let hash = RandomState::new().hash_one(Instant::now());
-    let hash = u32::try_from(hash >> 32).unwrap_or(0);
-    0.5 + f64::from(hash) / f64::from(u32::MAX)
+    Ok(())
 }
 
 impl fmt::Debug for Reconnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = self.0.as_ref().map(|lost| &lost.source);
+        let source = self.lost.as_ref().map(|lost| &lost.source);
         f.debug_tuple("Reconnector").field(&source).finish()
     }
 }
@@ -228,25 +177,5 @@ impl fmt::Debug for Reconnected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = self.0.as_ref().map(|(source, _)| source);
         f.debug_tuple("Reconnected").field(&source).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_half_a_second_and_differ() {
-        let mut pauses = Pauses::new();
-        let mut times = Vec::new();
-        for _ in 0..12 {
-            times.push(pauses.next);
-            assert!(pauses.pause(Duration::ZERO.into()).is_ok());
-        }
-        assert_eq!(times[0], Duration::from_millis(2));
-        assert_eq!(times[11], Duration::from_millis(500));
-        let shares: Vec<_> = (0..100).map(|_| random_share()).collect();
-        assert!(shares.iter().all(|share| (0.5..=1.5).contains(share)));
-        assert!(shares.iter().any(|share| *share < 0.9) && shares.iter().any(|share| *share > 1.1));
     }
 }
