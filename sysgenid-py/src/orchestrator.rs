@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 use sysgenid::{Deadline, Error, Generation, adapter};
 
 use crate::errors::raise;
@@ -312,7 +312,8 @@ impl Orchestrator {
         let fail = |error: &Error| raise(py, error);
         loop {
             while let Some(generation) = watcher.try_changed().map_err(|error| fail(&error))? {
-                let result = callback.call1((generation.get(),))?;
+                let told = PyTuple::new(py, [generation.get()])?;
+                let result = callbacks::call_guarded(callback, &told)?;
                 callbacks::refuse_deferred(&result, "a callback")?;
                 match watcher.acknowledge(generation) {
                     Ok(()) => {}

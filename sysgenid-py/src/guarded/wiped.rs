@@ -26,7 +26,8 @@ impl WipedBase {
     }
 
     fn __del__(&self, py: Python<'_>) -> PyResult<()> {
-        let result = self.wipe.bind(py).call1((&self.value,))?;
+        let value = PyTuple::new(py, [&self.value])?;
+        let result = callbacks::call_guarded(self.wipe.bind(py), &value)?;
         callbacks::refuse_deferred(&result, "wipe")
     }
 
