@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use sysgenid::{Deadline, Error, Generation, adapter};
 
 use crate::errors::raise;
@@ -176,7 +177,7 @@ impl Watcher {
         let watcher = self.held.get()?;
         loop {
             let generation = self.wait_until(py, timeout.0)?;
-            let result = callback.call1((generation,))?;
+            let result = callbacks::call_guarded(callback, &PyTuple::new(py, [generation])?)?;
             callbacks::refuse_deferred(&result, "a callback")?;
             match watcher.acknowledge(Generation::new(generation)) {
                 Ok(()) => return Ok(generation),
