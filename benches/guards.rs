@@ -8,7 +8,6 @@
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::RwLock;
@@ -17,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sysgenid::{
-    Generation, Guarded, Probe, ProcessWide, RestoreOnly, SharedGuarded, SharedReader,
+    BuildError, Generation, Guarded, Probe, RestoreOnly, SharedGuarded, SharedReader,
     ThreadGuarded, Witness,
 };
 use sysgenid_benches::{Bound, Bounds, Measured, REPEATED, ROUNDS, Subject, repeat};
@@ -31,16 +30,18 @@ const READS: u64 = 200_000;
 
 fn main() -> ExitCode {
     let subject = Subject::new();
+    // As guards in a field or a static have it.
+    let build: fn(_) -> _ = build;
     let unguarded = black_box(Box::new(7_u64));
     let lock = RwLock::new(7_u64);
     let locked = || *lock.read().expect("a lock");
-    let mut guarded = Guarded::new(ProcessWide, build);
+    let mut guarded = Guarded::new(build);
     let probe = Probe::open_at(subject.folder()).expect("a probe");
-    let mut of_probe = Guarded::new(probe, build);
+    let mut of_probe = Guarded::with_witness(probe, build);
     let probe = Probe::open_at(subject.folder()).expect("a probe");
-    let mut for_restores = Guarded::new(RestoreOnly(probe), build);
-    let in_thread = ThreadGuarded::new(ProcessWide, build);
-    let shared = SharedGuarded::new(ProcessWide, build);
+    let mut for_restores = Guarded::with_witness(RestoreOnly(probe), build);
+    let in_thread = ThreadGuarded::new(build);
+    let shared = SharedGuarded::new(build);
     let mut reader = shared.reader();
 
     let mut criterion = sysgenid_benches::criterion();
@@ -86,8 +87,8 @@ fn main() -> ExitCode {
     let mut group = criterion.benchmark_group("use a value under change");
     let page = ChangingPage::new(subject.folder());
     let probe = || Probe::open_at(&page.path).expect("a probe");
-    let mut changed = Guarded::new(probe(), build);
-    let shared_changed = SharedGuarded::new(probe(), build);
+    let mut changed = Guarded::with_witness(probe(), build);
+    let shared_changed = SharedGuarded::with_witness(probe(), build);
     for (name, period) in [
         ("1 kHz", Duration::from_millis(1)),
         ("1 MHz", Duration::from_micros(1)),
@@ -142,7 +143,7 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as guards take it")]
-fn build(_: Generation) -> io::Result<u64> {
+fn build(_: Generation) -> Result<u64, BuildError> {
     Ok(7)
 }
 

@@ -18,8 +18,10 @@
 
 use std::any::Any;
 use std::fs::File;
+use std::future::Future;
 use std::hint::spin_loop;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,10 +36,11 @@ use rustix::net::{
     send, socket_with, socketpair,
 };
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use sysgenid::{Deadline, Source};
 use sysgenid_benches::{Bound, Bounds, send_notice, stand_in, write_eventfd};
 use sysgenid_sys::page::{CounterPage, CounterPageMut};
 use sysgenid_sys::wire::{CONTROL_SOCKET, Notice, Op, PAGE_FILE, Reply, Request};
-use sysgenid_tokio::Watcher;
+use sysgenid_tokio::{Changes, Watcher};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Handle};
@@ -47,6 +50,8 @@ use tokio::runtime::{Builder, Handle};
 const TO_EVENTFD: Bound = Bound::AtMost(1.4);
 /// What we add to that.
 const TO_PACKET: Bound = Bound::AtMost(1.2);
+/// What it costs that the source may be any, and may be lost and replaced.
+const TO_WATCHER: Bound = Bound::AtMost(1.2);
 
 /// Changes that one side takes in its turn. Their median counts.
 const CHANGES: usize = 51;
@@ -66,7 +71,8 @@ fn main() -> ExitCode {
     ];
     let mut scenes = runtimes.map(|(name, runtime)| Scene {
         runtime: name,
-        broker: Subject::broker(&runtime),
+        broker: Subject::broker(&runtime, watch),
+        changes: Subject::broker(&runtime, take_changes),
         eventfd: Subject::eventfd(&runtime),
         packet: Subject::packet(&runtime),
     });
@@ -90,6 +96,23 @@ fn main() -> ExitCode {
             TO_PACKET,
             || scene.broker.median(Since::Change),
             || scene.packet.median(Since::Change),
+        );
+    }
+    for scene in &mut scenes {
+        bounds.ratio_of(
+            &format!(
+                "changes(): change to task resumed, to eventfd to task resumed, {} runtime",
+                scene.runtime
+            ),
+            TO_EVENTFD,
+            || scene.changes.median(Since::Change),
+            || scene.eventfd.median(Since::Change),
+        );
+        bounds.ratio_of(
+            &format!("the same to a watcher's, {} runtime", scene.runtime),
+            TO_WATCHER,
+            || scene.changes.median(Since::Change),
+            || scene.broker.median(Since::Change),
         );
     }
     for scene in &mut scenes {
@@ -118,6 +141,7 @@ fn main() -> ExitCode {
                 ("eventfd", &mut scene.eventfd),
                 ("packet", &mut scene.packet),
                 ("sysgenid_tokio::Watcher", &mut scene.broker),
+                ("sysgenid_tokio::changes()", &mut scene.changes),
             ] {
                 group.bench_function(format!("{what}, {name}"), |bencher| {
                     bencher.iter_custom(|changes| (0..changes).map(|_| subject.take(since)).sum());
@@ -145,7 +169,7 @@ fn stay_on(processor: usize) {
 }
 
 fn current_thread() -> Handle {
-    let runtime = Builder::new_current_thread().enable_io().build();
+    let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let handle = runtime.handle().clone();
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
@@ -154,7 +178,7 @@ fn current_thread() -> Handle {
 
 fn multi_thread() -> Handle {
     let mut builder = Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).enable_io().build();
+    let runtime = builder.worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let handle = runtime.handle().clone();
     // It lives as long as the bench.
@@ -173,6 +197,7 @@ enum Since {
 struct Scene {
     runtime: &'static str,
     broker: Subject,
+    changes: Subject,
     eventfd: Subject,
     packet: Subject,
 }
@@ -187,25 +212,29 @@ struct Subject {
 }
 
 impl Subject {
-    /// The userspace driver, and an async watcher.
-    fn broker(runtime: &Handle) -> Self {
+    /// The userspace driver, and a task that handles its changes.
+    fn broker<T: Future<Output = ()> + Send + 'static>(
+        runtime: &Handle,
+        handle: impl FnOnce(&Path, Arc<Resumed>) -> T,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let broker = sysgenid_broker::spawn(folder.path()).expect("a broker");
-        let watcher = sysgenid::Watcher::open_at(folder.path()).expect("a watcher");
         let resumed = Arc::new(Resumed::new());
         let task = {
             let _context = runtime.enter();
-            let watcher = Watcher::new(watcher).expect("a place in the runtime");
-            let resumed = Arc::clone(&resumed);
-            async move {
-                while let Ok(generation) = watcher.changed().await {
-                    resumed.now();
-                    // Stale, if the processor was taken from us meanwhile.
-                    let _ = watcher.acknowledge(generation);
-                }
-            }
+            handle(folder.path(), Arc::clone(&resumed))
         };
         runtime.spawn(task);
+        let source = Source::at(folder.path()).expect("a source");
+        // The first changes would be seen in the page.
+        while source
+            .status(Deadline::NEVER)
+            .map(|it| it.watchers.map(|it| it.tracked))
+            .ok()
+            != Some(Some(1))
+        {
+            thread::sleep(PAUSE);
+        }
         let page = File::open(folder.path().join(PAGE_FILE)).expect("the page");
         let socket = packets();
         let address = SocketAddrUnix::new(folder.path().join(CONTROL_SOCKET));
@@ -301,6 +330,30 @@ impl Subject {
         resumed
             .saturating_duration_since(since)
             .max(Duration::from_nanos(1))
+    }
+}
+
+/// An async watcher.
+fn watch(folder: &Path, resumed: Arc<Resumed>) -> impl Future<Output = ()> + Send + use<> {
+    let watcher = sysgenid::Watcher::open_at(folder).expect("a watcher");
+    let watcher = Watcher::new(watcher).expect("a place in the runtime");
+    async move {
+        while let Ok(generation) = watcher.changed().await {
+            resumed.now();
+            // Stale, if the processor was taken from us meanwhile.
+            let _ = watcher.acknowledge(generation);
+        }
+    }
+}
+
+/// The changes of whichever source there is.
+fn take_changes(folder: &Path, resumed: Arc<Resumed>) -> impl Future<Output = ()> + Send + use<> {
+    let mut changes = Changes::from(sysgenid::Changes::options().at(folder).open());
+    async move {
+        while let Ok(change) = changes.next_change().await {
+            resumed.now();
+            let _ = change.acknowledge();
+        }
     }
 }
 

@@ -32,8 +32,8 @@ impl Zeroize for TicketKey {
 
 fn main() -> Result<(), Box<dyn Error>> {
     ProcessWide.verify()?; // without a source no restore is seen
-    let mut key = Guarded::new(ProcessWide, |generation| {
-        Ok::<_, std::io::Error>(TicketKey {
+    let mut key = Guarded::new(|generation| {
+        Ok(TicketKey {
             generation,
             name: random_id()?,
             secret: random_id()?,

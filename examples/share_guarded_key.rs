@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,13 +23,11 @@ const WORKERS: u64 = 4;
 
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
-static KEY: LazyLock<SharedGuarded<u64>> = LazyLock::new(|| {
-    SharedGuarded::new(ProcessWide, |generation| {
-        let key = random_id()?;
-        MADE.fetch_add(1, Ordering::Relaxed);
-        println!("generation {generation}: a key for all threads");
-        Ok::<_, std::io::Error>(key)
-    })
+static KEY: SharedGuarded<u64> = SharedGuarded::new(|generation| {
+    let key = random_id()?;
+    MADE.fetch_add(1, Ordering::Relaxed);
+    println!("generation {generation}: a key for all threads");
+    Ok(key)
 });
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -23,6 +23,14 @@ pub use crate::results::{Bound, RESULTS};
 pub use crate::stand_in::{send_notice, stand_in, write_eventfd};
 pub use crate::subject::{Page, Subject, without_source};
 
+/// Cargo turns the features on that any package of a build asks for, and with this one each look
+/// asks first whether a test plays. Tests of the benches are built without optimisation, and measure
+/// nothing.
+const _: () = assert!(
+    cfg!(debug_assertions) || !sysgenid::IS_TESTING,
+    "the feature `testing` of sysgenid is on: build the benches alone"
+);
+
 /// Rounds in which the two sides take turns.
 pub const ROUNDS: usize = 101;
 

@@ -4,7 +4,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+#[path = "common/child.rs"]
+mod child;
+
 use std::time::Duration;
 
 use sysgenid::Orchestrator;
@@ -12,25 +14,10 @@ use sysgenid_tokio::{AsyncOrchestrator, Watcher};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
+use child::in_child;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_millis(100);
-
-/// Whether what a forked child does comes to its end without a panic.
-fn in_child(work: impl FnOnce()) -> bool {
-    // SAFETY: The child never returns from here. It allocates, for which the C library sees to its own
-    // lock, and takes no other lock that a thread of the parent's may have held.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
-    if pid == 0 {
-        let failed = catch_unwind(AssertUnwindSafe(work)).is_err();
-        // SAFETY: It ends the process and runs nothing of the parent's.
-        unsafe { libc::_exit(failed.into()) }
-    }
-    let mut status = 0;
-    // SAFETY: It is this process's child, and nobody else waits for it.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    status == 0
-}
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()

@@ -12,14 +12,13 @@
     reason = "a failed expectation is a failed test"
 )]
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
+use sysgenid::testing::{Look, Restores};
 use sysgenid::{
-    Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded, Uniqueness, Witness,
-    Zeroize,
+    BuildError, Generation, Guarded, Result, SharedGuarded, SharedReader, ThreadGuarded, Zeroize,
 };
 
 /// What happens at a point.
@@ -27,7 +26,7 @@ use sysgenid::{
 enum Step {
     Nothing,
     /// The world has this number now; or one that is larger by this and one, if numbers only grow.
-    Change(u64),
+    Change(u32),
     /// If this is a glance, it tells nothing.
     Haze,
     /// If this is a build, it fails.
@@ -41,7 +40,6 @@ struct OnPurpose;
 
 #[derive(Debug, Default)]
 struct State {
-    number: u64,
     /// Else a number may come again, and only whoever looked in between knows.
     grows: bool,
     script: std::collections::VecDeque<Step>,
@@ -51,6 +49,8 @@ struct State {
     last: Option<u64>,
     values: Vec<Record>,
 }
+
+type Built = Result<Value, BuildError>;
 
 /// What became of a value.
 #[derive(Debug)]
@@ -65,8 +65,12 @@ struct Record {
     is_gone: bool,
 }
 
-#[derive(Clone, Debug, Default)]
-struct World(Arc<Mutex<State>>);
+/// The number is the generation that is played.
+#[derive(Clone, Debug)]
+struct World {
+    restores: Restores,
+    state: Arc<Mutex<State>>,
+}
 
 impl World {
     fn new(script: Vec<Step>) -> Self {
@@ -74,11 +78,22 @@ impl World {
             script: script.into(),
             ..State::default()
         };
-        Self(Arc::new(Mutex::new(state)))
+        let world = Self {
+            restores: Restores::new(),
+            state: Arc::new(Mutex::new(state)),
+        };
+        let state = Arc::downgrade(&world.state);
+        world.restores.before_looks(move |restores, look| {
+            if let Some(state) = state.upgrade() {
+                let restores = restores.clone();
+                Self { restores, state }.look(look);
+            }
+        });
+        world
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A point. When the script is at its end, nothing more happens.
@@ -86,18 +101,35 @@ impl World {
         let mut state = self.state();
         let step = state.script.pop_front().unwrap_or(Step::Nothing);
         if let Step::Change(number) = step {
-            state.number = match state.grows {
-                true => state.number + 1 + number,
+            let generation = self.restores.generation();
+            self.restores.restore_to(match state.grows {
+                true => u32::try_from(generation).unwrap() + 1 + number,
                 false => number,
-            };
+            });
         }
         step
     }
 
-    fn build(&self, generation: Generation) -> io::Result<Value> {
+    /// What happens just before a look, and what that is told.
+    fn look(&self, look: Look) {
+        let step = self.step();
+        let number = self.restores.generation().get();
+        let mut state = self.state();
+        state.last = Some(number);
+        match (look, step) {
+            (Look::Glance, Step::Haze) => {
+                state.last = None;
+                self.restores.blur();
+            }
+            (Look::Glance, _) => {}
+            _ => state.marks.push(number),
+        }
+    }
+
+    fn build(&self, generation: Generation) -> Built {
         let before = self.step();
         match (before, self.step()) {
-            (Step::Fail, _) | (_, Step::Fail) => return Err(io::Error::other("on purpose")),
+            (Step::Fail, _) | (_, Step::Fail) => return Err("on purpose".into()),
             (Step::Panic, _) | (_, Step::Panic) => resume_unwind(Box::new(OnPurpose)),
             _ => {}
         }
@@ -130,24 +162,6 @@ impl World {
             "it was seen to be outdated: {since:?}"
         );
         assert_eq!(state.last, Some(value.number), "nobody looked");
-    }
-}
-
-impl Witness for World {
-    fn mark(&self) -> Uniqueness {
-        self.step();
-        let mut state = self.state();
-        let number = state.number;
-        state.marks.push(number);
-        state.last = Some(number);
-        Uniqueness::of(Generation::new(number))
-    }
-
-    fn glance(&self) -> Uniqueness {
-        let is_hazy = matches!(self.step(), Step::Haze);
-        let mut state = self.state();
-        state.last = (!is_hazy).then_some(state.number);
-        Uniqueness::of(Generation::new(state.last.unwrap_or(u64::MAX)))
     }
 }
 
@@ -192,7 +206,7 @@ trait Guard {
     ) -> Result<usize>;
 }
 
-impl Guard for Guarded<Value, World> {
+impl<B: FnMut(Generation) -> Built> Guard for Guarded<Value, Restores, B> {
     const IS_OWNER: bool = true;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -208,7 +222,7 @@ impl Guard for Guarded<Value, World> {
     }
 }
 
-impl Guard for &ThreadGuarded<Value, World> {
+impl<B: FnMut(Generation) -> Built> Guard for &ThreadGuarded<Value, Restores, B> {
     const IS_OWNER: bool = true;
 
     fn transaction(
@@ -220,7 +234,7 @@ impl Guard for &ThreadGuarded<Value, World> {
     }
 }
 
-impl Guard for &SharedGuarded<Value, World> {
+impl<B: Fn(Generation) -> Built> Guard for &SharedGuarded<Value, Restores, B> {
     const IS_OWNER: bool = false;
 
     fn transaction(
@@ -232,7 +246,7 @@ impl Guard for &SharedGuarded<Value, World> {
     }
 }
 
-impl Guard for SharedReader<'_, Value, World> {
+impl<B: Fn(Generation) -> Built> Guard for SharedReader<'_, Value, Restores, B> {
     const IS_OWNER: bool = false;
 
     fn get(&mut self) -> Option<Result<usize>> {
@@ -299,7 +313,7 @@ fn use_once<G: Guard>(world: &World, guard: &mut G, how: Use) {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => Just(Step::Nothing),
-        4 => (0_u64..3).prop_map(Step::Change),
+        4 => (0_u32..3).prop_map(Step::Change),
         2 => Just(Step::Haze),
         1 => Just(Step::Fail),
         1 => Just(Step::Panic),
@@ -330,7 +344,7 @@ proptest! {
     fn owned_guard_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let mut guard = Guarded::new(world.clone(), move |generation| build.build(generation));
+        let mut guard = Guarded::with_witness(world.restores.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut guard, how);
         }
@@ -342,7 +356,7 @@ proptest! {
     fn guard_of_a_thread_hands_out_what_it_may(script in steps(), uses in uses()) {
         let world = World::new(script);
         let build = world.clone();
-        let guard = ThreadGuarded::new(world.clone(), move |generation| build.build(generation));
+        let guard = ThreadGuarded::with_witness(world.restores.clone(), move |generation| build.build(generation));
         for (_, how) in uses {
             use_once(&world, &mut &guard, how);
         }
@@ -356,7 +370,7 @@ proptest! {
         // What one user has seen, another may not know.
         world.state().grows = true;
         let build = world.clone();
-        let guard = SharedGuarded::new(world.clone(), move |generation| build.build(generation));
+        let guard = SharedGuarded::with_witness(world.restores.clone(), move |generation| build.build(generation));
         {
             let (mut one, mut other) = (guard.reader(), guard.reader());
             for (user, how) in uses {

@@ -32,7 +32,7 @@ fn with_a_source() {
         // the environment.
         unsafe { std::env::set_var(sysgenid::SOURCE_VARIABLE, &path) };
         // It is mapped now, so the file may go.
-        assert_eq!(ProcessWide.sources().count(), 1);
+        assert_eq!(sysgenid::protection().sources().count(), 1);
     });
 }
 

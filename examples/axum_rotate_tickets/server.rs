@@ -9,7 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use sysgenid::{Generation, Witness};
+use sysgenid::{Bound, Generation, Witness};
 use sysgenid_examples::Failure;
 use sysgenid_tokio::Watcher;
 use tokio::net::{TcpListener, TcpStream};
@@ -80,7 +80,8 @@ impl<W: Witness + Clone + Send + Unpin + 'static> Server<W> {
     }
 
     fn serve(&self, stream: TcpStream, mut connection: Connection) {
-        let fenced = Fenced::new(stream, self.witness.clone(), connection.mark);
+        let (witness, mark) = (self.witness.clone(), connection.mark);
+        let fenced = Fenced(Bound::unwiped_with_witness(witness, mark, stream));
         let handshake = timeout(HANDSHAKE, self.tls.accept(fenced));
         let app = TowerToHyperService::new(self.app.clone());
         let served = async move {

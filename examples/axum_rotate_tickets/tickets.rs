@@ -17,9 +17,10 @@ pub(crate) struct GuardedTickets<W>(SharedGuarded<Arc<dyn ProducesTickets>, W>);
 
 impl<W: Witness> GuardedTickets<W> {
     pub(crate) fn new(witness: W) -> Self {
-        Self(SharedGuarded::unwiped(witness, |_generation| {
-            Ticketer::new()
-        }))
+        Self(SharedGuarded::unwiped_with_witness(
+            witness,
+            |_generation| Ok(Ticketer::new()?),
+        ))
     }
 
     /// Makes the new key now, if there was a change, and not with the next handshake.

@@ -9,7 +9,6 @@
 
 mod series;
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -27,9 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let probe = Probe::open()?;
     // It counts within a millisecond. A clone would go on counting where the snapshot was taken,
     // perhaps in the same millisecond, because its clock stood still as well.
-    let mut series = Guarded::unwiped(Probe::open()?, |_generation| {
-        Ok::<_, Infallible>(Series::default())
-    });
+    let mut series =
+        Guarded::unwiped_with_witness(Probe::open()?, |_generation| Ok(Series::default()));
     let (mut last, mut seen) = (None, 0);
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {

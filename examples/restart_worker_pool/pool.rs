@@ -97,17 +97,11 @@ async fn work(
     if stuck {
         std::future::pending::<()>().await; // for an answer that was lost
     }
+    let renew = async |_generation| random_id().map(|id| session.store(id, Ordering::Relaxed));
     loop {
         tokio::select! {
             biased; // the change before the next job
-            changed = watcher.changed() => {
-                let generation = changed?;
-                session.store(random_id()?, Ordering::Relaxed);
-                match watcher.acknowledge(generation) {
-                    Err(error) if !error.is_stale() => return Err(error.into()),
-                    _ => {} // stale: it moved again, so the watcher is outdated still
-                }
-            }
+            handled = watcher.handle(renew) => drop(handled?),
             // A job is finished before anything else is looked at.
             () = next_job(&mut serving) => job(session.load(Ordering::Relaxed)).await,
         }

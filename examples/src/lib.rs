@@ -39,6 +39,8 @@ mod pages {
     mod python {}
     #[doc = include_str!("../../docs/src/python-random.md")]
     mod python_random {}
+    #[doc = include_str!("../../docs/src/testing-your-code.md")]
+    mod testing_your_code {}
     #[doc = include_str!("../../docs/src/guarantees.md")]
     mod guarantees {}
     #[doc = include_str!("../../docs/src/command.md")]

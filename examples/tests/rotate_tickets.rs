@@ -13,10 +13,10 @@ mod tickets;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sysgenid::{Generation, Uniqueness, Witness};
+use sysgenid::testing::Restores;
+use sysgenid::{Bound, Witness};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
@@ -28,22 +28,6 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use connections::Connections;
 use fence::Fenced;
 use tickets::GuardedTickets;
-
-/// A generation that a test changes.
-#[derive(Clone, Debug, Default)]
-struct Manual(Arc<AtomicU64>);
-
-impl Manual {
-    fn change(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Witness for Manual {
-    fn mark(&self) -> Uniqueness {
-        Uniqueness::of(Generation::new(self.0.load(Ordering::Relaxed)))
-    }
-}
 
 /// Both ends of TLS, not connected yet.
 fn ends() -> (TlsAcceptor, Arc<ClientConfig>) {
@@ -67,23 +51,24 @@ fn name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
-fn fenced(stream: DuplexStream, witness: &Manual) -> Fenced<DuplexStream, Manual> {
-    Fenced::new(stream, witness.clone(), witness.mark())
+fn fenced(stream: DuplexStream, witness: &Restores) -> Fenced<DuplexStream, Restores> {
+    let mark = witness.mark();
+    Fenced(Bound::unwiped_with_witness(witness.clone(), mark, stream))
 }
 
 #[test]
 fn the_old_key_is_out_of_use_at_once() {
-    let witness = Manual::default();
+    let witness = Restores::new();
     let tickets = GuardedTickets::new(witness.clone());
     let ticket = tickets.encrypt(b"a session").unwrap();
     assert_eq!(tickets.decrypt(&ticket).unwrap(), b"a session");
 
-    witness.change();
+    witness.restore();
     assert_eq!(tickets.decrypt(&ticket), None);
     let ticket = tickets.encrypt(b"another").unwrap();
     assert_eq!(tickets.decrypt(&ticket).unwrap(), b"another");
 
-    witness.change();
+    witness.restore();
     tickets.renew().unwrap();
     assert_eq!(tickets.decrypt(&ticket), None);
     assert!(tickets.lifetime() > 0);
@@ -93,7 +78,7 @@ fn the_old_key_is_out_of_use_at_once() {
 #[tokio::test]
 async fn a_handshake_is_not_finished_in_another_generation() {
     for changes in [false, true] {
-        let witness = Manual::default();
+        let witness = Restores::new();
         let (acceptor, config) = ends();
         let (mut wire, server) = duplex(1 << 16);
         let handshake = tokio::spawn(acceptor.accept(fenced(server, &witness)));
@@ -109,7 +94,7 @@ async fn a_handshake_is_not_finished_in_another_generation() {
             client.process_new_packets().unwrap();
         }
         if changes {
-            witness.change();
+            witness.restore();
         }
         message.clear();
         client.write_tls(&mut message).unwrap();
@@ -127,7 +112,7 @@ async fn a_handshake_is_not_finished_in_another_generation() {
 
 #[tokio::test]
 async fn nothing_leaves_and_nothing_enters_an_old_connection() {
-    let witness = Manual::default();
+    let witness = Restores::new();
     let (acceptor, config) = ends();
     let (client, server) = duplex(1 << 16);
     let connector = TlsConnector::from(config);
@@ -144,7 +129,7 @@ async fn nothing_leaves_and_nothing_enters_an_old_connection() {
 
     client.write_all(b"a request").await.unwrap();
     client.flush().await.unwrap();
-    witness.change();
+    witness.restore();
     let error = server.read(&mut read).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     // To close it properly is to encrypt a goodbye.
@@ -160,13 +145,13 @@ async fn nothing_leaves_and_nothing_enters_an_old_connection() {
 
 #[tokio::test]
 async fn what_was_cut_is_waited_for_and_what_is_new_is_not() {
-    let witness = Manual::default();
+    let witness = Restores::new();
     let mut connections = Connections::new(witness.clone());
     let mut old = connections.begin();
     connections.drain().await; // nothing to do
     assert!(!old.cut.has_changed().unwrap());
 
-    witness.change();
+    witness.restore();
     let new = connections.begin();
     old.cut.changed().await.unwrap();
     assert!(old.mark != new.mark);

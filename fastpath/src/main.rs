@@ -14,6 +14,13 @@ mod paths;
 
 use serde_json::json;
 
+/// Cargo turns the features on that any package of a build asks for. With this one the fast paths are
+/// others.
+const _: () = assert!(
+    cfg!(debug_assertions) || !sysgenid::IS_TESTING,
+    "the feature `testing` of sysgenid is on: build this package alone"
+);
+
 fn main() {
     let uses = std::env::args().nth(1).and_then(|uses| uses.parse().ok());
     let uses = uses.expect("how often to take each path, as an argument");

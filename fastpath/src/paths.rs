@@ -7,7 +7,7 @@ use std::hint::black_box;
 use memmap2::{MmapOptions, MmapRaw};
 use sysgenid::rand_core::Rng;
 use sysgenid::{
-    Generation, Guarded, Probe, ProcessWide, RestoreOnly, Result, SOURCE_VARIABLE, SharedGuarded,
+    BuildError, Generation, Guarded, Probe, RestoreOnly, Result, SOURCE_VARIABLE, SharedGuarded,
     SharedReader, ThreadGuarded, Uniqueness,
 };
 
@@ -24,17 +24,19 @@ pub(crate) fn all() -> Vec<Path> {
     let before = sysgenid::uniqueness();
     let is_unique = black_box(is_unique as fn(_) -> _);
 
-    let mut guarded = Guarded::new(ProcessWide, build);
+    // As guards in a field or a static have it.
+    let build: fn(_) -> _ = build;
+    let mut guarded = Guarded::new(build);
     let guarded_get = black_box(guarded_get as fn(&mut Guarded<u64>) -> Result<&mut u64>);
-    let mut for_restores = Guarded::new(RestoreOnly(self::probe()), build);
+    let mut for_restores = Guarded::with_witness(RestoreOnly(self::probe()), build);
     let guarded_get_for_restores = black_box(
         guarded_get_for_restores as fn(&mut Guarded<u64, RestoreOnly<Probe>>) -> Result<&mut u64>,
     );
-    let mut guarded_too = Guarded::new(ProcessWide, build);
+    let mut guarded_too = Guarded::new(build);
     let guarded_with = black_box(guarded_with as fn(&mut _) -> _);
-    let thread_guarded = ThreadGuarded::new(ProcessWide, build);
+    let thread_guarded = ThreadGuarded::new(build);
     let thread_guarded_with = black_box(thread_guarded_with as fn(&_) -> _);
-    let shared: &_ = Box::leak(Box::new(SharedGuarded::new(ProcessWide, build)));
+    let shared: &_ = Box::leak(Box::new(SharedGuarded::new(build)));
     let shared_with = black_box(shared_with as fn(&_) -> _);
     let mut reader = shared.reader();
     let reader_get =
@@ -75,7 +77,7 @@ fn probe() -> Probe {
 
 /// What is guarded: a number, so that its use is one load.
 #[expect(clippy::unnecessary_wraps, reason = "as guards take it")]
-fn build(_: Generation) -> std::io::Result<u64> {
+fn build(_: Generation) -> Result<u64, BuildError> {
     Ok(7)
 }
 

@@ -12,8 +12,9 @@ mod retire;
 mod server;
 mod socket;
 mod state;
+pub mod testing;
 
 pub use background::{Background, spawn};
-pub use directory::Incident;
+pub use directory::{Incident, usual_directory};
 pub use error::Error;
 pub use server::{Server, Stopper};

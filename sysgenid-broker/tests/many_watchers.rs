@@ -15,6 +15,8 @@
 mod child;
 #[path = "broker/client.rs"]
 mod client;
+#[path = "../../conformance/tests/common/skipped.rs"]
+mod skipped;
 
 use child::{Process, raise_files_to};
 use client::{Client, Packet, Watcher};

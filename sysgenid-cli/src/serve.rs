@@ -2,20 +2,19 @@
 //! `sysgenid serve`: the userspace driver.
 
 use std::borrow::Cow;
-use std::env;
 use std::ffi::{OsStr, c_int};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{self, Path, PathBuf};
+use std::path::{self, PathBuf};
 use std::thread;
 
 use rustix::fs::Mode;
-use rustix::process::{geteuid, umask};
+use rustix::process::umask;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use sysgenid::{Printable, Probe, SOURCE_VARIABLE};
-use sysgenid_broker::{Server, Stopper};
+use sysgenid_broker::{Server, Stopper, usual_directory};
 
 use crate::args::ServeArgs;
 use crate::eof::on_end_of_input;
@@ -56,17 +55,13 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 fn default_directory() -> Result<PathBuf, Failure> {
-    if geteuid().is_root() {
-        return Ok("/run/sysgenid".into());
-    }
-    match env::var_os("XDG_RUNTIME_DIR") {
-        Some(parent) if Path::new(&parent).is_absolute() => Ok(Path::new(&parent).join("sysgenid")),
-        _ => Err(Failure::Usage(
+    usual_directory().ok_or_else(|| {
+        Failure::Usage(
             "serve: XDG_RUNTIME_DIR is not set, so there is no directory to serve by default; name \
              one with --dir"
                 .into(),
-        )),
-    }
+        )
+    })
 }
 
 /// Prints where the driver serves, and a warning if it has room for few watchers.

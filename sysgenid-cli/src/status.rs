@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use sysgenid::{Backend, Dialect, Printable, ProcessWide, Source};
+use sysgenid::{Backend, Dialect, Printable, Source};
 
 use crate::failure::Failure;
 use crate::output::{Output, backend_text, kind_text, path_in_json};
@@ -38,7 +38,9 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
         Some(path) => (Source::at(path)?, None),
         None => {
             let source = Source::discover_for_probe()?;
-            let beside = ProcessWide.sources().find(|other| **other != source);
+            let beside = sysgenid::protection()
+                .sources()
+                .find(|other| **other != source);
             (source, beside)
         }
     };

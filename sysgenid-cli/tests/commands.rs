@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use common::{Running, eventually, failed, fails, object, on, run, serve, sysgenid, text};
+use common::{Running, eventually, failed, fails, object, on, run, serve, skipped, sysgenid, text};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -231,7 +231,7 @@ fn a_path_of_any_bytes_survives_in_text_and_json() {
                 "{status}"
             );
         }
-        Err(error) => println!("skipped: no shell here knows such quotes: {error}"),
+        Err(error) => skipped(format_args!("no shell here knows such quotes: {error}")),
     }
     let status = text(&run(&mut on(&folder, &["status"])).stdout);
     assert!(

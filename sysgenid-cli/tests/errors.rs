@@ -11,7 +11,9 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{failed, fails, hung_watcher, object, on, run, serve, sysgenid, text, unprivileged};
+use common::{
+    failed, fails, hung_watcher, object, on, run, serve, skipped, sysgenid, text, unprivileged,
+};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
@@ -50,7 +52,7 @@ fn no_source() {
         let error = fails(sysgenid().arg("status"), 3);
         assert!(error.contains("/dev/sysgenid: not found"), "{error}");
     } else {
-        println!("skipped: discovery finds a source on this machine");
+        skipped("discovery finds a source on this machine");
     }
 }
 
@@ -108,7 +110,7 @@ fn a_file_that_is_no_page() {
             "{error}"
         );
     } else {
-        println!("skipped: only root can give a file to another user");
+        skipped("only root can give a file to another user");
     }
 }
 

@@ -8,15 +8,16 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use common::{Running, eventually, fails, object, on, run, serve, sysgenid, text};
-use rustix::process::Signal;
+use common::{Running, eventually, fails, object, on, run, serve, skipped, sysgenid, text};
+use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use tempfile::tempdir;
 
@@ -47,6 +48,31 @@ fn a_killed_driver_that_is_started_again_continues_page_and_counter() {
     );
 }
 
+/// Its caller would choose which directory its owner's driver serves, and locks.
+#[test]
+fn a_driver_with_more_rights_than_its_caller_ignores_the_environment() {
+    if !geteuid().is_root() {
+        skipped("only root can give a program to another user");
+        return;
+    }
+    let (owner, caller) = (65_534, 65_533);
+    let directory = tempdir().unwrap();
+    let program = directory.path().join("program");
+    // By another process: a child of another test could hold the copy open for writing.
+    let mut copy = Command::new("cp");
+    let copied = copy.arg(env!("CARGO_BIN_EXE_sysgenid")).arg(&program);
+    assert!(copied.status().unwrap().success());
+    chown(directory.path(), Some(owner), None).unwrap();
+    chown(&program, Some(owner), None).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o4755)).unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("serve").uid(caller).gid(caller);
+    let error = fails(command.env("XDG_RUNTIME_DIR", directory.path()), 2);
+    assert!(error.contains("XDG_RUNTIME_DIR is not set"), "{error}");
+    assert!(!directory.path().join("sysgenid").exists());
+}
+
 #[test]
 fn one_folder_has_one_driver() {
     let folder = tempdir().unwrap();
@@ -67,7 +93,7 @@ fn one_folder_has_one_driver() {
 fn signals_end_a_driver_in_order() {
     for signal in [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP] {
         if signal == Signal::HUP && ignores_hangups("self") {
-            println!("skipped: SIGHUP is ignored here, and so it is by the driver");
+            skipped("SIGHUP is ignored here, and so it is by the driver");
             continue;
         }
         let folder = tempdir().unwrap();

@@ -42,10 +42,25 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     exception(py, error).unwrap_or_else(|failure| failure)
 }
 
-fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+/// The exception for an error of this layer's own. That it cannot be made is an exception as well.
+pub(crate) fn make(py: Python<'_>, class: &str, errno: Errno, message: &str) -> PyErr {
+    let make = || {
+        classes(py)?
+            .getattr(class)?
+            .call1((errno.raw_os_error(), message))
+    };
+    make().map_or_else(|failure| failure, PyErr::from_value)
+}
+
+/// The module that has them.
+fn classes(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static CLASSES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let classes =
         CLASSES.get_or_try_init(py, || py.import("sysgenid.errors").map(Bound::unbind))?;
+    Ok(classes.bind(py))
+}
+
+fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let (class, nearest) = class_of(error);
     let errno = match error.raw_os_error() {
         // The device's way to say that its caller is outdated. To a Python programmer it is a signal,
@@ -54,7 +69,7 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Some(errno) => errno,
         None => nearest.raw_os_error(),
     };
-    let class = classes.bind(py).getattr(class)?;
+    let class = classes(py)?.getattr(class)?;
     let exception = match error.path() {
         Some(path) => class.call1((errno, message_of(error), path.as_os_str()))?,
         None => class.call1((errno, message_of(error)))?,

@@ -2,15 +2,21 @@
 #![cfg(target_os = "linux")]
 //! The native part of the Python package `sysgenid`. It is private: the package names what is public.
 
+mod attached;
+mod callbacks;
+mod derived;
 mod errors;
+mod guarded;
 mod handle;
 mod hooks;
 mod orchestrator;
 mod probe;
 mod probe_type;
 mod process;
+mod protection;
 mod random;
 mod status;
+mod testing;
 mod timeout;
 mod uniqueness;
 mod waiting;
@@ -23,6 +29,10 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::callbacks::is_deferred;
+    #[pymodule_export]
+    use crate::guarded::Guarded;
+    #[pymodule_export]
     use crate::hooks::{
         Background, register_hook, registered_hooks, run_after_restore, run_before_snapshot,
         start_background, unregister_hooks,
@@ -34,17 +44,24 @@ mod _native {
         assume_restored, generation, refresh, shows_restores, uniqueness, verify,
     };
     #[pymodule_export]
-    use crate::random::{GuardedDraws, GuardedLock, entropy};
+    use crate::protection::{Protection, init, protection};
     #[pymodule_export]
-    use crate::status::{Status, WatcherCounts, sources, status, trigger};
+    use crate::random::{GuardedLock, entropy};
+    #[pymodule_export]
+    use crate::status::{Status, WatcherCounts, status, trigger};
+    #[pymodule_export]
+    use crate::testing::Broker;
     #[pymodule_export]
     use crate::uniqueness::Uniqueness;
     #[pymodule_export]
     use crate::watcher::{Changes, Watcher};
 
     #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn set_up(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("Probe", crate::probe_type::get(module.py())?)
+        let py = module.py();
+        module.add("Probe", crate::probe_type::get(py)?)?;
+        module.add("GuardedDraws", crate::random::draws_type(py)?)?;
+        module.add("CachedBase", crate::guarded::cached_type(py)?)
     }
 }

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use sysgenid::{Deadline, Error, Generation, adapter};
 
 use crate::errors::raise;
 use crate::handle::Handle;
+use crate::status::{Fields, shown};
 use crate::timeout::{AnswerTime, Timeout};
-use crate::waiting;
+use crate::{callbacks, waiting};
 
 /// Leads a system through a restore: notices it or triggers it, and waits until every tracked watcher
 /// has acknowledged the new generation, so that the system may serve again.
@@ -77,20 +79,30 @@ impl From<sysgenid::Settled> for Settled {
 
 #[pymethods]
 impl Settled {
-    fn __repr__(&self) -> String {
-        let watchers = match self.watchers {
-            Some(watchers) => watchers.to_string(),
-            None => "None".to_owned(),
-        };
-        format!(
-            "<sysgenid.Settled generation={}, watchers={watchers}>",
-            self.generation
-        )
+    #[new]
+    #[pyo3(signature = (generation, watchers=None))]
+    fn new(generation: u64, watchers: Option<u32>) -> Self {
+        Self {
+            generation,
+            watchers,
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(slf.as_any(), "Settled", &["generation", "watchers"])
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Fields<'py>)> {
+        let fields = (slf.get().generation, slf.get().watchers);
+        Ok((slf.get_type(), fields.into_pyobject(slf.py())?))
     }
 }
 
 /// A tracked watcher that has not acknowledged the current generation.
-#[pyclass(frozen, module = "sysgenid")]
+///
+/// Two are equal if all attributes are.
+#[pyclass(frozen, eq, hash, module = "sysgenid")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Straggler(sysgenid::Straggler);
 
 #[pymethods]
@@ -130,6 +142,12 @@ impl Straggler {
             "<sysgenid.Straggler {}, acknowledged {}>",
             self.0, self.0.acknowledged
         )
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a straggler cannot be pickled or copied: send its attributes, or str() of it",
+        ))
     }
 }
 
@@ -222,8 +240,8 @@ impl Orchestrator {
     /// Waits for a change, as `Watcher.wait` does.
     fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<u64> {
         let orchestrator = self.held.get()?;
-        let wait = |deadline: Deadline| orchestrator.watcher().wait(deadline);
-        Ok(waiting::wait(py, timeout.0, wait)?.get())
+        let changed = waiting::change(py, timeout.0, orchestrator.watcher(), &self.held)?;
+        Ok(changed.get())
     }
 
     /// Acknowledges for the orchestrator itself, and returns what it acknowledged: `generation`, or else
@@ -255,11 +273,12 @@ impl Orchestrator {
     /// `MissingError` if all have acknowledged, but fewer than `require_watchers`; `UnsupportedError`
     /// if some are required and the source does not tell how many there are. `OutdatedError` if the
     /// orchestrator's own watcher is or becomes outdated: a change came, so rebuild and `acknowledge` first,
-    /// or use `settle`. `LostError` if the broker ended, or takes no more connections.
+    /// or use `settle`. `LostError` if the broker ended, or takes no more connections. `ValueError` if
+    /// it is closed, within a second also where another thread closes it meanwhile.
     fn wait_for_watchers(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;
         let wait = |deadline: Deadline| orchestrator.wait_for_watchers(deadline);
-        waiting::wait(py, timeout.0, wait).map(Settled::from)
+        waiting::wait(py, timeout.0, &self.held, wait).map(Settled::from)
     }
 
     /// After a change: lets `callback(generation)` rebuild what is the orchestrator's own,
@@ -267,7 +286,9 @@ impl Orchestrator {
     /// the generation that every tracked watcher has acknowledged, and how many those are. If nothing
     /// has changed, the callback is not called, and the others are waited for.
     ///
-    /// Raises what the callback raises; else as `wait_for_watchers`, but never `OutdatedError`.
+    /// Raises what the callback raises, and `TypeError` if it returns something that has yet to run, as
+    /// `Watcher.handle` does: then nothing is acknowledged. Else as `wait_for_watchers`, but never
+    /// `OutdatedError`.
     ///
     /// >>> import sysgenid
     /// >>> with sysgenid.Orchestrator() as orchestrator:
@@ -284,13 +305,15 @@ impl Orchestrator {
         callback: &Bound<'_, PyAny>,
         timeout: Timeout,
     ) -> PyResult<Settled> {
+        callbacks::check(callback, "a callback")?;
         let orchestrator = self.held.get()?;
         let watcher = orchestrator.watcher();
         let deadline = timeout.0;
         let fail = |error: &Error| raise(py, error);
         loop {
             while let Some(generation) = watcher.try_changed().map_err(|error| fail(&error))? {
-                callback.call1((generation.get(),))?;
+                let result = callback.call1((generation.get(),))?;
+                callbacks::refuse_deferred(&result, "a callback")?;
                 match watcher.acknowledge(generation) {
                     Ok(()) => {}
                     Err(error) if error.is_stale() && !deadline.has_passed() => {}
@@ -301,7 +324,7 @@ impl Orchestrator {
                 Err(error) if error.is_outdated() => Ok(None),
                 settled => settled.map(Some),
             };
-            if let Some(settled) = waiting::wait(py, deadline, wait)? {
+            if let Some(settled) = waiting::wait(py, deadline, &self.held, wait)? {
                 return Ok(settled.into());
             }
             if deadline.has_passed() {
@@ -327,10 +350,12 @@ impl Orchestrator {
 
     /// As `Watcher.reconnect`.
     fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
-        let reconnector = || Ok(self.held.get()?.watcher().reconnector());
+        let reconnector = || Ok(adapter::reconnector(self.held.get()?.watcher()));
         let connected = waiting::reconnect(py, timeout.0, reconnector)?;
         self.held
-            .change(|orchestrator| orchestrator.watcher_mut().resume(connected))?
+            .change(|orchestrator| {
+                adapter::resume(orchestrator.watcher_mut(), connected, |_| Ok(()))
+            })?
             .map_err(|error| raise(py, &error))
     }
 
@@ -352,7 +377,8 @@ impl Orchestrator {
         Ok(self.held.get()?.as_raw_fd())
     }
 
-    /// Closes it. To do it twice is fine.
+    /// Closes it, also for other threads that wait with it: they get a `ValueError`. To do it twice is
+    /// fine.
     fn close(&self) {
         self.held.close();
     }
@@ -380,7 +406,7 @@ impl Orchestrator {
 
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err(
-            "an orchestrator cannot be pickled: open one in the other process",
+            "an orchestrator cannot be pickled or copied: open one in the other process",
         ))
     }
 }

@@ -8,16 +8,19 @@
 //! And `generation`, which is the hot path: a getter that does nothing but its load takes three quarters
 //! of the time of one that PyO3 prepares for what might go wrong in it.
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use sysgenid::adapter;
 
+use crate::derived::derive;
 use crate::probe::ProbeBase;
 
 const DOC: &CStr = c"Probe(path=None)
@@ -125,51 +128,45 @@ pub(crate) fn get(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
 
 fn make(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     let getbuffer: unsafe extern "C" fn(*mut ffi::PyObject, *mut View, c_int) -> c_int = getbuffer;
-    let mut slots = [
-        ffi::PyType_Slot {
-            slot: ffi::Py_tp_getset,
-            pfunc: (&raw const GETTERS.0).cast_mut().cast(),
-        },
-        ffi::PyType_Slot {
-            slot: BF_GETBUFFER,
-            pfunc: getbuffer as *mut c_void,
-        },
-        ffi::PyType_Slot {
-            slot: ffi::Py_tp_doc,
-            pfunc: DOC.as_ptr().cast_mut().cast(),
-        },
-        ffi::PyType_Slot {
-            slot: 0,
-            pfunc: ptr::null_mut(),
-        },
-    ];
-    let mut spec = ffi::PyType_Spec {
-        name: c"sysgenid.Probe".as_ptr(),
-        // Those of the base.
-        basicsize: 0,
-        itemsize: 0,
-        flags: flags(),
-        slots: slots.as_mut_ptr(),
-    };
+    let name = intern!(py, "generation");
+    // Kept for ever, as the type is.
+    NAME.store(name.clone().into_ptr(), Ordering::Relaxed);
+    let getattro: ffi::getattrofunc = getattro;
     let base = py.get_type::<ProbeBase>();
-    // SAFETY: The thread is attached, as `py` proves. The specification lives until the call has
-    // returned; the interpreter copies the name and the documentation, and keeps the function, which
-    // is static and has the signature of its slot: `View` has the layout of `Py_buffer`. The base is
-    // a type that may be inherited from. The result is a new reference to a type, or NULL with an
-    // exception set.
-    unsafe {
-        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, base.as_ptr());
-        Ok(Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked())
-    }
+    let slots = [
+        (
+            ffi::Py_tp_getset,
+            (&raw const GETTERS.0).cast_mut().cast::<c_void>(),
+        ),
+        (ffi::Py_tp_getattro, getattro as *mut c_void),
+        (BF_GETBUFFER, getbuffer as *mut c_void),
+        (ffi::Py_tp_doc, DOC.as_ptr().cast_mut().cast()),
+    ];
+    // SAFETY: All of it is static, and has the signature of its slot: `View` has the layout of
+    // `Py_buffer`. Not a base of others, so that whatever is a probe has its buffer from here.
+    unsafe { derive(&base, c"sysgenid.Probe", true, &slots) }
 }
 
-/// Not a base of others, so that whatever is a probe has its buffer from here.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the specification has them as an int, and the limited API has no higher ones"
-)]
-fn flags() -> c_uint {
-    ffi::Py_TPFLAGS_DEFAULT as c_uint
+/// The name `generation`, as it is in compiled code, where each name is one object.
+static NAME: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+
+/// Finds an attribute: the hot one without a search through the types. If the caller's name is another
+/// object of the same letters, the search finds the getter.
+///
+/// # Safety
+///
+/// As `generation`, which is called by it; the name is a string.
+unsafe extern "C" fn getattro(
+    object: *mut ffi::PyObject,
+    name: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // Relaxed: it was stored before there was a type, and so before there was an object.
+    if ptr::eq(name, NAME.load(Ordering::Relaxed)) {
+        // SAFETY: The object is of this type, for it is its type's slot that was called.
+        return unsafe { generation(object, ptr::null_mut()) };
+    }
+    // SAFETY: The interpreter's own arguments for this slot.
+    unsafe { ffi::PyObject_GenericGetAttr(object, name) }
 }
 
 /// Fills a view of the counter.

@@ -3,32 +3,39 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
-use sysgenid::{Backend, Dialect, ProcessWide, Source};
+use pyo3::types::{PyTuple, PyType};
+use sysgenid::{Backend, Dialect, Source};
 
 use crate::timeout::{AnswerTime, Timeout};
 use crate::waiting;
 
 /// What a source tells of itself: see `status`.
-#[pyclass(frozen, module = "sysgenid", get_all)]
+///
+/// Two are equal if all attributes are.
+#[pyclass(frozen, eq, hash, get_all, module = "sysgenid")]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Status {
     /// What kind of source it is: "device", "broker", "page-file", "vmclock" or "vmgenid".
-    kind: &'static str,
+    kind: String,
     /// Where it is.
     path: OsString,
     /// The current generation.
     generation: u64,
     /// How many watchers it has; `None` where it does not tell.
-    watchers: Option<Py<WatcherCounts>>,
+    watchers: Option<WatcherCounts>,
     /// The dialect of the kernel driver, "v5" or "v6"; `None` if it does not tell, and where there is
     /// none.
-    dialect: Option<&'static str>,
+    dialect: Option<String>,
     /// Who tells the kernel driver of restores: "vmfork", "acpi" or "trigger"; `None` if it does not
     /// say, and where there is none.
-    backend: Option<&'static str>,
+    backend: Option<String>,
 }
 
 /// How many watchers a source has.
-#[pyclass(frozen, module = "sysgenid", get_all)]
+///
+/// Two are equal if all attributes are.
+#[pyclass(frozen, eq, hash, get_all, from_py_object, module = "sysgenid")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct WatcherCounts {
     /// All watchers.
     total: u32,
@@ -36,6 +43,100 @@ pub(crate) struct WatcherCounts {
     tracked: u32,
     /// Tracked ones that have not acknowledged the current generation.
     outdated: u32,
+}
+
+#[pymethods]
+impl Status {
+    #[new]
+    #[pyo3(signature = (kind, path, generation, watchers=None, dialect=None, backend=None))]
+    fn new(
+        kind: String,
+        path: OsString,
+        generation: u64,
+        watchers: Option<WatcherCounts>,
+        dialect: Option<String>,
+        backend: Option<String>,
+    ) -> Self {
+        Self {
+            kind,
+            path,
+            generation,
+            watchers,
+            dialect,
+            backend,
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(
+            slf.as_any(),
+            "Status",
+            &[
+                "kind",
+                "path",
+                "generation",
+                "watchers",
+                "dialect",
+                "backend",
+            ],
+        )
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Fields<'py>)> {
+        let Self {
+            kind,
+            path,
+            generation,
+            watchers,
+            dialect,
+            backend,
+        } = slf.get().clone();
+        let fields = (kind, path, generation, watchers, dialect, backend);
+        Ok((slf.get_type(), fields.into_pyobject(slf.py())?))
+    }
+}
+
+#[pymethods]
+impl WatcherCounts {
+    #[new]
+    fn new(total: u32, tracked: u32, outdated: u32) -> Self {
+        Self {
+            total,
+            tracked,
+            outdated,
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        shown(
+            slf.as_any(),
+            "WatcherCounts",
+            &["total", "tracked", "outdated"],
+        )
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Fields<'py>)> {
+        let counts = slf.get();
+        let fields = (counts.total, counts.tracked, counts.outdated);
+        Ok((slf.get_type(), fields.into_pyobject(slf.py())?))
+    }
+}
+
+/// What an object is made of again, where it is unpickled.
+pub(crate) type Fields<'py> = Bound<'py, PyTuple>;
+
+/// An object of plain values, with all that it is equal by: as the call that makes it.
+pub(crate) fn shown(
+    object: &Bound<'_, PyAny>,
+    class: &str,
+    attributes: &[&str],
+) -> PyResult<String> {
+    let mut shown = Vec::with_capacity(attributes.len());
+    for attribute in attributes {
+        let value = object.getattr(*attribute)?.repr()?;
+        shown.push(format!("{attribute}={value}"));
+    }
+    Ok(format!("sysgenid.{class}({})", shown.join(", ")))
 }
 
 /// The state of a source: the one at `path`, or the one that a `Probe` would find.
@@ -68,12 +169,12 @@ pub(crate) fn status(py: Python<'_>, path: Option<PathBuf>, timeout: Timeout) ->
         outdated: counts.outdated,
     });
     Ok(Status {
-        kind: source.kind().name(),
+        kind: source.kind().name().to_owned(),
         path: source.path().into(),
         generation: status.generation.get(),
-        watchers: counts.map(|counts| Py::new(py, counts)).transpose()?,
-        dialect: status.dialect.map(Dialect::name),
-        backend: status.backend.map(Backend::name),
+        watchers: counts,
+        dialect: status.dialect.map(Dialect::name).map(str::to_owned),
+        backend: status.backend.map(Backend::name).map(str::to_owned),
     })
 }
 
@@ -113,17 +214,4 @@ pub(crate) fn trigger(
         source.trigger_at_least(min, timeout.0)
     })?;
     Ok(triggered.get())
-}
-
-/// The sources that this process looks at, at most two: each as its kind and its path, and the
-/// preferred one first. It is the one whose number `generation` is.
-///
-/// >>> import sysgenid
-/// >>> [kind for kind, path in sysgenid.sources()]
-/// ['broker']
-#[pyfunction]
-pub(crate) fn sources() -> Vec<(&'static str, OsString)> {
-    let sources = ProcessWide.sources();
-    let told = sources.map(|source| (source.kind().name(), source.path().into()));
-    told.collect()
 }

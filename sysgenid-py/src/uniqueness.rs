@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::hash::{Hash, Hasher};
+
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 /// What this process has seen of restores and forks, at one moment.
 ///
 /// Two of them are equal if, and only if, nothing changed in between that can be seen: the system
 /// was not restored, and the process was not forked. It is opaque, and good for nothing but a
-/// comparison with `==` within the process.
+/// comparison with `==` within the process, or as the key of a dictionary.
 ///
 /// >>> import sysgenid
 /// >>> before = sysgenid.uniqueness()
 /// >>> before == sysgenid.uniqueness()
 /// True
-#[pyclass(frozen, eq, module = "sysgenid")]
+#[pyclass(frozen, eq, hash, module = "sysgenid")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct Uniqueness(pub(crate) sysgenid::Uniqueness);
+
+impl Hash for Uniqueness {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Those that are equal have this in common.
+        self.0.generation().get().hash(state);
+    }
+}
 
 #[pymethods]
 impl Uniqueness {
@@ -34,6 +44,12 @@ impl Uniqueness {
     }
 
     fn __repr__(&self) -> String {
-        format!("{:?}", self.0)
+        format!("<sysgenid.Uniqueness, generation {}>", self.generation())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a uniqueness cannot be pickled or copied: it means nothing in another process",
+        ))
     }
 }

@@ -7,11 +7,15 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::getpid;
 use rustix::thread::gettid;
-use sysgenid::{Deadline, Error, Reconnected, Reconnector, Result, adapter};
+use sysgenid::adapter::{self, Reconnected, Reconnector};
+use sysgenid::{Deadline, Error, Generation, Result, Watcher};
 
 use crate::errors::raise;
+use crate::handle::{Closing, Wake, closed};
 
 /// How long a signal may stay unnoticed that comes between Python's look for it and the sleep.
 const SLICE: Duration = Duration::from_secs(1);
@@ -58,14 +62,59 @@ pub(crate) fn ending(error: Option<&(dyn StdError + Send + Sync + 'static)>) -> 
     error.is_interrupted().then(|| RAISED.take()).flatten()
 }
 
-/// Makes a call that waits until the deadline at most: for a change, or for the watchers.
+/// Waits until a watcher is outdated, until the deadline at most, or until it is closed.
+pub(crate) fn change(
+    py: Python<'_>,
+    deadline: Deadline,
+    watcher: &Watcher,
+    handle: &dyn Closing,
+) -> PyResult<Generation> {
+    py.check_signals()?;
+    let mut wake = None;
+    loop {
+        if let Some(generation) = watcher.try_changed().map_err(|error| raise(py, &error))? {
+            return Ok(generation);
+        }
+        if deadline.has_passed() {
+            // Which finds the same, and says so.
+            return watcher.wait(deadline).map_err(|error| raise(py, &error));
+        }
+        let wake = match &mut wake {
+            Some(wake) => wake,
+            none => none.insert(Wake::when_closed(handle)?),
+        };
+        let left = deadline.remaining().unwrap_or(SLICE);
+        // Also a thread that takes no signals looks again: nothing is lost but a little time.
+        let slice = left.min(SLICE);
+        py.detach(|| sleep(watcher, wake, slice))?;
+        py.check_signals()?;
+        wake.check()?;
+    }
+}
+
+/// Until one of the two has something to tell, or a signal came, or the time is over.
+fn sleep(watcher: &Watcher, wake: &Wake<'_>, time: Duration) -> std::io::Result<()> {
+    let mut fds = [
+        PollFd::new(watcher, PollFlags::IN),
+        PollFd::new(wake.fd(), PollFlags::IN),
+    ];
+    // Rounded up, so that a wait is not over before its time.
+    let time = Timespec::try_from(time + Duration::from_nanos(1)).ok();
+    match poll(&mut fds, time.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Makes a call that waits for the watchers, until the deadline at most, or until it is closed.
 pub(crate) fn wait<T: Send>(
     py: Python<'_>,
     deadline: Deadline,
+    handle: &dyn Closing,
     wait: impl Fn(Deadline) -> Result<T> + Send + Sync,
 ) -> PyResult<T> {
     let is_too_soon = |error: &Error| error.is_timeout() || error.is_missing();
-    in_slices(py, deadline, SLICE, is_too_soon, wait)
+    in_slices(py, deadline, SLICE, Some(handle), is_too_soon, wait)
 }
 
 /// Asks a broker what may be asked again, until the deadline at most.
@@ -74,7 +123,7 @@ pub(crate) fn ask<T: Send>(
     deadline: Deadline,
     ask: impl Fn(Deadline) -> Result<T> + Send + Sync,
 ) -> PyResult<T> {
-    in_slices(py, deadline, ANSWER_SLICE, Error::is_timeout, ask)
+    in_slices(py, deadline, ANSWER_SLICE, None, Error::is_timeout, ask)
 }
 
 /// Tries to connect to a broker again, until the deadline at most. The watcher is not held meanwhile:
@@ -89,24 +138,29 @@ pub(crate) fn reconnect(
         Ok(reconnector) => reconnector?.connect(slice).map(Ok),
         Err(closed) => Ok(Err(closed)),
     };
-    in_slices(py, deadline, ANSWER_SLICE, is_too_soon, connect)?
+    in_slices(py, deadline, ANSWER_SLICE, None, is_too_soon, connect)?
 }
 
 /// Makes a call again and again, each time for a slice of the time, as long as it fails with what may
-/// be otherwise at the end of the next one. A thread that takes no signals makes it once.
+/// be otherwise at the end of the next one. A thread that takes no signals makes it once, unless there
+/// is something that may be closed meanwhile.
 fn in_slices<T: Send>(
     py: Python<'_>,
     deadline: Deadline,
     length: Duration,
+    handle: Option<&dyn Closing>,
     is_too_soon: impl Fn(&Error) -> bool,
     call: impl Fn(Deadline) -> Result<T> + Send + Sync,
 ) -> PyResult<T> {
     let is_main = gettid() == getpid();
     loop {
         py.check_signals()?;
+        if handle.is_some_and(Closing::is_closed) {
+            return Err(closed());
+        }
         let slice = match deadline.remaining() {
             Some(left) if left <= length => deadline,
-            _ if is_main => Deadline::after(length),
+            _ if is_main || handle.is_some() => Deadline::after(length),
             _ => deadline,
         };
         match py.detach(|| adapter::interruptible(on_signal, || call(slice))) {

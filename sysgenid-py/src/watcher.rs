@@ -12,7 +12,7 @@ use sysgenid::{Deadline, Error, Generation, adapter};
 use crate::errors::raise;
 use crate::handle::Handle;
 use crate::timeout::{AnswerTime, Timeout};
-use crate::{probe, waiting};
+use crate::{callbacks, probe, waiting};
 
 /// A watcher: it waits for a change of the generation, and acknowledges when it has been handled.
 ///
@@ -43,7 +43,7 @@ use crate::{probe, waiting};
 /// handler: *to ask for the next change acknowledges the one before*. If the body raises or breaks
 /// out, nothing is acknowledged, and orchestrators go on waiting.
 ///
-/// **Threads** may share a watcher. To close it ends no call that is under way in another thread.
+/// **Threads** may share a watcher. To close it ends the waits in other threads with a `ValueError`.
 ///
 /// **Forked children** have a copy of a watcher that is the parent's: if the child acknowledged, the
 /// parent would be up to date without having rebuilt anything. So calls there raise `ForkedError`
@@ -130,7 +130,8 @@ impl Watcher {
     /// `timeout` is a number of seconds or a `datetime.timedelta`; `None` waits for ever.
     ///
     /// Raises `TimedOutError`, which is a `TimeoutError`, if nothing changed before; `LostError` if
-    /// the broker ended meanwhile; `ForkedError` in a forked child.
+    /// the broker ended meanwhile; `ForkedError` in a forked child; `ValueError` if the watcher is
+    /// closed, also by another thread meanwhile.
     ///
     /// >>> import sysgenid
     /// >>> with sysgenid.Watcher() as watcher:
@@ -162,18 +163,21 @@ impl Watcher {
     ///
     /// `timeout` limits the waiting and the starting over, not the time that the callback takes.
     ///
-    /// Raises what the callback raises: then nothing is acknowledged, and the watcher stays outdated.
-    /// Else as `wait`.
+    /// Raises what the callback raises, and `TypeError` if it is a coroutine function, or returns
+    /// something that has yet to run, such as a coroutine, a future or a generator. Then nothing is
+    /// acknowledged, and the watcher stays outdated. Else as `wait`.
     fn handle(
         &self,
         py: Python<'_>,
         callback: &Bound<'_, PyAny>,
         timeout: Timeout,
     ) -> PyResult<u64> {
+        callbacks::check(callback, "a callback")?;
         let watcher = self.held.get()?;
         loop {
             let generation = self.wait_until(py, timeout.0)?;
-            callback.call1((generation,))?;
+            let result = callback.call1((generation,))?;
+            callbacks::refuse_deferred(&result, "a callback")?;
             match watcher.acknowledge(Generation::new(generation)) {
                 Ok(()) => return Ok(generation),
                 // Outdated still, so the wait returns at once. The deadline is looked at here: a wait
@@ -219,10 +223,10 @@ impl Watcher {
     /// Then the watcher is as it was. `ForkedError` in a forked child. `RuntimeError` while another
     /// thread is in a call of this watcher.
     fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
-        let reconnector = || Ok(self.held.get()?.reconnector());
+        let reconnector = || Ok(adapter::reconnector(&*self.held.get()?));
         let connected = waiting::reconnect(py, timeout.0, reconnector)?;
         self.held
-            .change(|watcher| watcher.resume(connected))?
+            .change(|watcher| adapter::resume(watcher, connected, |_| Ok(())))?
             .map_err(|error| raise(py, &error))
     }
 
@@ -250,7 +254,8 @@ impl Watcher {
         Ok(self.held.get()?.as_raw_fd())
     }
 
-    /// Closes the watcher: orchestrators do not wait for it any more. To do it twice is fine.
+    /// Closes the watcher: orchestrators do not wait for it any more. Other threads that wait with it get
+    /// a `ValueError`. To do it twice is fine.
     fn close(&self) {
         self.held.close();
     }
@@ -282,7 +287,7 @@ impl Watcher {
 
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err(
-            "a watcher cannot be pickled: it is a process's own, so open one in the other process",
+            "a watcher cannot be pickled or copied: it is a process's own, so open one in the other process",
         ))
     }
 }
@@ -290,7 +295,7 @@ impl Watcher {
 impl Watcher {
     pub(crate) fn wait_until(&self, py: Python<'_>, deadline: Deadline) -> PyResult<u64> {
         let watcher: Arc<_> = self.held.get()?;
-        let generation = waiting::wait(py, deadline, |deadline| watcher.wait(deadline))?;
+        let generation = waiting::change(py, deadline, &watcher, &self.held)?;
         Ok(self.tell(generation))
     }
 

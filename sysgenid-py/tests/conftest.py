@@ -21,6 +21,9 @@ import pytest
 import support
 import sysgenid
 
+#: For tests of the fixtures that the package brings along.
+pytest_plugins = ["pytester"]
+
 #: Not even imported where there is no numpy.
 collect_ignore = [] if importlib.util.find_spec("numpy") else ["test_random_numpy.py"]
 

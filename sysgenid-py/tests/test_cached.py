@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import pickle
 import threading
+import weakref
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -90,7 +93,7 @@ def test_coroutines_are_refused() -> None:
     async def slow() -> None:
         pass
 
-    with pytest.raises(TypeError, match="awaited once"):
+    with pytest.raises(TypeError, match="cannot be kept"):
         sysgenid.cached(slow)
 
 
@@ -183,3 +186,17 @@ def test_a_change_that_only_a_watcher_sees_is_told_by_the_hooks() -> None:
     before = numbered("a")
     sysgenid.run_after_restore(sysgenid.generation() + 1)
     assert numbered("a") != before
+
+
+def test_one_in_a_circle_is_collected() -> None:
+    def make() -> Callable[[], object]:
+        @sysgenid.cached
+        def again() -> object:
+            return again
+
+        again()
+        return again
+
+    gone = weakref.ref(make())
+    gc.collect()
+    assert gone() is None

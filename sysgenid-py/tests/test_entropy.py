@@ -97,7 +97,7 @@ assert (value.get(), cached()) == (0, 1), "a use of what is built looked, and is
 {look}
 assert value.get() > 1, "the source is a change"
 assert cached() > 1
-assert sysgenid.sources()[0][1] == page
+assert sysgenid.protection().sources[0][1] == page
 """
 
 
@@ -110,7 +110,7 @@ assert sysgenid.sources()[0][1] == page
         "sysgenid.random.Random()",
         "sysgenid.run_after_restore()",
         "sysgenid.verify()",
-        "sysgenid.sources()",
+        "sysgenid.protection()",
     ],
 )
 def test_a_source_that_appears_is_noticed_by_what_is_slow(

@@ -7,6 +7,7 @@ import gc
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from itertools import count
 
@@ -14,7 +15,6 @@ import pytest
 import sysgenid
 from forking import in_child
 from support import Trigger, patient
-from sysgenid import guarded
 
 
 class Counted:
@@ -79,22 +79,6 @@ def test_a_result_that_a_change_overtakes_is_made_again(build: Counted, trigger:
 
     assert guard.use(use) == 3
     assert seen == [1, 2, 3], "no value that was overtaken is used again"
-
-
-def test_a_value_that_was_overtaken_is_not_used_again(build: Counted) -> None:
-    class Mark:
-        """A source that shows again what it showed once."""
-
-        def __init__(self) -> None:
-            self.looks = iter([True, False])
-
-        def is_current(self) -> bool:
-            return next(self.looks, True)
-
-    guard = sysgenid.Guarded(build)
-    guard.get()
-    guard._built = guarded._Built(Mark(), [0])  # type: ignore[arg-type]
-    assert guard.use(list) == [2]
 
 
 @pytest.mark.v6_only
@@ -387,3 +371,38 @@ def test_a_change_that_only_a_watcher_sees_is_told_by_the_hooks(build: Counted) 
     assert guard.get() == [1], "the process sees that one"
     sysgenid.run_after_restore(sysgenid.generation() + 1)
     assert guard.get() == [2]
+
+
+# The garbage collector
+
+
+def test_a_guard_in_a_circle_with_its_value_is_collected() -> None:
+    holder: list[sysgenid.Guarded[tuple[object, ...]]] = []
+    guard = sysgenid.Guarded(lambda: (holder[0],))
+    holder.append(guard)
+    guard.get()
+    gone = weakref.ref(guard)
+    holder.clear()
+    del guard, holder
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_value_in_a_circle_is_wiped() -> None:
+    wiped: list[int] = []
+
+    class Secret:
+        guard: object = None
+
+    def wipe(secret: Secret) -> None:
+        wiped.append(1)
+
+    guard = sysgenid.Guarded(Secret, wipe=wipe)
+
+    def tie(secret: Secret) -> None:
+        secret.guard = guard
+
+    guard.use(tie)
+    del guard, tie
+    gc.collect()
+    assert wiped == [1]

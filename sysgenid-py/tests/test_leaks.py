@@ -147,7 +147,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "a probe": lambda source: sysgenid.Watcher(source).probe().generation,
     "a view of a probe": lambda source: memoryview(sysgenid.Watcher(source).probe())[0],
     "status": lambda source: sysgenid.status(source).watchers,
-    "sources": lambda _: sysgenid.sources(),
+    "protection": lambda _: sysgenid.protection().sources,
     "generation": lambda _: sysgenid.generation(),
     "uniqueness": lambda _: sysgenid.uniqueness() == sysgenid.uniqueness(),
     "refresh": lambda _: sysgenid.refresh(),

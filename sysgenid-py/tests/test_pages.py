@@ -50,9 +50,11 @@ def test_it_runs(name: str, broker: Broker, tmp_path: Path) -> None:
         complained.open("w") as stderr,
         sysgenid.Orchestrator(broker.source) as orchestrator,
     ):
+        # What is tests is run as such.
+        runner = ["-m", "pytest", "-p", "no:cacheprovider"] if "def test_" in PROGRAMS[name] else []
         program = subprocess.Popen(
             # That a program forks while it has threads is what a page is about.
-            [sys.executable, "-u", "-W", "ignore::DeprecationWarning", script],
+            [sys.executable, "-u", "-W", "ignore::DeprecationWarning", *runner, script],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

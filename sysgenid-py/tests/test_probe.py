@@ -160,6 +160,6 @@ def test_the_process_has_one(trigger: support.Trigger, source: str) -> None:
     assert sysgenid.generation() == generation
     assert before != sysgenid.uniqueness()
     assert sysgenid.uniqueness().generation == generation
-    assert [path for _, path in sysgenid.sources()] == [source]
+    assert [path for _, path in sysgenid.protection().sources] == [source]
     sysgenid.verify()
     assert sysgenid.refresh() is False

@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn sysfs_and_the_list_say_the_same() {
         let Ok(list) = std::fs::read("/proc/misc") else {
-            println!("skipped: no /proc/misc here");
+            // Nothing to compare.
             return;
         };
         let mut compared = 0;

@@ -11,27 +11,31 @@
 //! # Quick start
 //!
 //! ```no_run
-//! use sysgenid_tokio::Watcher;
-//!
-//! # async fn rotate_keys(_: sysgenid::Generation) -> std::io::Result<()> { Ok(()) }
+//! # async fn rotate_keys() -> std::io::Result<()> { Ok(()) }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let watcher = Watcher::open().await?;
+//! let mut changes = sysgenid_tokio::changes();
 //! loop {
-//!     // Waits, rebuilds, acknowledges; starts over if the generation moved meanwhile.
-//!     watcher.handle(async |generation| rotate_keys(generation).await).await?;
+//!     // Of whichever source there is; it reconnects by itself.
+//!     let change = changes.next_change().await?;
+//!     rotate_keys().await?;
+//!     change.acknowledge()?;
 //! }
 //! # }
 //! ```
 //!
 //! # Anatomy
 //!
-//! - [`Watcher`]: awaits a change and acknowledges it. It is a thin layer around tokio's `AsyncFd`:
+//! - [`changes`]: awaits changes of whichever source there is, through restarts and replacements, one by
+//!   one or as a stream.
+//! - [`Watcher`]: awaits a change of one source and acknowledges it. It is a thin layer around tokio's `AsyncFd`:
 //!   [`as_ref`](Watcher#impl-AsRef%3CWatcher%3E-for-Watcher) gives the [`sysgenid::Watcher`], and `From`
 //!   takes it out again. It is a `Stream`, too.
 //! - [`AsyncOrchestrator`]: triggers a change, or awaits it, and waits until all have acknowledged.
 //! - [`Observer`]: awaits a change of a counter that the hypervisor writes, where it notifies.
 //! - [`PolledProbe`]: looks every now and then, where nothing tells of changes.
+//! - [`SharedGuarded`]: a cached secret whose build awaits something, rebuilt after a restore or a fork.
+//! - `GateLayer` (feature `tower`): a service that serves nothing while a [`sysgenid::Gate`] is closed.
 //! - [`NotRegistered`]: why a runtime did not take one of them, and the thing itself.
 //!
 //! Errors are [`sysgenid::Error`]. Those of a missing or ending runtime are
@@ -43,19 +47,23 @@
 //! made in; there its readiness is driven, wherever it is awaited. When that runtime ends, whoever
 //! waits is told (`is_runtime`).
 //!
-//! What may wait for a broker is made by a helper, so that a broker that hangs holds up nobody else:
+//! A broker that hangs holds up nothing but what is asked of it:
 //!
-//! - Calls that wait for one answer (opening, reconnecting, triggering, naming stragglers) run in tokio's pool of blocking threads. Against a broker that hangs they fail with
-//!   `is_timeout` after five seconds by the system's clock. If the pool is exhausted they wait for a
-//!   thread of it. A runtime that is dropped waits for those under way, as it does for all that is in
-//!   the pool; `Runtime::shutdown_background` does not.
-//! - The wait for the watchers runs on a thread of its own, one for each orchestrator at most, and
-//!   only while it is awaited. It is no matter to the pool, nor to a runtime that is dropped, and
-//!   ends within a tenth of a second after its future, or two if the broker hangs.
+//! - [`changes`] waits for descriptors and by the runtime's timer, also while it connects.
+//! - Calls that wait for one answer (opening, reconnecting, triggering, naming stragglers) run in tokio's
+//!   pool of blocking threads. Against a broker that hangs they fail with `is_timeout` after five seconds
+//!   by the system's clock. If the pool is exhausted they wait for a thread of it. A runtime that is
+//!   dropped waits for those under way, as it does for all that is in the pool;
+//!   `Runtime::shutdown_background` does not.
+//! - The wait for the watchers awaits an answer of the broker on a connection of its own, and a thread of
+//!   the pool looks once more when its deadline has passed. On the kernel device, whose wait is a system
+//!   call that blocks, a thread of its own makes it, one for each orchestrator at most. That thread is
+//!   independent of the pool and of a runtime that is dropped. After its future it ends within the time
+//!   that it has waited, or two seconds if that is less.
 //!
 //! **A paused clock** (`tokio::time::pause`) stands still during calls of the first kind, so a
 //! timeout around one does not pass at once. The deadline of the second kind is the runtime's clock:
-//! paused, it passes in no time, and who acknowledged before it counts.
+//! paused, it passes in no time, and a watcher that acknowledged before it counts.
 //!
 //! **A forked child** cannot use its parent's runtime: its calls fail with `is_forked`. It must not
 //! even drop these values, because that takes them out of the *parent's* runtime, which waits for
@@ -64,8 +72,8 @@
 //!
 //! # What it does not do
 //!
-//! It rebuilds nothing by itself, and does not acknowledge for you, but in `handle` and `settle`. It
-//! does not reconnect by itself when a broker is lost. And what the source cannot promise it cannot
+//! It rebuilds nothing by itself, and does not acknowledge for you, but in `handle` and `settle`. Only
+//! [`changes`] reconnects by itself when a broker is lost. And what the source cannot promise it cannot
 //! either: see the crate [`sysgenid`] and the chapter on guarantees in the project's book.
 //!
 //! # Panics
@@ -76,22 +84,32 @@
 //!
 //! # Features and minimum Rust
 //!
-//! There are no features. Of tokio 1, from 1.54 on, it needs `net`, `rt`, `sync` and `time`, and turns
+//! - `tower`: `GateLayer`, for services of tower-service 0.3.
+//!
+//! None is on by default. Of tokio 1, from 1.54 on, it needs `net`, `rt`, `sync` and `time`, and turns
 //! them on itself; whether there are one or several threads is the program's choice. Linux only;
 //! elsewhere the crate is empty. Rust 1.85; a newer minimum is a minor release.
 
+mod changes;
+#[cfg(feature = "tower")]
+mod gate;
 mod not_registered;
 mod observer;
 mod orchestrator;
 mod polled_probe;
 mod readiness;
 mod runtime;
+mod shared;
 mod watcher;
 
+pub use changes::{Changes, changes};
+#[cfg(feature = "tower")]
+pub use gate::{Answer, GateLayer, Gated};
 pub use not_registered::NotRegistered;
 pub use observer::Observer;
 pub use orchestrator::AsyncOrchestrator;
 pub use polled_probe::PolledProbe;
+pub use shared::SharedGuarded;
 pub use watcher::Watcher;
 
 /// The example of the README.

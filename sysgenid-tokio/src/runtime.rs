@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use sysgenid::{Deadline, Error, Reconnected, Reconnector, Result, Source, adapter};
+use sysgenid::adapter::{self, Reconnected, Reconnector};
+use sysgenid::{Deadline, Error, Result, Source};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -71,13 +72,18 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 pub(crate) async fn reconnect(
     source: Option<&Source>,
     deadline: Deadline,
-    reconnector: impl Fn() -> Result<Reconnector>,
+    mut reconnector: Reconnector,
 ) -> Result<Reconnected> {
     loop {
-        let attempt = reconnector()?;
         // Counted from now on, also if the call must wait for a thread.
         let until = Instant::now() + deadline.remaining().unwrap_or(ATTEMPT).min(ATTEMPT);
-        match call(source, move || attempt.connect(until)).await {
+        let connected;
+        (reconnector, connected) = call(source, move || {
+            let connected = reconnector.connect(until);
+            Ok((reconnector, connected))
+        })
+        .await?;
+        match connected {
             Err(error) if adapter::may_reconnect(&error) && !deadline.has_passed() => {}
             outcome => return outcome,
         }

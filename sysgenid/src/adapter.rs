@@ -7,16 +7,19 @@ use std::io;
 use std::ops::ControlFlow;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use sysgenid_sys::internal::fork;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::{Generation, interrupt};
-use crate::check::Probe;
+use crate::base::{Generation, interrupt, sync};
+use crate::check::{Probe, unchanged};
 use crate::hooks::EndRun;
-use crate::orchestrate::Orchestrator;
+pub use crate::orchestrate::PendingWait;
+use crate::orchestrate::{Orchestrator, Settled};
 use crate::source::Source;
 pub use crate::watch::changes::Look;
 use crate::watch::changes::event::Event;
-use crate::watch::{Changes, Reconnected, Watcher, watcher};
+pub use crate::watch::watcher::{Reconnected, Reconnector};
+use crate::watch::{Changes, Watcher, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.
@@ -53,10 +56,25 @@ pub fn rebuild(
     locate(Error::rebuild(error), source)
 }
 
+/// Something changed during each of a few attempts to build a value, or to use it.
+#[must_use]
+pub fn unsettled() -> Error {
+    Error::new(Kind::Unsettled(ATTEMPTS))
+}
+
+/// How often an attempt is made before it is [`unsettled`].
+pub const ATTEMPTS: u32 = unchanged::ATTEMPTS;
+
 /// The deadline passed while tracked watchers had not acknowledged the current generation.
 #[must_use]
 pub fn watchers_timed_out(source: Option<&Source>) -> Error {
     locate(watcher::watchers_timed_out(), source)
+}
+
+/// A waker has [stopped](crate::ChangesWaker::stop) the waits for changes.
+#[must_use]
+pub fn stopped() -> Error {
+    Error::new(Kind::Interrupted)
 }
 
 /// The deadline passed before a call that was given up had ended.
@@ -82,13 +100,28 @@ pub fn events(watcher: &Watcher) -> BorrowedFd<'_> {
     watcher.events()
 }
 
-/// [`Watcher::resume`] for those who wait with [`events`]: `register` is given the descriptor that the
-/// watcher will have, while it still has the old one, so that the old one can be taken out of an event
-/// loop by its number. It is not called where the descriptor stays, as it does on the kernel device.
+/// [`Watcher::reconnect`] in two steps, for those who may not wait where the watcher is: a thread
+/// [connects](Reconnector::connect), which waits for the broker, and the watcher is [resumed](resume)
+/// with what came of it.
 ///
 /// # Errors
 ///
-/// As [`Watcher::resume`], and those of `register`. The watcher then is as it was.
+/// [`is_forked`](Error::is_forked) in a forked child.
+pub fn reconnector(watcher: &Watcher) -> Result<Reconnector> {
+    watcher.reconnector()
+}
+
+/// Goes on with a connection that a [`reconnector`] of this watcher has made. Never waits.
+///
+/// If there is another connection, `register` is given the descriptor of [`events`] that the watcher will
+/// have, while it still has the old one, so that the old one can be taken out of an event loop by its
+/// number.
+///
+/// # Errors
+///
+/// [`is_unsupported`](Error::is_unsupported) if the connection was made for a watcher of another source;
+/// the error of `epoll_ctl`; [`is_forked`](Error::is_forked) in a forked child; those of `register`. The
+/// watcher then is as it was.
 pub fn resume(
     watcher: &mut Watcher,
     connected: Reconnected,
@@ -123,8 +156,12 @@ pub fn await_next(watcher: &Watcher, seen: Generation) -> Result<()> {
 }
 
 /// Looks whether there is a change. Never waits for a broker.
-pub fn look_at_changes(changes: &mut Changes) -> Look {
-    changes.look_for_a_loop()
+///
+/// `is_open` says that an event since the last look was one of a
+/// [connection](ChangesEvent::is_connection) that was not hung up: it saves the system call that asks for
+/// a hang-up. If the broker was lost after that event, the next event or look shows it.
+pub fn look_at_changes(changes: &mut Changes, is_open: bool) -> Look {
+    changes.look_for_a_loop(is_open)
 }
 
 /// A number that is another one each time that there are other [events](changes_events) to wait for.
@@ -152,6 +189,12 @@ impl ChangesEvent {
     pub fn is(&self, other: &Self) -> bool {
         self.0.is(&other.0)
     }
+
+    /// Whether it is the connection to a broker.
+    #[must_use]
+    pub fn is_connection(&self) -> bool {
+        matches!(self.0, Event::Connection(_))
+    }
 }
 
 impl AsFd for ChangesEvent {
@@ -164,6 +207,28 @@ impl AsRawFd for ChangesEvent {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+}
+
+/// Begins to wait for the watchers as [`Orchestrator::wait_for_watchers`] does, for an event loop: a wait
+/// whose descriptor becomes readable when it may be over. Dropping it ends it. `None` on the kernel
+/// device, whose wait only a thread can make. Never waits itself.
+///
+/// # Errors
+///
+/// As [`Orchestrator::wait_for_watchers`]. [`is_timeout`](Error::is_timeout) says that the broker has
+/// many connections to accept yet: begin again a moment later.
+pub fn begin_wait(orchestrator: &Orchestrator) -> Result<Option<PendingWait>> {
+    orchestrator.begin_wait()
+}
+
+/// What a [begun](begin_wait) wait has come to, if it is over. Never waits.
+///
+/// # Errors
+///
+/// As [`Orchestrator::wait_for_watchers`]. [`is_missing`](Error::is_missing) may be otherwise for a wait
+/// that is begun a moment later.
+pub fn try_end_wait(wait: &PendingWait, orchestrator: &Orchestrator) -> Result<Option<Settled>> {
+    wait.try_end(orchestrator)
 }
 
 /// Makes a call of this crate's that a signal may end: whenever one has ended a sleep of the call,
@@ -212,6 +277,14 @@ pub fn end_run(
     error: impl Into<Box<dyn StdError + Send + Sync>>,
 ) -> Box<dyn StdError + Send + Sync> {
     Box::new(EndRun(error.into()))
+}
+
+/// A number for the calling thread that no other thread of this process has or had, nor of one that this
+/// process is a copy of. It is never 0, and has a number of the process, which changes by nothing but a
+/// fork, in its high half. For a lock that a forked child must not find held. Makes a system call.
+#[must_use]
+pub fn this_thread() -> u64 {
+    sync::this_thread(fork::process())
 }
 
 /// Where the counter of a probe is mapped, and how many bytes it has, for a language that has its own

@@ -13,14 +13,14 @@
 //! # Quick start
 //!
 //! ```
-//! use sysgenid::{Guarded, ProcessWide};
+//! use sysgenid::Guarded;
 //!
 //! # #[cfg(any())]
-//! ProcessWide.verify()?; // without a source no restore is seen
-//! let mut key = Guarded::new(ProcessWide, |_generation| {
+//! sysgenid::ProcessWide.verify()?; // without a source no restore is seen
+//! let mut key = Guarded::new(|_generation| {
 //!     let mut key = [0_u8; 32];
 //!     sysgenid::entropy::fill(&mut key)?;
-//!     Ok::<_, sysgenid::Error>(key)
+//!     Ok(key)
 //! });
 //! // Rebuilt first if this is a clone, or a forked child.
 //! let first_byte = key.with(|key| key[0])?;
@@ -34,8 +34,13 @@
 //! - [`Probe`]: the current generation at the cost of one load.
 //! - [`ProcessWide`]: all that this process can know of restores and forks; [`generation`] and
 //!   [`uniqueness`] ask it. It and a probe are [`Witness`]es, which guards look at.
+//! - [`protection`]: what the process sees of restores and forks, in one line; [`init`] sets it up
+//!   before a sandbox.
 //! - [`Guarded`]: a cached secret that is rebuilt after a restore or a fork. [`SharedGuarded`] is
 //!   one for many threads, [`ThreadGuarded`] one for `thread_local!`.
+//! - [`Bound`]: a value that is refused after a restore or a fork, and not rebuilt: a connection, a lease.
+//!   [`Loaded`] is one of a [`SharedGuarded`], taken across an `await`. [`Stale`] is their refusal.
+//! - [`Gate`]: closed from a change on until the program has handled it.
 //! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
@@ -51,6 +56,7 @@
 //! - [`PageFile`]: the writer of a page file, for a host that has no driver.
 //! - [`Generation`], [`Deadline`] and [`Error`]: what they speak in. [`Printable`]: the text of others,
 //!   made safe to print.
+//! - `testing` (the feature of that name): restores and forks that a test of your code plays.
 //! - [`adapter`]: for those who bring all this to another runtime.
 //!
 //! # What it does not do
@@ -75,6 +81,8 @@
 //!   traits of rand_core 0.10.
 //! - `rng`: `sysgenid::rng()`, which takes the place of `rand::rng()` of rand 0.10. It needs chacha20,
 //!   which rand needs as well.
+//! - `testing`: the module `testing`, by which a test plays
+//!   restores and forks. For `[dev-dependencies]` only.
 //!
 //! Rust 1.85; a newer minimum is a minor release.
 
@@ -86,14 +94,19 @@ pub mod hooks;
 mod orchestrate;
 mod random;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 
 pub use base::{Deadline, Error, Generation, Printable, Result};
 pub use check::{
-    Probe, ProcessWide, Refreshed, RestoreOnly, Uniqueness, Witness, assume_restored, generation,
-    uniqueness,
+    ForkDetection, Probe, ProcessWide, Protection, Refreshed, RestoreOnly, Uniqueness, Witness,
+    assume_restored, generation, init, protection, uniqueness,
 };
-pub use hold::{Guarded, SharedGuarded, SharedReader, ThreadGuarded};
+pub use hold::{
+    Bound, BuildError, Gate, Guarded, Loaded, Pass, SharedGuarded, SharedReader, Stale,
+    ThreadGuarded,
+};
 pub use hooks::{Background, background};
 pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
 /// The traits of the generators, in the version that they implement.
@@ -110,7 +123,11 @@ pub use source::{Backend, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status,
 pub use sysgenid_sys::abi::Dialect;
 pub use watch::{
     Acknowledged, Cause, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, NotAWatcher,
-    Observer, Reconnected, Reconnector, Watcher, WatcherOptions, changes,
+    Observer, Watcher, WatcherOptions, changes,
 };
 /// What a value must implement for a guard to wipe it, of the version that this crate has.
 pub use zeroize::Zeroize;
+
+/// Whether the feature `testing` is on: for a measurement, which must not be made with it.
+#[doc(hidden)]
+pub const IS_TESTING: bool = cfg!(feature = "testing");

@@ -11,6 +11,10 @@
     reason = "a failed expectation is a failed test"
 )]
 
+#[allow(dead_code, reason = "a case is reported elsewhere")]
+#[path = "../../conformance/tests/common/skipped.rs"]
+mod skipped;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::mem::MaybeUninit;
@@ -22,6 +26,7 @@ use std::time::Duration;
 
 use rustix::fs::inotify;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+use skipped::skipped;
 use sysgenid::{Error, Orchestrator, Probe, Source, SourceKind, Watcher};
 
 const CHILD: &str = "SYSGENID_TEST_CHILD";
@@ -59,7 +64,7 @@ fn succeeds(command: &mut Command) {
 /// `false` if nothing can be mounted here.
 fn succeeds_after(test: &str, script: &str, arguments: &[&Path]) -> bool {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can mount");
+        skipped("only root can mount");
         return false;
     }
     let whole = format!(
@@ -84,7 +89,7 @@ fn succeeds_after(test: &str, script: &str, arguments: &[&Path]) -> bool {
         .map(|text| String::from_utf8_lossy(text))
         .into();
     if matches!(status.code(), Some(1 | 77)) && said.is_empty() && !why.is_empty() {
-        println!("skipped: nothing can be mounted here: {why}");
+        skipped(format_args!("nothing can be mounted here: {why}"));
         return false;
     }
     assert!(
@@ -141,6 +146,52 @@ fn a_runtime_directory_that_is_not_absolute_is_none() {
 }
 
 #[test]
+fn a_watcher_is_opened_if_there_is_any_and_a_named_source_must_be_there() {
+    const NAME: &str = "a_watcher_is_opened_if_there_is_any_and_a_named_source_must_be_there";
+    match given().as_deref() {
+        Some("none") => {
+            assert_eq!(
+                Watcher::open_if_any().unwrap().is_some(),
+                Watcher::open().is_ok()
+            );
+            let protection = sysgenid::init();
+            assert_eq!(protection.shows_restores(), Probe::open().is_ok());
+            assert!(
+                protection.to_string().starts_with("restores: "),
+                "{protection}"
+            );
+        }
+        Some("absent") => {
+            assert!(Watcher::open_if_any().unwrap_err().is_absent());
+            let protection = sysgenid::protection();
+            assert!(!protection.shows_restores());
+            assert!(protection.to_string().contains("no source"), "{protection}");
+        }
+        Some(named) => {
+            let watcher = Watcher::open_if_any().unwrap().unwrap();
+            assert_eq!(watcher.source().unwrap().path(), Path::new(named));
+            let protection = sysgenid::protection();
+            assert!(protection.shows_restores());
+            assert!(
+                protection.to_string().contains("tab\\there"),
+                "{protection}"
+            );
+        }
+        None => {
+            succeeds(&mut child(NAME, this_program(), "none"));
+            let mut absent = child(NAME, this_program(), "absent");
+            succeeds(absent.env("SYSGENID_SOURCE", "/nonexistent"));
+            let directory = open_to_all();
+            let directory = directory.path().join("tab\there");
+            fs::create_dir_all(&directory).unwrap();
+            let _broker = sysgenid_broker::spawn(&directory).unwrap();
+            let mut named = child(NAME, this_program(), &directory);
+            succeeds(named.env("SYSGENID_SOURCE", &directory));
+        }
+    }
+}
+
+#[test]
 fn a_program_with_more_rights_than_its_caller_ignores_the_environment() {
     const NAME: &str = "a_program_with_more_rights_than_its_caller_ignores_the_environment";
     if let Some(expected) = given() {
@@ -153,13 +204,13 @@ fn a_program_with_more_rights_than_its_caller_ignores_the_environment() {
             found.as_deref(),
             Some(Path::new(&expected)).filter(|_| !expected.is_empty())
         );
-        let sources: Vec<_> = sysgenid::ProcessWide.sources().map(Source::path).collect();
+        let sources: Vec<_> = sysgenid::protection().sources().map(Source::path).collect();
         let told = sources.iter().any(|path| *path == Path::new(&expected));
         assert_eq!(told, !expected.is_empty(), "{sources:?}");
         return;
     }
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can give a program to another user");
+        skipped("only root can give a program to another user");
         return;
     }
     let folder = open_to_all();
@@ -204,7 +255,7 @@ fn a_directory_of_another_user_is_not_discovered() {
         }
     }
     if !rustix::process::geteuid().is_root() || Path::new("/dev/sysgenid").exists() {
-        println!("skipped: only root can give a directory to another user");
+        skipped("only root can give a directory to another user");
         return;
     }
     let runtime = open_to_all();
@@ -261,7 +312,7 @@ fn a_broker_that_runs_as_another_user_is_not_believed() {
         return;
     }
     if !rustix::process::geteuid().is_root() || Path::new("/dev/sysgenid").exists() {
-        println!("skipped: only root can be another user");
+        skipped("only root can be another user");
         return;
     }
     let runtime = open_to_all();
@@ -382,7 +433,7 @@ fn a_node_that_is_not_proven_to_be_the_device_is_not_opened() {
     }
     // A device that can be opened and written to without harm, under the names of others.
     let Some(minor) = minor_of("loop-control").or_else(|| minor_of("userfaultfd")) else {
-        println!("skipped: no harmless misc device here");
+        skipped("no harmless misc device here");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

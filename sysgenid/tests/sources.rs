@@ -9,6 +9,10 @@
     reason = "a failed expectation is a failed test"
 )]
 
+#[allow(dead_code, reason = "a case is reported elsewhere")]
+#[path = "../../conformance/tests/common/skipped.rs"]
+mod skipped;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -16,6 +20,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use skipped::skipped;
 use sysgenid::{Generation, Guarded, Orchestrator, Probe, Source, SourceKind, Watcher};
 
 #[test]
@@ -110,7 +115,7 @@ fn a_file_that_does_not_look_like_a_page_is_refused() {
 #[test]
 fn a_page_of_another_user_is_refused_unless_root_has_put_it_there() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can give a file to another user");
+        skipped("only root can give a file to another user");
         return;
     }
     let give = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
@@ -186,7 +191,7 @@ fn a_page_that_root_has_mounted_is_a_page_whoever_owns_it() {
         Some(0) => {}
         Some(1 | 77) if !child.stderr.is_empty() && child.stdout.is_empty() => {
             let why = String::from_utf8_lossy(&child.stderr);
-            println!("skipped: nothing can be mounted here: {why}");
+            skipped(format_args!("nothing can be mounted here: {why}"));
         }
         _ => panic!("{child:?}"),
     }
@@ -197,7 +202,7 @@ fn a_process_takes_no_other_file_for_its_source() {
     if std::env::var_os("SYSGENID_SOURCE").is_some_and(|source| source == "/etc/passwd") {
         let error = sysgenid::ProcessWide.refresh().unwrap_err();
         assert!(error.is_wrong_kind(), "{error:?}");
-        assert_eq!(sysgenid::ProcessWide.sources().count(), 0);
+        assert_eq!(sysgenid::protection().sources().count(), 0);
         return;
     }
     let child = Command::new(std::env::current_exe().unwrap())
@@ -386,9 +391,7 @@ fn a_replaced_page_does_not_break_a_guard() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page");
     fs::write(&path, [0; 4096]).unwrap();
-    let mut guarded = Guarded::unwiped(Probe::open_at(&path).unwrap(), |generation| {
-        Ok::<_, std::io::Error>(generation)
-    });
+    let mut guarded = Guarded::unwiped_with_witness(Probe::open_at(&path).unwrap(), Ok);
     fs::remove_file(&path).unwrap();
     assert_eq!(*guarded.get().unwrap(), Generation::new(0));
     assert!(guarded.witness().verify().unwrap_err().is_absent());

@@ -51,7 +51,10 @@ struct Shared {
 /// Runs the agent on the device until the host says that it may end.
 pub fn run(device: &Path) -> Result<()> {
     let watcher = Arc::new(Watcher::open_at(device)?);
-    let secret = Guarded::new(watcher.probe()?, |_generation| random::<16>());
+    let secret = Guarded::with_witness(
+        watcher.probe()?,
+        (|_generation| Ok(random()?)) as fn(_) -> _,
+    );
     let shared = Arc::new(Shared {
         secret: Mutex::new(secret),
         wakes: AtomicU32::new(0),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use sysgenid::{Observer, Probe, ProcessWide, Source, Watcher};
+use sysgenid::{Observer, Probe, Source, Watcher};
 
 use super::Result;
 use crate::raw::vmclock::Clock;
@@ -26,7 +26,7 @@ pub fn run(vmclock: &Path, sysgenid: &Path) -> Result<()> {
     let watcher = Watcher::open_at(sysgenid)?;
     let report = |word| {
         let page = clock.read()?;
-        let sources = ProcessWide.sources().map(Source::path);
+        let sources = sysgenid::protection().sources().map(Source::path);
         let sources: Vec<_> = sources.map(Path::to_string_lossy).collect();
         let hung_up = clock.events() == PollFlags::HUP;
         println!(

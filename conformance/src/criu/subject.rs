@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use sysgenid::rand_core::Rng;
-use sysgenid::{Generation, Orchestrator, ProcessWide, SharedGuarded, Watcher};
+use sysgenid::{Generation, Orchestrator, SharedGuarded, Watcher};
 
 use crate::forked::Forked;
 use crate::process::bare_clone;
@@ -59,7 +59,7 @@ impl State {
     fn new() -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             copied: random()?,
-            guarded: SharedGuarded::unwiped(ProcessWide, |_| random()),
+            guarded: SharedGuarded::unwiped(|_| Ok(random()?)),
             page: emptied_page()?,
         })
     }

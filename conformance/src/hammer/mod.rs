@@ -5,20 +5,17 @@
 //! built for. The numbers only grow, so whatever a guard hands out can be compared with what the
 //! page showed just before and just after.
 
-mod changer;
 mod outcome;
 mod worker;
 
 use std::fs;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sysgenid::{Generation, Probe, SharedGuarded};
+use sysgenid::{BuildError, Generation, Probe, SharedGuarded};
 
-pub(crate) use self::changer::change;
 pub use self::outcome::Outcome;
 use self::worker::Worker;
 use crate::child::{Child, Role};
@@ -33,9 +30,12 @@ pub struct Options {
     pub threads: u32,
 }
 
+/// A build that counts.
+type Build = Box<dyn Fn(Generation) -> Result<u64, BuildError> + Send + Sync>;
+
 /// A value for all threads: the generation that it was built for.
 struct Shared {
-    guarded: SharedGuarded<u64, Arc<Probe>>,
+    guarded: SharedGuarded<u64, Arc<Probe>, Build>,
     builds: Arc<AtomicU64>,
     /// Builds for a generation that had been built for.
     repeated: Arc<AtomicU64>,
@@ -47,7 +47,7 @@ impl Shared {
         let repeated = Arc::new(AtomicU64::new(0));
         let (counted, again) = (Arc::clone(&builds), Arc::clone(&repeated));
         let last = Mutex::new(None);
-        let build = move |generation: Generation| {
+        let build: Build = Box::new(move |generation| {
             counted.fetch_add(1, Ordering::Relaxed);
             let number = generation.get();
             let last = last
@@ -57,10 +57,10 @@ impl Shared {
             if last.is_some_and(|last| number <= last) {
                 again.fetch_add(1, Ordering::Relaxed);
             }
-            Ok::<_, io::Error>(number)
-        };
+            Ok(number)
+        });
         Self {
-            guarded: SharedGuarded::new(Arc::clone(probe), build),
+            guarded: SharedGuarded::with_witness(Arc::clone(probe), build),
             builds,
             repeated,
         }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use sysgenid::{Generation, Guarded, Probe, Result, SharedGuarded, SharedReader, ThreadGuarded};
+use sysgenid::{Guarded, Probe, Result, SharedGuarded, SharedReader, ThreadGuarded};
+
+use super::Build;
 
 /// How many uses go by between two looks at the clock.
 const ROUND: u32 = 64;
@@ -57,11 +58,11 @@ pub(super) fn add(tallies: Vec<Vec<Tally>>) -> Vec<Tally> {
 /// A thread with guards of each kind.
 pub(super) struct Worker<'a> {
     probe: &'a Arc<Probe>,
-    owned: Guarded<u64, Arc<Probe>>,
+    owned: Guarded<u64, Arc<Probe>, Build>,
     owned_builds: Arc<AtomicU64>,
-    shared: &'a SharedGuarded<u64, Arc<Probe>>,
-    reader: SharedReader<'a, u64, Arc<Probe>>,
-    thread: ThreadGuarded<u64, Arc<Probe>>,
+    shared: &'a SharedGuarded<u64, Arc<Probe>, Build>,
+    reader: SharedReader<'a, u64, Arc<Probe>, Build>,
+    thread: ThreadGuarded<u64, Arc<Probe>, Build>,
     thread_builds: Arc<AtomicU64>,
 }
 
@@ -69,16 +70,19 @@ pub(super) struct Worker<'a> {
 type Seen = (u64, u64);
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(probe: &'a Arc<Probe>, shared: &'a SharedGuarded<u64, Arc<Probe>>) -> Self {
+    pub(super) fn new(
+        probe: &'a Arc<Probe>,
+        shared: &'a SharedGuarded<u64, Arc<Probe>, Build>,
+    ) -> Self {
         let (owned_builds, owned) = counted();
         let (thread_builds, thread) = counted();
         Self {
             probe,
-            owned: Guarded::new(Arc::clone(probe), owned),
+            owned: Guarded::with_witness(Arc::clone(probe), owned),
             owned_builds,
             shared,
             reader: shared.reader(),
-            thread: ThreadGuarded::new(Arc::clone(probe), thread),
+            thread: ThreadGuarded::with_witness(Arc::clone(probe), thread),
             thread_builds,
         }
     }
@@ -179,15 +183,12 @@ impl Tally {
 }
 
 /// A build whose value is the generation it is for, and the number of its calls.
-fn counted() -> (
-    Arc<AtomicU64>,
-    impl Fn(Generation) -> io::Result<u64> + Send + 'static,
-) {
+fn counted() -> (Arc<AtomicU64>, Build) {
     let builds = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&builds);
-    let build = move |generation: Generation| {
+    let build: Build = Box::new(move |generation| {
         counter.fetch_add(1, Ordering::Relaxed);
         Ok(generation.get())
-    };
+    });
     (builds, build)
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use sysgenid::{Guarded, ProcessWide, RestoreOnly, SharedGuarded, Uniqueness, Witness, uniqueness};
+use sysgenid::{
+    BuildError, Guarded, ProcessWide, RestoreOnly, SharedGuarded, Uniqueness, Witness, uniqueness,
+};
 use sysgenid_sys::internal::fork;
 
 use super::Subject;
@@ -129,9 +131,9 @@ fn restore_is_seen_by_parent_and_child(subject: &Subject) {
 
 fn guarded_value_is_rebuilt_in_a_forked_child(_: &Subject) {
     let mut built = 0;
-    let mut guarded = Guarded::unwiped(ProcessWide, move |_| {
+    let mut guarded = Guarded::unwiped(move |_| {
         built += 1;
-        Ok::<u32, std::io::Error>(built)
+        Ok(built)
     });
     assert_eq!(*guarded.get().expect("it is built"), 1);
     let child = Forked::start(|_| {
@@ -144,9 +146,9 @@ fn guarded_value_is_rebuilt_in_a_forked_child(_: &Subject) {
 
 fn guarded_value_that_is_meant_to_be_shared_is_not_rebuilt(subject: &Subject) {
     let mut built = 0;
-    let mut guarded = Guarded::unwiped(RestoreOnly(ProcessWide), move |_| {
+    let mut guarded = Guarded::unwiped_with_witness(RestoreOnly(ProcessWide), move |_| {
         built += 1;
-        Ok::<u32, std::io::Error>(built)
+        Ok(built)
     });
     assert_eq!(*guarded.get().expect("it is built"), 1);
     let child = Forked::start(|_| {
@@ -175,7 +177,7 @@ fn child_forked_during_a_rebuild_of_another_thread_is_not_held_up(_: &Subject) {
     MAY_END.store(false, Ordering::SeqCst);
     let (begun, has_begun) = mpsc::channel();
     let first = std::process::id();
-    let guarded = std::sync::Arc::new(SharedGuarded::unwiped(ProcessWide, move |_| {
+    let guarded = std::sync::Arc::new(SharedGuarded::unwiped(move |_| {
         // In the child nobody has to wait, and the channel may be locked.
         if std::process::id() == first {
             let _ = begun.send(());
@@ -183,7 +185,7 @@ fn child_forked_during_a_rebuild_of_another_thread_is_not_held_up(_: &Subject) {
                 thread::yield_now();
             }
         }
-        Ok::<u32, std::io::Error>(std::process::id())
+        Ok(std::process::id())
     }));
     let shared = std::sync::Arc::clone(&guarded);
     let rebuilding = Background::start_without_waiting(move || {
@@ -207,13 +209,13 @@ fn child_forked_by_a_rebuild_throws_away_what_it_built(_: &Subject) {
     BUILT.store(0, Ordering::SeqCst);
     let (hear, said) = rustix::pipe::pipe().expect("a pipe can be made");
     let first = std::process::id();
-    let guarded = SharedGuarded::unwiped(ProcessWide, |_| {
+    let guarded = SharedGuarded::unwiped(|_| {
         let own = BUILT.fetch_add(1, Ordering::SeqCst);
         if own == 0 {
             // SAFETY: The child allocates, which the C library sees to, and ends below.
             unsafe { libc::fork() };
         }
-        Ok::<u32, std::io::Error>(own)
+        Ok(own)
     });
     let value = guarded.with(|value| *value).expect("it is built");
     if std::process::id() != first {
@@ -254,9 +256,9 @@ fn number_of_the_process_changes_with_forks_alone(_: &Subject) {
 /// By a process that learned of it in another way.
 fn all_that_is_guarded_is_old_once_a_restore_is_assumed(subject: &Subject) {
     let probe = sysgenid::Probe::open_at(&subject.page).expect("it can be opened");
-    let mut by_probe = Guarded::unwiped(&probe, counted());
-    let mut owned = Guarded::unwiped(ProcessWide, counted());
-    let shared = SharedGuarded::unwiped(ProcessWide, counted());
+    let mut by_probe = Guarded::unwiped_with_witness(&probe, counted());
+    let mut owned = Guarded::unwiped(counted());
+    let shared = SharedGuarded::unwiped(counted());
     let before = (uniqueness(), probe.mark(), fork::process());
     for built in 1..=3 {
         assert_eq!(*by_probe.get().expect("it is built"), built);
@@ -279,7 +281,7 @@ fn all_that_is_guarded_is_old_once_a_restore_is_assumed(subject: &Subject) {
 }
 
 /// A build that tells how often it was run.
-fn counted() -> impl Fn(sysgenid::Generation) -> Result<u32, std::io::Error> + Send + Sync {
+fn counted() -> impl Fn(sysgenid::Generation) -> Result<u32, BuildError> + Send + Sync {
     let built = AtomicU32::new(0);
     move |_| Ok(built.fetch_add(1, Ordering::Relaxed) + 1)
 }

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use sysgenid::{Guarded, Orchestrator, ProcessWide, Watcher, Witness, uniqueness};
+use sysgenid::{Guarded, Orchestrator, ProcessWide, Watcher, Witness, adapter, uniqueness};
 use sysgenid_sys::internal::fork;
 
 use super::Subject;
@@ -78,9 +78,9 @@ fn uniqueness_changes_in_a_forked_child_although_the_advice_is_lost(_: &Subject)
 fn guarded_value_is_rebuilt_in_a_forked_child_although_the_advice_is_lost(_: &Subject) {
     in_a_restored_process(|| {
         let mut built = 0;
-        let mut guarded = Guarded::unwiped(ProcessWide, move |_| {
+        let mut guarded = Guarded::unwiped(move |_| {
             built += 1;
-            Ok::<u32, std::io::Error>(built)
+            Ok(built)
         });
         assert_eq!(*guarded.get().expect("it is built"), 1);
         let child = Forked::start(|_| {
@@ -153,7 +153,7 @@ fn expect_refused(fork: impl FnOnce() -> libc::pid_t) {
             watcher.acknowledge(generation),
             watcher.set_tracking(false),
             watcher.probe().map(drop),
-            watcher.reconnector().map(drop),
+            adapter::reconnector(&watcher).map(drop),
             orchestrator.trigger().map(drop),
             orchestrator.acknowledge().map(drop),
             orchestrator.stragglers().map(drop),

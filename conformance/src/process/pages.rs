@@ -19,9 +19,12 @@ cases! { Subject;
 
 fn process_stands_on_the_named_source(subject: &Subject) {
     ProcessWide.verify().expect("it is there");
-    let source = ProcessWide.source().expect("there is one");
+    let source = sysgenid::protection()
+        .sources()
+        .next()
+        .expect("there is one");
     assert_eq!(source.path(), subject.page);
-    assert_eq!(ProcessWide.sources().count(), 1);
+    assert_eq!(sysgenid::protection().sources().count(), 1);
 }
 
 fn refresh_of_the_same_source_changes_nothing(_: &Subject) {

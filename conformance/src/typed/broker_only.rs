@@ -2,7 +2,6 @@
 //! What only the userspace driver has: it can end, and come back. Each case that
 //! ends a broker has one of its own.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -151,9 +150,7 @@ fn probe_and_guarded_value_outlive_the_broker(_: &Subject) {
     let mut own = Own::start();
     let generation = own.subject.change();
     let probe = own.subject.probe();
-    let mut secret = Guarded::unwiped(own.subject.probe(), |generation| {
-        Ok::<_, io::Error>(generation)
-    });
+    let mut secret = Guarded::unwiped_with_witness(own.subject.probe(), Ok);
     own.stop();
     assert_eq!(probe.generation(), generation);
     assert_eq!(*secret.get().unwrap(), generation);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Large generations, and the wrap. Each case leaves the counter at its beginning.
 
-use std::io;
-
 use sysgenid::{Generation, Guarded};
 
 use super::Subject;
@@ -40,9 +38,7 @@ fn generation_wraps_and_is_unequal(subject: &Subject) {
 
 /// A smaller number is no older one.
 fn guarded_value_is_built_again_after_the_wrap(subject: &Subject) {
-    let mut secret = Guarded::unwiped(subject.probe(), |generation| {
-        Ok::<Generation, io::Error>(generation)
-    });
+    let mut secret = Guarded::unwiped_with_witness(subject.probe(), Ok);
     subject.change_to(u32::MAX);
     assert_eq!(number(*secret.get().unwrap()), u32::MAX);
     assert_eq!(number(subject.change()), 0);

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use sysgenid::{Generation, Guarded, Probe};
+use sysgenid::{BuildError, Generation, Guarded, Probe};
 
 use super::Subject;
 use crate::cases;
@@ -22,9 +22,11 @@ cases! { Subject;
     panicking_rebuild_leaves_no_value,
 }
 
+type Build = Box<dyn FnMut(Generation) -> Result<Generation, BuildError>>;
+
 /// Builds what it is told to, and counts.
 struct Secret {
-    guarded: Guarded<Generation, Probe>,
+    guarded: Guarded<Generation, Probe, Build>,
     builds: Arc<AtomicU32>,
 }
 
@@ -37,10 +39,11 @@ impl Secret {
     ) -> Self {
         let builds = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&builds);
-        let guarded = Guarded::unwiped(subject.probe(), move |generation| {
+        let build: Build = Box::new(move |generation| {
             disturb(counter.fetch_add(1, Relaxed) + 1)?;
-            Ok::<_, io::Error>(generation)
+            Ok(generation)
         });
+        let guarded = Guarded::unwiped_with_witness(subject.probe(), build);
         Self { guarded, builds }
     }
 

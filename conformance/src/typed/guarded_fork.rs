@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guarded values in a forked child, whose memory is a copy.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 
-use sysgenid::{Guarded, Probe, RestoreOnly, SharedGuarded, ThreadGuarded};
+use sysgenid::{
+    Bound, BuildError, Gate, Generation, Guarded, Probe, RestoreOnly, SharedGuarded, ThreadGuarded,
+    Witness,
+};
 
 use super::Subject;
 use crate::cases;
@@ -19,10 +21,12 @@ cases! { Subject;
     guarded_value_for_restores_only_is_had_in_common_with_a_forked_child,
     shared_value_is_built_in_a_forked_child_without_the_thread_that_was_building_it,
     shared_value_is_built_in_a_forked_child_without_the_thread_that_was_using_it,
+    bound_value_is_refused_in_a_forked_child,
+    gate_is_closed_in_a_forked_child_until_that_has_handled_it,
 }
 
 /// The value is the number of the build. In a child the count goes on from where it was.
-fn counted() -> (Arc<AtomicU32>, impl Fn() -> io::Result<u32>) {
+fn counted() -> (Arc<AtomicU32>, impl Fn() -> Result<u32, BuildError>) {
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
     (builds, move || Ok(counter.fetch_add(1, SeqCst) + 1))
@@ -41,20 +45,20 @@ fn expect_own_in_child(mut value: impl FnMut() -> u32) {
 
 fn guarded_value_is_built_again_in_a_forked_child(subject: &Subject) {
     let (_, build) = counted();
-    let mut guarded = Guarded::new(subject.probe(), move |_| build());
+    let mut guarded = Guarded::with_witness(subject.probe(), move |_| build());
     expect_own_in_child(|| *guarded.get().unwrap());
 }
 
 fn value_of_a_thread_is_built_again_in_a_forked_child(subject: &Subject) {
     let (_, build) = counted();
-    let guarded = ThreadGuarded::new(subject.probe(), move |_| build());
+    let guarded = ThreadGuarded::with_witness(subject.probe(), move |_| build());
     expect_own_in_child(|| guarded.with(|value| *value).unwrap());
 }
 
 /// Also where a reader holds the parent's.
 fn shared_value_is_built_again_in_a_forked_child(subject: &Subject) {
     let (_, build) = counted();
-    let guarded = SharedGuarded::new(subject.probe(), move |_| build());
+    let guarded = SharedGuarded::with_witness(subject.probe(), move |_| build());
     let mut reader = guarded.reader();
     expect_own_in_child(|| {
         let read = *reader.get().unwrap();
@@ -65,7 +69,7 @@ fn shared_value_is_built_again_in_a_forked_child(subject: &Subject) {
 
 fn guarded_value_for_restores_only_is_had_in_common_with_a_forked_child(subject: &Subject) {
     let (builds, build) = counted();
-    let mut guarded = Guarded::new(RestoreOnly(subject.probe()), move |_| build());
+    let mut guarded = Guarded::with_witness(RestoreOnly(subject.probe()), move |_| build());
     assert_eq!(*guarded.get().unwrap(), 1);
     let child = Forked::start(|_| assert_eq!(*guarded.get().unwrap(), 1));
     child.finish();
@@ -74,9 +78,41 @@ fn guarded_value_for_restores_only_is_had_in_common_with_a_forked_child(subject:
     assert_eq!(builds.load(SeqCst), 2);
 }
 
+type Build = Box<dyn Fn(Generation) -> Result<u32, BuildError> + Send + Sync>;
+
+fn bound_value_is_refused_in_a_forked_child(subject: &Subject) {
+    let probe = subject.probe();
+    let mut bound = Bound::with_witness(&probe, probe.mark(), [7_u32]);
+    let child = Forked::start(|_| {
+        assert!(bound.get().is_err());
+        assert!(bound.with(|_| ()).is_err());
+    });
+    child.finish();
+    assert_eq!(
+        bound.with(|value| value[0]).unwrap(),
+        7,
+        "it is the parent's"
+    );
+    subject.change();
+    assert!(bound.with(|_| ()).is_err());
+}
+
+fn gate_is_closed_in_a_forked_child_until_that_has_handled_it(subject: &Subject) {
+    let gate = Gate::with_witness(subject.probe());
+    let child = Forked::start(|_| {
+        assert!(!gate.is_open());
+        assert!(gate.open(gate.mark()));
+        assert!(gate.is_open());
+    });
+    child.finish();
+    assert!(gate.is_open(), "nothing happened to the parent");
+    subject.change();
+    assert!(!gate.is_open());
+}
+
 /// A shared value, and a thread of the parent that is held up where the test wants it.
 struct Scene {
-    guarded: SharedGuarded<u32, Probe>,
+    guarded: SharedGuarded<u32, Probe, Build>,
     is_there: Arc<AtomicBool>,
     may_go: Arc<AtomicBool>,
 }
@@ -87,13 +123,14 @@ impl Scene {
         let (_, build) = counted();
         let (is_there, may_go) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (there, go) = (Arc::clone(&is_there), Arc::clone(&may_go));
-        let guarded = SharedGuarded::new(subject.probe(), move |_| {
+        let build: Build = Box::new(move |_| {
             let number = build()?;
             if number == 1 && holds_up_build {
                 hold_up(&there, &go);
             }
-            Ok::<_, io::Error>(number)
+            Ok(number)
         });
+        let guarded = SharedGuarded::with_witness(subject.probe(), build);
         Self {
             guarded,
             is_there,

@@ -12,7 +12,6 @@ mod guarded_fork;
 mod handle;
 pub mod hypervisor;
 mod observable;
-mod observer;
 mod orchestrator;
 mod probe;
 mod readiness;

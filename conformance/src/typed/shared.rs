@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 
-use sysgenid::{Generation, Probe, SharedGuarded, ThreadGuarded, Zeroize};
+use sysgenid::{BuildError, Generation, Probe, SharedGuarded, ThreadGuarded, Zeroize};
 
 use super::Subject;
 use crate::cases;
@@ -33,9 +33,11 @@ impl Zeroize for Value {
     }
 }
 
+type Build = Box<dyn Fn(Generation) -> Result<Value, BuildError> + Send + Sync>;
+
 /// Builds what it is told to, and counts.
 struct Secret {
-    guarded: SharedGuarded<Value, Probe>,
+    guarded: SharedGuarded<Value, Probe, Build>,
     builds: Arc<AtomicU32>,
     wiped: Arc<AtomicU32>,
 }
@@ -49,10 +51,11 @@ impl Secret {
         let builds = Arc::new(AtomicU32::new(0));
         let wiped = Arc::new(AtomicU32::new(0));
         let (counter, fate) = (Arc::clone(&builds), Arc::clone(&wiped));
-        let guarded = SharedGuarded::new(subject.probe(), move |generation| {
+        let build: Build = Box::new(move |generation| {
             disturb(counter.fetch_add(1, Relaxed) + 1)?;
-            Ok::<_, io::Error>(Value(Some(generation), Arc::clone(&fate)))
+            Ok(Value(Some(generation), Arc::clone(&fate)))
         });
+        let guarded = SharedGuarded::with_witness(subject.probe(), build);
         Self {
             guarded,
             builds,
@@ -186,7 +189,7 @@ fn failed_rebuild_leaves_no_shared_value(subject: &Subject) {
 
 /// And it cannot be used while it is in use.
 fn value_of_a_thread_is_built_again_after_a_change(subject: &Subject) {
-    let guarded = ThreadGuarded::unwiped(subject.probe(), Ok::<_, io::Error>);
+    let guarded = ThreadGuarded::unwiped_with_witness(subject.probe(), Ok);
     let old = subject.probe().generation();
     assert_eq!(guarded.with(|value| *value).unwrap(), old);
     let new = subject.change();

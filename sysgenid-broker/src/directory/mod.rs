@@ -11,6 +11,7 @@
 
 mod made;
 mod page;
+mod usual;
 mod watch;
 
 use std::io;
@@ -27,6 +28,7 @@ use sysgenid_sys::wire::{CONTROL_SOCKET, PAGE_FILE, WATCH_SOCKET};
 use self::made::Made;
 use self::page::NEW_PAGE_FILE;
 pub(crate) use self::page::Page;
+pub use self::usual::usual_directory;
 pub use self::watch::Incident;
 pub(crate) use self::watch::Watch;
 use crate::Error;

@@ -2,6 +2,7 @@
 //! Brokers and clients in processes of their own, which can be killed or have limits: this test
 //! binary again, with a role in its environment.
 
+use crate::skipped::skipped;
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
@@ -378,7 +379,7 @@ pub(crate) fn raise_files_to(wanted: u64) -> u64 {
 /// where only root could.
 pub(crate) fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> Option<T> {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can act as another user");
+        skipped("only root can act as another user");
         return None;
     }
     std::thread::scope(|scope| {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a broker does with its directory, and what it refuses.
 
+use crate::skipped::skipped;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -144,7 +145,7 @@ fn another_users_page_is_refused() {
     fs::write(&page, [0; 4096]).unwrap();
     set_mode(&page, 0o600);
     if let Err(error) = chown(&page, Some(1), None) {
-        eprintln!("skipped: only root gives files away: {error}");
+        skipped(format_args!("only root gives files away: {error}"));
         return;
     }
     let error = refused(directory.path());
@@ -186,7 +187,7 @@ fn a_symlinked_directory_is_refused() {
 fn another_users_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root gives directories away");
+        skipped("only root gives directories away");
         return;
     }
     chown(directory.path(), Some(65534), None).unwrap();
@@ -407,7 +408,7 @@ fn a_full_disk_is_an_error_at_the_start() {
     );
     match Process::serve_after(&dir, &script) {
         Ok(broker) => assert!(broker.said.starts_with("full=true"), "{:?}", broker.said),
-        Err(reason) => eprintln!("skipped: no file system of its own here: {reason}"),
+        Err(reason) => skipped(format_args!("no file system of its own here: {reason}")),
     }
 }
 
@@ -423,7 +424,7 @@ fn a_full_disk_is_an_error_also_if_the_page_has_a_hole() {
     );
     match Process::serve_after(&dir, &script) {
         Ok(broker) => assert!(broker.said.starts_with("full=true"), "{:?}", broker.said),
-        Err(reason) => eprintln!("skipped: no file system of its own here: {reason}"),
+        Err(reason) => skipped(format_args!("no file system of its own here: {reason}")),
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What happens to a directory while a broker serves it: noticed, told once, and survived.
 
+use crate::skipped::skipped;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -145,7 +146,7 @@ fn a_page_that_cannot_be_put_back_fails_the_trigger_and_not_the_broker() {
     let script = format!("mount -t tmpfs -o size=64k,mode=755 none '{path}'");
     let mut broker = match Process::serve_after(&dir, &script) {
         Ok(broker) => broker,
-        Err(reason) => return eprintln!("skipped: no file system of its own here: {reason}"),
+        Err(reason) => return skipped(format_args!("no file system of its own here: {reason}")),
     };
     // Its directory as that process sees it.
     let dir = Path::new("/proc").join(format!("{}/root{}", broker.id(), dir.display()));
@@ -336,7 +337,7 @@ fn a_broker_that_cannot_watch_serves_and_says_so() {
     let flags = ["--user", "--map-root-user"];
     let mut broker = match Process::serve_unshared(directory.path(), &flags, script) {
         Ok(broker) => broker,
-        Err(reason) => return eprintln!("skipped: no user namespace here: {reason}"),
+        Err(reason) => return skipped(format_args!("no user namespace here: {reason}")),
     };
     let said = broker.told();
     assert!(said.contains("max_user_instances"), "{said}");

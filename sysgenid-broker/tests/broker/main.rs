@@ -28,6 +28,9 @@ mod phase;
 mod refusals;
 mod requests;
 mod restart;
+#[allow(dead_code, reason = "a case is reported elsewhere")]
+#[path = "../../../conformance/tests/common/skipped.rs"]
+mod skipped;
 mod stress;
 mod users;
 mod waits;

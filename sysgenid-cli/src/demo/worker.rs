@@ -33,12 +33,12 @@ pub(crate) fn worker(role: Member, source: Source) -> Result<(), Failure> {
 /// Uses a secret all the time, as a server does for each handshake.
 fn guard(source: Source, deadline: Deadline) -> Result<(), Failure> {
     let (builds, built) = mpsc::channel();
-    let mut secret = Guarded::new(Probe::open_on(source)?, move |generation| {
+    let mut secret = Guarded::with_witness(Probe::open_on(source)?, move |generation| {
         let noticed = now();
         let secret = Secret::new()?;
         // The receiver lives as long as this process.
         let _ = builds.send((generation.get(), noticed, now()));
-        Ok::<_, sysgenid::Error>(secret)
+        Ok(secret)
     });
 
     let mut known: Option<String> = None;

@@ -7,6 +7,10 @@
     reason = "a panic is how a test fails"
 )]
 
+#[allow(dead_code, reason = "a case is reported elsewhere")]
+#[path = "../../../conformance/tests/common/skipped.rs"]
+pub(crate) mod skipped;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
@@ -18,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
+
+pub(crate) use self::skipped::skipped;
 
 /// More than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,7 +58,9 @@ pub(crate) fn unprivileged() -> Option<Command> {
     match nobody().arg("--version").output() {
         Ok(output) if output.status.success() => Some(nobody()),
         other => {
-            println!("skipped: root here, and an unprivileged user cannot run this: {other:?}");
+            skipped(format_args!(
+                "root here, and an unprivileged user cannot run this: {other:?}"
+            ));
             None
         }
     }

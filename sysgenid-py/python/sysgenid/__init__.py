@@ -13,8 +13,10 @@ True
 from __future__ import annotations
 
 from sysgenid._native import (
+    Guarded,
     Orchestrator,
     Probe,
+    Protection,
     Settled,
     Status,
     Straggler,
@@ -25,8 +27,9 @@ from sysgenid._native import (
     assume_restored,
     entropy,
     generation,
+    init,
+    protection,
     refresh,
-    sources,
     status,
     trigger,
     uniqueness,
@@ -56,9 +59,9 @@ if TYPE_CHECKING:
     from sysgenid import aio as aio
     from sysgenid import hooks as hooks
     from sysgenid import random as random
+    from sysgenid import testing as testing
     from sysgenid._background import Background, background
     from sysgenid.caching import cached
-    from sysgenid.guarded import Guarded
     from sysgenid.hooks import (
         HookError,
         after_restore,
@@ -70,10 +73,9 @@ if TYPE_CHECKING:
     )
 
 # Imported when they are asked for, so that those who ask for none pay for none.
-_MODULES = ("aio", "hooks", "random")
+_MODULES = ("aio", "hooks", "random", "testing")
 _HOMES = {
     "Background": "_background",
-    "Guarded": "guarded",
     "HookError": "hooks",
     "after_restore": "hooks",
     "background": "_background",
@@ -100,6 +102,7 @@ __all__ = [
     "Orchestrator",
     "OutdatedError",
     "Probe",
+    "Protection",
     "ReentrantError",
     "Settled",
     "StaleError",
@@ -123,14 +126,16 @@ __all__ = [
     "entropy",
     "generation",
     "hooks",
+    "init",
+    "protection",
     "random",
     "refresh",
     "register_after_restore",
     "register_before_snapshot",
     "run_after_restore",
     "run_before_snapshot",
-    "sources",
     "status",
+    "testing",
     "trigger",
     "uniqueness",
     "verify",

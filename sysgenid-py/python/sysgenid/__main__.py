@@ -101,7 +101,7 @@ def _seconds(text: str) -> float:
 
 def _beside(status: sysgenid.Status) -> tuple[str, str] | None:
     """The other source that a process looks at."""
-    others = [(kind, path) for kind, path in sysgenid.sources() if path != status.path]
+    others = [(kind, path) for kind, path in sysgenid.protection().sources if path != status.path]
     return others[0] if others else None
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sysgenid import _numpy, hooks
 from sysgenid._generator import SHORTCUTS, Random, guard
-from sysgenid._native import GuardedDraws, shows_restores, sources, verify
+from sysgenid._native import GuardedDraws, shows_restores, protection, verify
 from sysgenid.errors import Error
 
 _lock = threading.RLock()
@@ -140,7 +140,7 @@ def coverage() -> Coverage:
     source = None
     try:
         verify()
-        source = sources()[0][1]
+        source = protection().sources[0][1]
     except Error as error:
         problem = error
         if not shows_restores():

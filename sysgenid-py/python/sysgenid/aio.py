@@ -30,7 +30,7 @@ import contextlib
 import errno
 import time
 import warnings
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from . import _attempts, _native
 from ._tasks import Readiness, WatcherWait, deadline_of, in_thread
@@ -155,6 +155,12 @@ class _Changing(Generic[_S]):
             message = f"unclosed {self!r}"
             readiness.abandon()  # first, because a warning may be an error
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would close the original, when it is dropped.
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or copied: it is an event loop's, so open another"
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"generation {self.generation}"

@@ -6,15 +6,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._functions import is_async
-from ._native import shows_restores, uniqueness
-from .guarded import ATTEMPTS, unsettled
+from ._native import CachedBase, is_deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Concatenate, Generic, ParamSpec
-
-    from ._native import Uniqueness
 
     _P = ParamSpec("_P")
     _Q = ParamSpec("_Q")
@@ -80,54 +76,29 @@ def cached(
     CacheInfo(hits=2, misses=2, maxsize=None, currsize=2)
 
     What is guaranteed: what is returned was computed since the last change that can be seen at the
-    return, and not across it. The whole cache is forgotten, and its numbers begin anew. It takes no
-    lock of its own: threads may share it, and a forked child never waits for its parent's.
+    return, and not across it. The whole cache is forgotten, and its numbers begin anew. No lock is held
+    while the function runs: threads may share it, and a forked child never waits for its parent's.
 
     What is not: that the function runs once. Threads that ask for the same result at the same time
     may each compute it, and a computation that a change overtook is made again. A change that
     cannot be seen yet, see `Guarded`.
 
     Raises `UnsettledError` (`EAGAIN`) if something changed during each of a few calls, and
-    `TypeError` for a coroutine function.
+    `TypeError` for a coroutine function or a generator function, and in a call whose result has yet
+    to run, such as a coroutine, a future or a generator.
     """
     if function is None:
         return functools.partial(cached, maxsize=maxsize, typed=typed)
     if not callable(function):
         raise TypeError("@cached takes a function; its options are named: @cached(maxsize=128)")
-    if is_async(function):
-        raise TypeError("a coroutine cannot be kept: it is awaited once")
+    if is_deferred(function):
+        raise TypeError("a coroutine or a generator cannot be kept: it runs once, and later")
+    wrapper = _Wrapper(function, functools.lru_cache(maxsize, typed))
+    return functools.update_wrapper(wrapper, function)
 
-    def empty() -> tuple[Uniqueness, Any]:
-        # A source that appeared is a change, which the mark is to have.
-        shows_restores()
-        return uniqueness(), functools.lru_cache(maxsize, typed)(function)
 
-    # One tuple, so that a thread sees a cache together with its own mark.
-    standing = empty()
+class _Wrapper(CachedBase):
+    """What `cached` makes: it has the attributes of the function."""
 
-    def current() -> tuple[Uniqueness, Any]:
-        nonlocal standing
-        seen = standing
-        if not seen[0].is_current():
-            # Threads that come here at once may make several. One stays, and all are right.
-            seen = standing = empty()
-        return seen
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        for _ in range(ATTEMPTS):
-            mark, cache = current()
-            result = cache(*args, **kwargs)
-            if mark.is_current():
-                return result
-        raise unsettled()
-
-    def cache_clear() -> None:
-        nonlocal standing
-        standing = empty()
-
-    wrapper.cache_clear = cache_clear  # type: ignore[attr-defined]
-    wrapper.cache_info = lambda: current()[1].cache_info()  # type: ignore[attr-defined]
-    parameters = {"maxsize": maxsize, "typed": typed}
-    wrapper.cache_parameters = parameters.copy  # type: ignore[attr-defined]
-    return wrapper
+    # Here, because the garbage collector looks at these only in a class of Python's.
+    __slots__ = ("__dict__", "__weakref__")

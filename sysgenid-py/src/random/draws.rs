@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
 
 use super::seed::number;
 use super::{Mark, Seeded, warn_if_unprotected};
+use crate::derived::{derive, prepared};
 
 /// How often a draw starts over because something changed meanwhile, before the kernel's own bytes
 /// are taken instead.
@@ -21,25 +24,87 @@ const SEED_BYTES: usize = 624 * 4;
 ///
 /// `core` has the methods of `_random.Random`: it draws, and is seeded anew when something has
 /// changed.
-#[pyclass(frozen, module = "sysgenid._native")]
-pub(crate) struct GuardedDraws {
+///
+/// This is what it is but for the draws, which `draws_type` adds.
+#[pyclass(frozen, subclass, module = "sysgenid._native")]
+pub(crate) struct DrawsBase {
     core: Py<PyAny>,
     /// Its bound methods, which are looked up once.
-    random: Py<PyAny>,
-    getrandbits: Py<PyAny>,
+    random: Method,
+    getrandbits: Method,
     seed: Py<PyAny>,
     seeded: Seeded,
 }
 
+/// A bound method, and the function in C behind it if it is one.
+struct Method {
+    bound: Py<PyAny>,
+    direct: Option<Direct>,
+}
+
+#[derive(Clone, Copy)]
+struct Direct {
+    function: ffi::PyCFunction,
+    object: *mut ffi::PyObject,
+}
+
+// SAFETY: The object is used by threads only that are attached to the interpreter, and lives as long as
+// the bound method does, which is beside this and keeps it.
+unsafe impl Send for Direct {}
+// SAFETY: As above.
+unsafe impl Sync for Direct {}
+
+impl Method {
+    /// `flags` is how the function takes its arguments, if it can be called directly.
+    fn of(core: &Bound<'_, PyAny>, name: &str, flags: c_int) -> PyResult<Self> {
+        let bound = core.getattr(name)?;
+        let method = bound.as_ptr();
+        // SAFETY: The thread is attached, and the object is one of the interpreter's type for such
+        // methods when the others are called. The object behind it is borrowed from it.
+        let direct = unsafe {
+            if ffi::PyCFunction_Check(method) != 0 && ffi::PyCFunction_GetFlags(method) == flags {
+                let object = ffi::PyCFunction_GetSelf(method);
+                let function = ffi::PyCFunction_GetFunction(method);
+                function.map(|function| Direct { function, object })
+            } else {
+                None
+            }
+        };
+        Ok(Self {
+            bound: bound.unbind(),
+            direct,
+        })
+    }
+
+    /// Calls it with one argument, or with none: then that is NULL. The result is a new reference, or
+    /// NULL with an exception set.
+    ///
+    /// # Safety
+    ///
+    /// The thread is attached, and the argument is an object or, as the method has it, NULL.
+    #[inline]
+    unsafe fn call(&self, argument: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        match self.direct {
+            // SAFETY: As the interpreter calls it: its flags say that it takes the object and this.
+            Some(direct) => unsafe { (direct.function)(direct.object, argument) },
+            // SAFETY: The arguments end with NULL.
+            None => unsafe {
+                let end = ptr::null_mut::<ffi::PyObject>();
+                ffi::PyObject_CallFunctionObjArgs(self.bound.as_ptr(), argument, end)
+            },
+        }
+    }
+}
+
 #[pymethods]
-impl GuardedDraws {
+impl DrawsBase {
     #[new]
     #[pyo3(signature = (core, /))]
     fn new(core: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self {
             core: core.clone().unbind(),
-            random: core.getattr("random")?.unbind(),
-            getrandbits: core.getattr("getrandbits")?.unbind(),
+            random: Method::of(core, "random", ffi::METH_NOARGS)?,
+            getrandbits: Method::of(core, "getrandbits", ffi::METH_O)?,
             seed: core.getattr("seed")?.unbind(),
             seeded: Seeded::now(),
         })
@@ -49,33 +114,6 @@ impl GuardedDraws {
     #[getter]
     fn core(&self, py: Python<'_>) -> Py<PyAny> {
         self.core.clone_ref(py)
-    }
-
-    /// random() -> x in the interval [0, 1).
-    fn random<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        match Self::draw(slf, || slf.get().random.bind(py).call0())? {
-            Some(drawn) => Ok(drawn),
-            // As the generator makes it: 53 bits of 64.
-            None => number(py, 8)?.rshift(11)?.mul(f64::EPSILON / 2.0),
-        }
-    }
-
-    /// getrandbits(k) -> x. Generates an int with k random bits.
-    #[pyo3(signature = (k, /))]
-    fn getrandbits<'py>(
-        slf: &Bound<'py, Self>,
-        k: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        match Self::draw(slf, || call(slf.get().getrandbits.bind(py), k))? {
-            Some(drawn) => Ok(drawn),
-            None => {
-                let bits: usize = k.extract()?;
-                let bytes = bits.div_ceil(8);
-                number(py, bytes)?.rshift(bytes * 8 - bits)
-            }
-        }
     }
 
     /// Calls `function`, which sets the generator's state, and takes it for this process's own.
@@ -88,7 +126,7 @@ impl GuardedDraws {
         warn_if_unprotected(slf.py())?;
         // In one step for other threads, with the lock of the interpreter or with that of this
         // object: the state and the mark belong together.
-        with_critical_section(slf, || slf.get().seeded.renew(|| function.call1(args)))
+        with_critical_section(slf, || slf.get().seeded.renew(slf, || function.call1(args)))
     }
 
     /// Seeds the generator from the kernel, by the system call.
@@ -102,19 +140,19 @@ impl GuardedDraws {
             let seed = number(slf.py(), SEED_BYTES)?;
             slf.get().seed.bind(slf.py()).call1((seed,))
         };
-        with_critical_section(slf, || slf.get().seeded.renew(seed))?;
+        with_critical_section(slf, || slf.get().seeded.renew(slf, seed))?;
         Ok(())
     }
 
     /// Has the generator seeded before the next draw, as after a change.
-    fn outdate(&self) {
-        self.seeded.outdate();
+    fn outdate(slf: &Bound<'_, Self>) {
+        slf.get().seeded.outdate(slf);
     }
 
     /// Seeds the generator anew if something has changed. Returns how often its state was set: what
     /// was computed from the state and kept is good as long as this is the same.
     fn epoch(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        if !slf.get().seeded.is_current() {
+        if !slf.get().seeded.is_current(slf) {
             Self::reseed(slf)?;
         }
         Ok(slf.get().seeded.epoch())
@@ -128,46 +166,164 @@ impl GuardedDraws {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
-        visit.call(&self.random)?;
-        visit.call(&self.getrandbits)?;
+        visit.call(&self.random.bound)?;
+        visit.call(&self.getrandbits.bound)?;
         visit.call(&self.seed)
     }
 }
 
-impl GuardedDraws {
-    /// What `attempt` has drawn, once nothing has changed meanwhile; `None` if there is no end to the
+impl DrawsBase {
+    /// What a method has drawn, once nothing has changed meanwhile; `None` if there is no end to the
     /// changes.
     ///
     /// There is no check before the draw: what the one after it refuses is seen by nobody.
-    #[inline]
-    fn draw<'py>(
+    #[cold]
+    fn draw_anew<'py>(
         slf: &Bound<'py, Self>,
-        attempt: impl Fn() -> PyResult<Bound<'py, PyAny>>,
+        method: impl Fn(&Self) -> &Method,
+        argument: *mut ffi::PyObject,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         for _ in 0..ATTEMPTS {
-            let mark = slf.get().seeded.mark();
-            let drawn = attempt()?;
+            Self::reseed(slf)?;
+            let this = slf.get();
+            let mark = this.seeded.mark(slf);
+            // SAFETY: The thread is attached. The argument is the caller's, and so is what it returns.
+            let drawn = unsafe {
+                let drawn = method(this).call(argument);
+                Bound::from_owned_ptr_or_err(slf.py(), drawn)?
+            };
             if mark == Some(Mark::now()) {
                 return Ok(Some(drawn));
             }
-            Self::reseed(slf)?;
         }
         Ok(None)
     }
+
+    /// Draws once. NULL with no exception set if something has changed, so that it is to be drawn anew.
+    ///
+    /// # Safety
+    ///
+    /// As `Method::call`.
+    #[inline]
+    unsafe fn draw(
+        slf: &Bound<'_, Self>,
+        method: impl Fn(&Self) -> &Method,
+        argument: *mut ffi::PyObject,
+    ) -> (*mut ffi::PyObject, bool) {
+        let this = slf.get();
+        let mark = this.seeded.mark(slf);
+        // SAFETY: The caller's promise.
+        let drawn = unsafe { method(this).call(argument) };
+        if drawn.is_null() || mark == Some(Mark::now()) {
+            return (drawn, true);
+        }
+        // SAFETY: It is this function's own reference, and nobody has seen it.
+        unsafe { ffi::Py_DECREF(drawn) };
+        (ptr::null_mut(), false)
+    }
 }
 
-/// `function(argument)`, without the tuple that it takes to pass on many.
-#[inline]
-fn call<'py>(
-    function: &Bound<'py, PyAny>,
-    argument: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let end = ptr::null_mut::<ffi::PyObject>();
-    // SAFETY: the interpreter is attached, as the two objects prove, which live until the call
-    // returns. The arguments are objects, and end with a null pointer. The result is a new reference,
-    // or null with an exception set.
-    unsafe {
-        let result = ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), argument.as_ptr(), end);
-        Bound::from_owned_ptr_or_err(function.py(), result)
+/// The functions that are called by the interpreter. PyO3's take a fifth of a draw more.
+///
+/// # Safety
+///
+/// Only the interpreter calls them, on a thread that is attached, and for an object of the type that they
+/// are methods of, which has its base's contents: the method looks at the type first.
+unsafe extern "C" fn random(
+    object: *mut ffi::PyObject,
+    _none: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: See above.
+    let (drawn, is_done) = unsafe {
+        let draws = &*Borrowed::from_ptr(Python::assume_attached(), object).cast_unchecked();
+        DrawsBase::draw(draws, |draws| &draws.random, ptr::null_mut())
+    };
+    if is_done {
+        return drawn;
     }
+    prepared(|py| {
+        // SAFETY: See above.
+        let draws = unsafe { Borrowed::from_ptr(py, object).cast_unchecked() };
+        match DrawsBase::draw_anew(&draws, |draws| &draws.random, ptr::null_mut())? {
+            Some(drawn) => Ok(drawn),
+            // As the generator makes it: 53 bits of 64.
+            None => number(py, 8)?.rshift(11)?.mul(f64::EPSILON / 2.0),
+        }
+    })
+}
+
+/// # Safety
+///
+/// As `random`; `k` is an object.
+unsafe extern "C" fn getrandbits(
+    object: *mut ffi::PyObject,
+    k: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: See above.
+    let (drawn, is_done) = unsafe {
+        let draws = &*Borrowed::from_ptr(Python::assume_attached(), object).cast_unchecked();
+        DrawsBase::draw(draws, |draws| &draws.getrandbits, k)
+    };
+    if is_done {
+        return drawn;
+    }
+    prepared(|py| {
+        // SAFETY: See above.
+        let draws = unsafe { Borrowed::from_ptr(py, object).cast_unchecked() };
+        match DrawsBase::draw_anew(&draws, |draws| &draws.getrandbits, k)? {
+            Some(drawn) => Ok(drawn),
+            None => {
+                // SAFETY: See above.
+                let bits: usize = unsafe { Borrowed::from_ptr(py, k) }.extract()?;
+                let bytes = bits.div_ceil(8);
+                number(py, bytes)?.rshift(bytes * 8 - bits)
+            }
+        }
+    })
+}
+
+struct Methods([ffi::PyMethodDef; 3]);
+
+// SAFETY: Its pointers are to static strings and functions, and nobody writes to it or to them.
+unsafe impl Sync for Methods {}
+
+static METHODS: Methods = Methods([
+    ffi::PyMethodDef {
+        ml_name: c"random".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunction: random,
+        },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: c"random($self, /)\n--\n\nrandom() -> x in the interval [0, 1).".as_ptr(),
+    },
+    ffi::PyMethodDef {
+        ml_name: c"getrandbits".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunction: getrandbits,
+        },
+        ml_flags: ffi::METH_O,
+        ml_doc: c"getrandbits($self, k, /)\n--\n\ngetrandbits(k) -> x. Generates an int with k random bits."
+            .as_ptr(),
+    },
+    ffi::PyMethodDef::zeroed(),
+]);
+
+/// The type `GuardedDraws`, made at the first call.
+pub(crate) fn draws_type(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let made = TYPE.get_or_try_init(py, || {
+        let methods = (&raw const METHODS.0).cast_mut().cast::<c_void>();
+        let base = py.get_type::<DrawsBase>();
+        // SAFETY: The methods are static, and have the signatures that their flags say.
+        unsafe {
+            derive(
+                &base,
+                c"sysgenid._native.GuardedDraws",
+                true,
+                &[(ffi::Py_tp_methods, methods)],
+            )
+        }
+        .map(Bound::unbind)
+    })?;
+    Ok(made.bind(py).clone())
 }

@@ -40,14 +40,16 @@ impl GuardedLock {
         signature = (blocking = true, timeout = -1.0),
         text_signature = "($self, /, blocking=True, timeout=-1.0)"
     )]
-    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
-        let acquired = self
+    fn acquire(slf: &Bound<'_, Self>, blocking: bool, timeout: f64) -> PyResult<bool> {
+        let py = slf.py();
+        let acquired = slf
+            .get()
             .acquire
             .bind(py)
             .call1((blocking, timeout))?
             .is_truthy()?;
         if acquired {
-            self.check(py)?;
+            Self::check(slf)?;
         }
         Ok(acquired)
     }
@@ -58,36 +60,38 @@ impl GuardedLock {
     }
 
     /// Seeds the generator anew if something has changed. Who draws holds the lock, and need not ask.
-    fn refresh(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.looks.load(Ordering::Relaxed) || self.seeded.is_current() {
+    fn refresh(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if !this.looks.load(Ordering::Relaxed) || this.seeded.is_current(slf) {
             return Ok(());
         }
-        self.renew(self.reseed.bind(py), &PyTuple::empty(py))
-            .map(drop)
+        let py = slf.py();
+        Self::renew(slf, this.reseed.bind(py), &PyTuple::empty(py)).map(drop)
     }
 
     /// Whether it looks; if not, it is a lock and no more. The state of this moment is used on.
-    fn look(&self, whether: bool) -> PyResult<()> {
-        if !self.looks.load(Ordering::Relaxed) {
-            self.seeded.renew(|| Ok(()))?;
+    fn look(slf: &Bound<'_, Self>, whether: bool) -> PyResult<()> {
+        let this = slf.get();
+        if !this.looks.load(Ordering::Relaxed) {
+            this.seeded.renew(slf, || Ok(()))?;
         }
-        self.looks.store(whether, Ordering::Relaxed);
+        this.looks.store(whether, Ordering::Relaxed);
         Ok(())
     }
 
     /// Calls `function`, which sets the generator's state, and takes it for this process's own.
     #[pyo3(signature = (function, /, *args))]
     fn renew<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         function: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.seeded.renew(|| function.call1(args))
+        slf.get().seeded.renew(slf, || function.call1(args))
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.acquire.bind(py).call0()?;
-        self.check(py)?;
+    fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        slf.get().acquire.bind(slf.py()).call0()?;
+        Self::check(slf)?;
         Ok(true)
     }
 
@@ -113,10 +117,10 @@ impl GuardedLock {
 impl GuardedLock {
     /// With the lock held; it is not any more if this fails.
     #[inline]
-    fn check(&self, py: Python<'_>) -> PyResult<()> {
-        let checked = self.refresh(py);
+    fn check(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let checked = Self::refresh(slf);
         if checked.is_err() {
-            self.release(py)?;
+            slf.get().release(slf.py())?;
         }
         checked
     }

@@ -6,12 +6,13 @@ mod lock;
 mod seed;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use sysgenid::{ProcessWide, Uniqueness, Witness};
 
-pub(crate) use self::draws::GuardedDraws;
+use crate::attached::{Attached, Shared};
+
+pub(crate) use self::draws::draws_type;
 pub(crate) use self::lock::GuardedLock;
 pub(crate) use self::seed::entropy;
 
@@ -47,12 +48,18 @@ impl Mark {
     }
 }
 
+impl Shared for Option<Mark> {
+    #[inline]
+    fn share(&self, _: Python<'_>) -> Self {
+        *self
+    }
+}
+
 /// Since when the state of a generator is this process's own.
 struct Seeded {
-    /// How things were just before the state was set. No lock is held while Python runs, so none is
-    /// held across a fork, and nobody waits for longer than a copy takes.
-    /// `None` if the state is to be set before it is used.
-    mark: Mutex<Option<Mark>>,
+    /// How things were just before the state was set. `None` if the state is to be set before it is
+    /// used.
+    mark: Attached<Option<Mark>>,
     /// How often it was set.
     epoch: AtomicU64,
 }
@@ -61,34 +68,37 @@ impl Seeded {
     /// For a state that is set now, or was and may be used on.
     fn now() -> Self {
         Self {
-            mark: Mutex::new(Some(Mark::now())),
+            mark: Attached::new(Some(Mark::now())),
             epoch: AtomicU64::new(0),
         }
     }
 
-    fn mark(&self) -> Option<Mark> {
-        *self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    // `owner` is the object that this is a part of.
+
+    #[inline]
+    fn mark(&self, owner: &Bound<'_, PyAny>) -> Option<Mark> {
+        self.mark.get(owner)
     }
 
     /// Has `set` set the state. If it fails, the state counts for what it was.
-    fn renew<T>(&self, set: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    fn renew<T>(&self, owner: &Bound<'_, PyAny>, set: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
         // A source that appeared is a change, which the mark is to have.
         let _ = ProcessWide.shows_restores();
         // Before the state: a change in between makes the next check fail.
         let now = Mark::now();
         let done = set()?;
         self.epoch.fetch_add(1, Ordering::Relaxed);
-        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.mark.replace(owner, Some(now));
         Ok(done)
     }
 
     /// Makes the generator draw a new seed before its next number.
-    fn outdate(&self) {
-        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn outdate(&self, owner: &Bound<'_, PyAny>) {
+        self.mark.replace(owner, None);
     }
 
-    fn is_current(&self) -> bool {
-        self.mark() == Some(Mark::now())
+    fn is_current(&self, owner: &Bound<'_, PyAny>) -> bool {
+        self.mark(owner) == Some(Mark::now())
     }
 
     fn epoch(&self) -> u64 {

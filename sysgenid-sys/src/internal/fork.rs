@@ -85,6 +85,13 @@ pub fn process() -> u32 {
     PROCESS.forks.process()
 }
 
+/// Whether the kernel empties a page in each child. If not, the process id tells forks: see the module.
+/// Sets the process up if nobody has asked for a number yet.
+#[must_use]
+pub fn has_page() -> bool {
+    PROCESS.forks.own().is_some()
+}
+
 /// Has the kernel empty the page in children from now on, if it has forgotten that it should. A
 /// process that was restored by CRIU needs it.
 pub fn renew() {

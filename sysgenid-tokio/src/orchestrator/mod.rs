@@ -49,7 +49,7 @@ use crate::{NotRegistered, readiness, runtime};
 ///
 /// Deadlines are the runtime's clock: see [the crate](crate#runtimes).
 pub struct AsyncOrchestrator {
-    /// Shared with the helpers, while there are any.
+    /// Shared with the threads that make its calls, while there are any.
     registered: AsyncFd<Arc<Orchestrator>>,
     waits: Turn,
     calls: Turn,
@@ -293,8 +293,7 @@ impl AsyncOrchestrator {
     /// Connects to the broker again after it was [lost](sysgenid::Error::is_lost). The orchestrator
     /// goes on where it was. It tries until the deadline. On the kernel device there is nothing to do.
     ///
-    /// It waits first until helpers of dropped futures have ended: a tenth of a second, or up to five
-    /// seconds if a broker hangs.
+    /// It waits first until calls of dropped futures have ended: up to five seconds if a broker hangs.
     ///
     /// # Errors
     ///
@@ -335,12 +334,12 @@ impl AsyncOrchestrator {
         let Some(_turns) = Limit::new(deadline).around(turns).await else {
             return Err(adapter::still_busy(self.source()));
         };
-        let reconnector = || self.as_ref().watcher().reconnector();
+        let reconnector = adapter::reconnector(self.as_ref().watcher())?;
         let connected = runtime::reconnect(self.source(), deadline, reconnector).await?;
         let Some(orchestrator) = Arc::get_mut(self.registered.get_mut()) else {
             return Err(adapter::unsupported(SHARED, self.source()));
         };
-        orchestrator.watcher_mut().resume(connected)
+        adapter::resume(orchestrator.watcher_mut(), connected, |_| Ok(()))
     }
 
     fn source(&self) -> Option<&Source> {
@@ -374,7 +373,7 @@ impl TryFrom<Arc<Orchestrator>> for AsyncOrchestrator {
 }
 
 impl From<AsyncOrchestrator> for Arc<Orchestrator> {
-    /// Takes it out of the runtime. A wait that was given up may use it for another tenth of a second.
+    /// Takes it out of the runtime. A call that was given up may use it for a few seconds more.
     fn from(orchestrator: AsyncOrchestrator) -> Self {
         orchestrator.registered.into_inner()
     }

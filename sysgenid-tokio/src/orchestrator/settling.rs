@@ -24,19 +24,20 @@ impl AsyncOrchestrator {
     /// does. [`is_timeout`](sysgenid::Error::is_timeout) if the deadline passed:
     /// [`stragglers`](Self::stragglers) tells who is missing. [`is_missing`](sysgenid::Error::is_missing)
     /// if fewer watchers are there than the orchestrator requires. [`is_lost`](sysgenid::Error::is_lost) if
-    /// the broker has ended; one that hangs is noticed by the deadline, or after some seconds, when it
-    /// takes no more requests.
-    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime; the error of starting a thread
-    /// (`EAGAIN`).
+    /// the broker has ended; one that hangs is noticed by the deadline.
+    /// [`is_runtime`](sysgenid::Error::is_runtime) outside of a runtime; the error of `epoll_ctl`, or on the
+    /// kernel device that of starting a thread (`EAGAIN`).
     ///
     /// # Panics
     ///
-    /// With a deadline, in a runtime without its timer or that has ended.
+    /// With a deadline, or while required watchers are missing, in a runtime without its timer or that has
+    /// ended.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it stops waiting, and nothing is lost. Its helper ends within a tenth of a second,
-    /// or two if the broker hangs. A wait that is begun meanwhile begins after that.
+    /// Dropped, it stops waiting, and nothing is lost. On the kernel device its thread ends within the time
+    /// that it has waited, or two seconds if that is less, and a wait that is begun meanwhile begins after
+    /// that.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

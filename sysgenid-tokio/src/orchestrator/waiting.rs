@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Waiting for the watchers, which is a blocking call of the source's.
+//! Waiting for the watchers.
 //!
-//! A helper makes that call, on a thread of its own and in slices. It is not a thread of the
-//! runtime's pool, for three reasons: a wait may take as long as its deadline allows, and the pool
-//! may be exhausted by others who wait as well; a runtime that is dropped would wait for it; and a
-//! paused clock stands still while the pool works, so that a deadline would never pass.
+//! On a broker the wait is a request, and the runtime awaits the answer on a connection of its own. On
+//! the kernel device it is a call that blocks, and a helper thread makes it: see [`Helper`].
 //!
-//! On a broker the wait is a request and its answer, which a runtime could await without a thread. But
-//! a paused clock would pass the deadline before the answer is there, and there would be two ways to
-//! wait where one does: a wait is rare, and as long as it takes others to rebuild.
+//! The deadline is the runtime's clock. When it passes, the source is looked at once more, by a thread
+//! of the pool, because a clock that is paused passes it before any answer can be there, and stands still
+//! while the pool works.
 
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -20,13 +18,17 @@ use tokio::time::{self, Instant};
 
 use crate::runtime;
 
-/// How long the helper may not notice that nobody waits for it any more.
-const SLICE: Duration = Duration::from_millis(100);
-/// A slice when the deadline is near, or has passed by the system's clock and not by the runtime's.
-const SHORTEST: Duration = Duration::from_millis(5);
+/// How long the last look may take: a little more than the tenth of a second that a broker has for it.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+/// The deadline of a look that is given no time.
+const AT_ONCE: Duration = Duration::from_millis(5);
 
-/// Whose turn it is to have a helper make a call. The helper has the permit, and gives it back when
-/// it ends, whatever has become of the future.
+/// Before the next attempt, if watchers are missing or the broker takes no connection yet.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whose turn it is to use the orchestrator on a thread. The thread has the permit, and gives it back when
+/// it is done, whatever has become of the future.
 pub(super) struct Turn(Arc<Semaphore>);
 
 impl Turn {
@@ -35,13 +37,17 @@ impl Turn {
     }
 
     pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
-        // It fails only when it was closed, and nobody closes it.
+        // It fails only when it was closed, and nothing closes it.
         Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+
+    fn try_take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
     }
 }
 
-/// A deadline by both clocks: the system's, which the helper has, and the runtime's, which may be
-/// paused and counts.
+/// A deadline by both clocks: the system's, which a thread has, and the runtime's, which may be paused
+/// and counts.
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     system: Deadline,
@@ -81,52 +87,110 @@ pub(super) async fn wait(
     turns: &Turn,
     limit: Limit,
 ) -> Result<Settled> {
+    let waited = limit.around(wait_without_end(orchestrator, turns, limit.system));
+    match waited.await {
+        Some(outcome) => outcome,
+        None => last_look(orchestrator, turns).await,
+    }
+}
+
+async fn wait_without_end(
+    orchestrator: &Arc<Orchestrator>,
+    turns: &Turn,
+    deadline: Deadline,
+) -> Result<Settled> {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let waited = match adapter::begin_wait(orchestrator) {
+            Ok(Some(wait)) => answer(wait, orchestrator).await,
+            Ok(None) => return call_in_a_thread(orchestrator, turns, deadline).await,
+            Err(error) => Err(error),
+        };
+        match waited {
+            // Watchers are yet to come, or the broker has many connections to accept.
+            Err(error) if error.is_missing() || error.is_timeout() => {}
+            outcome => return outcome,
+        }
+        time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What a wait on a broker comes to.
+async fn answer(wait: adapter::PendingWait, orchestrator: &Orchestrator) -> Result<Settled> {
     let source = orchestrator.watcher().source();
-    let Some(turn) = limit.around(turns.take()).await else {
-        let late = adapter::watchers_timed_out(source);
-        return look_without_a_turn(orchestrator, late).await;
-    };
+    let wait = runtime::register(wait, source).map_err(|(_, error)| error)?;
+    loop {
+        let ready = wait.readable().await;
+        let mut ready = ready.map_err(|error| runtime::not_registered(&error, source))?;
+        if let Some(settled) = adapter::try_end_wait(wait.get_ref(), orchestrator)? {
+            return Ok(settled);
+        }
+        ready.clear_ready();
+    }
+}
+
+/// After the deadline, by a clock that may have passed it in no time: a watcher that acknowledged before
+/// is no straggler.
+async fn last_look(orchestrator: &Arc<Orchestrator>, turns: &Turn) -> Result<Settled> {
+    let source = orchestrator.watcher().source();
+    let looking = Arc::clone(orchestrator);
+    let turn = turns.try_take();
+    let look = runtime::call(None, move || {
+        let settled = looking.wait_for_watchers(AT_ONCE);
+        // In this order: whoever has the turn next has the orchestrator alone.
+        drop(looking);
+        drop(turn);
+        settled
+    });
+    // The pool may be exhausted, and a broker hang.
+    let looked = time::timeout(LAST_LOOK, look).await;
+    looked.unwrap_or_else(|_| Err(adapter::watchers_timed_out(source)))
+}
+
+/// Has a helper make the call of the kernel device.
+async fn call_in_a_thread(
+    orchestrator: &Arc<Orchestrator>,
+    turns: &Turn,
+    deadline: Deadline,
+) -> Result<Settled> {
+    let source = orchestrator.watcher().source();
     let leash = Arc::new(());
-    let (answer, mut answered) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
     let helper = Helper {
+        turn: turns.take().await,
         orchestrator: Arc::clone(orchestrator),
-        turn,
         leash: Arc::downgrade(&leash),
-        deadline: limit.system,
+        deadline,
         answer,
     };
     thread::Builder::new()
         .name("sysgenid-wait".into())
         .spawn(move || helper.run())
         .map_err(|error| adapter::no_helper(&error, source))?;
-    let answer = match limit.around(&mut answered).await {
-        Some(answer) => answer,
-        None => {
-            drop(leash);
-            answered.await
-        }
-    };
-    // The helper answers unless it panics.
-    answer.unwrap_or_else(|_| Err(adapter::watchers_timed_out(source)))
+    // It answers unless it panics.
+    let gave_up = |_| Err(adapter::watchers_timed_out(source));
+    answered.await.unwrap_or_else(gave_up)
 }
 
-/// Others wait with the same orchestrator. They ask what this one asks, so it need not; but the
-/// clock may have passed the deadline before any of them has had an answer.
-async fn look_without_a_turn(orchestrator: &Arc<Orchestrator>, late: Error) -> Result<Settled> {
-    let looking = Arc::clone(orchestrator);
-    let look = runtime::call(None, move || looking.wait_for_watchers(SHORTEST));
-    // The pool may be exhausted, and a broker hang.
-    time::timeout(2 * SLICE, look).await.unwrap_or(Err(late))
-}
-
+/// A thread that waits on the kernel device, in calls that end by themselves: none but a signal to this
+/// very thread would end one early.
+///
+/// It is not a thread of the runtime's pool: a wait may take as long as its deadline allows, and the pool
+/// may be exhausted by others who wait as well; a runtime that is dropped would wait for it; and a paused
+/// clock stands still while the pool works, so that a deadline would never pass.
 struct Helper {
     orchestrator: Arc<Orchestrator>,
     turn: Option<OwnedSemaphorePermit>,
-    /// Held by the future until the deadline has passed by the runtime's clock, or it is dropped.
+    /// Held by the future until it is ready or dropped.
     leash: Weak<()>,
     deadline: Deadline,
     answer: oneshot::Sender<Result<Settled>>,
 }
+
+/// How long a call of the helper takes at least and at most, if it is not answered.
+const SHORTEST_CALL: Duration = Duration::from_millis(50);
+const LONGEST_CALL: Duration = Duration::from_secs(2);
 
 impl Helper {
     fn run(self) {
@@ -134,23 +198,32 @@ impl Helper {
         // In this order: whoever has the turn next, or the answer, has the orchestrator alone.
         drop(self.orchestrator);
         drop(self.turn);
-        let _ = self.answer.send(answer);
+        if let Some(answer) = answer {
+            let _ = self.answer.send(answer);
+        }
     }
 
-    fn wait(&self) -> Result<Settled> {
+    /// `None` if it is not waited for any more.
+    fn wait(&self) -> Option<Result<Settled>> {
+        let began = std::time::Instant::now();
         loop {
-            let left = self.deadline.remaining().unwrap_or(SLICE);
-            let slice = left.clamp(SHORTEST, SLICE);
-            match self.orchestrator.wait_for_watchers(slice) {
-                Err(late) if late.is_timeout() || late.is_missing() => {
-                    if self.leash.strong_count() == 0 {
-                        // Who has acknowledged before the deadline is no straggler, also if the
-                        // deadline has passed in no time, as a paused clock's does.
-                        return self.orchestrator.wait_for_watchers(SHORTEST);
-                    }
-                }
-                answer => return answer,
+            // So that a wait which is given up is over after as much time again, and one that takes
+            // long is no work.
+            let length = began.elapsed().clamp(SHORTEST_CALL, LONGEST_CALL);
+            let left = self.deadline.remaining().unwrap_or(length);
+            match self
+                .orchestrator
+                .wait_for_watchers(left.clamp(AT_ONCE, length))
+            {
+                Err(late) if is_too_soon(&late) && self.leash.strong_count() > 0 => {}
+                Err(late) if is_too_soon(&late) => return None,
+                answer => return Some(answer),
             }
         }
     }
+}
+
+/// The next call may come to something else. Whether it is too late is for the runtime's clock to say.
+fn is_too_soon(error: &Error) -> bool {
+    error.is_timeout() || error.is_missing()
 }

@@ -358,8 +358,8 @@ impl Watcher {
     /// There is an example [above](Self#when-the-broker-is-lost).
     pub async fn reconnect(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
         let deadline = deadline.into();
-        let connected =
-            runtime::reconnect(self.source(), deadline, || self.as_ref().reconnector()).await?;
+        let reconnector = adapter::reconnector(self.as_ref())?;
+        let connected = runtime::reconnect(self.source(), deadline, reconnector).await?;
         let source = self.source().cloned();
         adapter::resume(&mut self.watcher, connected, |fresh| {
             // The old one leaves the runtime here, while it is still open.

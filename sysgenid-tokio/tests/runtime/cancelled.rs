@@ -57,7 +57,7 @@ fn opening() {
             eventually("it is closed", || watchers(&scene) == before).await;
         });
         let watcher = opened.await.unwrap();
-        // A helper that was dropped early may not have opened its own before that was looked at.
+        // A call that was dropped early may not have opened its own before that was looked at.
         eventually("it alone is open", || watchers(&scene) == before + 1).await;
         drop(watcher);
         let open = || sysgenid_tokio::AsyncOrchestrator::open_at(scene.path());
@@ -198,7 +198,7 @@ fn connecting_again() {
         let generation = scene.trigger();
         assert_eq!(orchestrator.changed().await.unwrap(), generation);
 
-        // Right after a wait that its helper has not left.
+        // Right after a wait that was given up.
         orchestrator.acknowledge().unwrap();
         let wait = orchestrator.wait_for_watchers(PATIENCE);
         assert!(timeout(Duration::from_millis(5), wait).await.is_err());

@@ -11,6 +11,7 @@
 mod scene;
 
 mod cancelled;
+mod changes;
 mod closures;
 mod errors;
 mod hung;

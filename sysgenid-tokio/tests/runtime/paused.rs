@@ -31,7 +31,7 @@ async fn a_deadline_passes_in_no_time() {
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
 
-/// The clock jumps to the deadline before the helper has looked at all.
+/// The clock jumps to the deadline before there is any answer.
 #[tokio::test(start_paused = true)]
 async fn who_has_acknowledged_before_the_deadline_is_no_straggler() {
     for _ in 0..20 {
@@ -51,7 +51,6 @@ async fn who_has_acknowledged_before_the_deadline_is_no_straggler() {
     }
 }
 
-/// Only one of them has a helper.
 #[tokio::test(start_paused = true)]
 async fn tasks_that_wait_together_are_told_the_same() {
     let scene = Scene::new();

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use sysgenid::{Generation, Orchestrator, Result, Source, WatcherOptions};
-use sysgenid_tokio::{AsyncOrchestrator, NotRegistered, Watcher};
+use sysgenid_tokio::{AsyncOrchestrator, Changes, NotRegistered, Watcher};
 
 fn is_free<T: Send + Sync + Unpin + 'static>() {}
 
 /// A future that a task of a runtime of several threads may hold, and that may be shared.
 fn is_free_future<F: Future + Send + Sync>(_: F) {}
 
-fn is_stream<S: Stream<Item = Result<Generation>> + Unpin>() {}
+fn is_stream<S: Stream<Item = T> + Unpin, T>() {}
 
 async fn rebuild(_: Generation) -> std::io::Result<()> {
     Ok(())
@@ -24,19 +24,24 @@ async fn rebuild(_: Generation) -> std::io::Result<()> {
 fn types_are_send_sync_and_unpin() {
     is_free::<Watcher>();
     is_free::<AsyncOrchestrator>();
+    is_free::<Changes>();
+    is_free::<sysgenid::Change>();
     is_free::<NotRegistered>();
     is_free::<NotRegistered<Arc<Orchestrator>>>();
-    is_stream::<Watcher>();
+    is_stream::<Watcher, Result<Generation>>();
+    is_stream::<Changes, sysgenid::Change>();
 }
 
 /// Never called: to name the futures is enough.
 #[expect(dead_code, reason = "it compiles, and that is the test")]
 fn futures_are_send_and_sync(
+    changes: &mut Changes,
     watcher: &mut Watcher,
     orchestrator: &mut AsyncOrchestrator,
     source: &Source,
     options: &WatcherOptions,
 ) {
+    is_free_future(changes.next_change());
     is_free_future(Watcher::open());
     is_free_future(Watcher::open_at("/run/sysgenid"));
     is_free_future(Watcher::open_at(PathBuf::new()));

@@ -59,6 +59,11 @@ pub(crate) enum Kind {
         acknowledged: Generation,
         current: Generation,
     },
+    #[error(
+        "the system was restored or the process forked, and what was made before that must not be used; \
+         make it anew, or try again when the change has been handled"
+    )]
+    Outlived,
     #[error("{0}")]
     TimedOut(&'static str),
     #[error(
@@ -211,10 +216,11 @@ impl Error {
         )
     }
 
-    /// The acknowledged generation is not the current one. [`Error::current`] tells which is.
+    /// What the call was about is of before a change: the acknowledged generation is not the current
+    /// one, which [`Error::current`] tells; or a value is [`Stale`](crate::Stale).
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        matches!(self.0.kind, Kind::Stale { .. })
+        matches!(self.0.kind, Kind::Stale { .. } | Kind::Outlived)
     }
 
     /// The deadline passed (`ETIME`).
@@ -294,7 +300,7 @@ impl Error {
         matches!(self.0.kind, Kind::Reentrant)
     }
 
-    /// The current generation at the time of an [`is_stale`](Self::is_stale) error.
+    /// The current generation at the time that an acknowledgement [was stale](Self::is_stale).
     #[must_use]
     pub fn current(&self) -> Option<Generation> {
         match self.0.kind {
@@ -362,7 +368,8 @@ impl From<Error> for io::Error {
     /// |---|---|
     /// | [`is_absent`](Error::is_absent) | `NotFound` |
     /// | [`is_permission`](Error::is_permission) | `PermissionDenied` |
-    /// | [`is_wrong_kind`](Error::is_wrong_kind), [`is_stale`](Error::is_stale) | `InvalidInput` |
+    /// | [`is_wrong_kind`](Error::is_wrong_kind), a stale acknowledgement | `InvalidInput` |
+    /// | a [`Stale`](crate::Stale) value | `ConnectionAborted` |
     /// | [`is_broken`](Error::is_broken) | `InvalidData` |
     /// | [`is_unsupported`](Error::is_unsupported) | `Unsupported` |
     /// | [`is_timeout`](Error::is_timeout), [`is_missing`](Error::is_missing) | `TimedOut` |
@@ -390,6 +397,7 @@ impl Error {
             Kind::Absent => io::ErrorKind::NotFound,
             Kind::Denied(_) => io::ErrorKind::PermissionDenied,
             Kind::Foreign(_) | Kind::Stale { .. } => io::ErrorKind::InvalidInput,
+            Kind::Outlived => io::ErrorKind::ConnectionAborted,
             Kind::Broken(_) => io::ErrorKind::InvalidData,
             Kind::Unsupported(_) | Kind::OtherVersion { .. } => io::ErrorKind::Unsupported,
             Kind::TimedOut(_) | Kind::Missing { .. } => io::ErrorKind::TimedOut,
@@ -523,6 +531,7 @@ mod tests {
             (Kind::Broken(""), Io::InvalidData),
             (Kind::Unsupported(""), Io::Unsupported),
             (stale, Io::InvalidInput),
+            (Kind::Outlived, Io::ConnectionAborted),
             (Kind::TimedOut(""), Io::TimedOut),
             (missing, Io::TimedOut),
             (Kind::Outdated, Io::Other),

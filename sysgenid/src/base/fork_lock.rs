@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use sysgenid_sys::internal::fork;
 
-use super::sync::{AtomicU64, Futex, Ordering, this_thread};
+use super::sync::{AtomicU64, Futex, Ordering, constant, this_thread};
 
 /// A lock that a forked child does not find held by a thread that it does not have.
 ///
@@ -28,21 +28,13 @@ pub(crate) struct ForkLock {
 }
 
 impl ForkLock {
-    #[cfg(not(sysgenid_loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            holder: AtomicU64::new(0),
-            opened: Futex::new(0),
-            process: fork::process,
-        }
-    }
-
-    #[cfg(sysgenid_loom)]
-    pub(crate) fn new() -> Self {
-        Self {
-            holder: AtomicU64::new(0),
-            opened: Futex::new(0),
-            process: fork::process,
+    constant! {
+        pub(crate) fn new() -> Self {
+            Self {
+                holder: AtomicU64::new(0),
+                opened: Futex::new(0),
+                process: fork::process,
+            }
         }
     }
 

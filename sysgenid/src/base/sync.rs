@@ -10,6 +10,19 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(sysgenid_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+/// A constructor that a static can use; loom's atomics have none that is constant.
+#[cfg(not(sysgenid_loom))]
+macro_rules! constant {
+    ($(#[$about:meta])* $visible:vis fn $($rest:tt)*) => { $(#[$about])* $visible const fn $($rest)* };
+}
+
+#[cfg(sysgenid_loom)]
+macro_rules! constant {
+    ($($function:tt)*) => { $($function)* };
+}
+
+pub(crate) use constant;
+
 /// A word that threads can sleep on.
 pub(crate) struct Futex {
     pub(crate) word: AtomicU32,

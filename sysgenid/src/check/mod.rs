@@ -4,10 +4,17 @@
 
 mod probe;
 mod process_wide;
+pub(crate) mod unchanged;
 mod uniqueness;
 mod witness;
 
 pub use probe::Probe;
-pub use process_wide::{ProcessWide, Refreshed, assume_restored, generation, uniqueness};
+#[cfg(feature = "testing")]
+pub(crate) use process_wide::world;
+pub use process_wide::{
+    ForkDetection, ProcessWide, Protection, Refreshed, assume_restored, generation, init,
+    protection, uniqueness,
+};
 pub use uniqueness::Uniqueness;
+pub(crate) use uniqueness::WORDS;
 pub use witness::{RestoreOnly, Witness};

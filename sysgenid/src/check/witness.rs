@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use sysgenid_sys::internal::fork;
 
+#[cfg(feature = "testing")]
+use crate::check::world;
 use crate::check::{Probe, Uniqueness};
 
 /// What a guard asks whether its value is still unique.
@@ -10,20 +12,22 @@ use crate::check::{Probe, Uniqueness};
 /// [`ProcessWide`](crate::ProcessWide) knows all that this process can know, and is what most want.
 /// A [`Probe`] looks at one source of the caller's choice, and at forks.
 ///
-/// The trait may be implemented, by a test that has changes happen where it wants them for example.
+/// The trait may be implemented: by a program that learns of restores in its own way, for example. A
+/// test needs no witness of its own, because `sysgenid::testing` (feature `testing`) has one.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use sysgenid::{Generation, Uniqueness, Witness};
 ///
-/// struct Manual(AtomicU64);
+/// /// Counts the restores that the container's runtime tells this program of.
+/// struct Told(AtomicU64);
 ///
-/// impl Witness for Manual {
+/// impl Witness for Told {
 ///     fn mark(&self) -> Uniqueness {
-///         Uniqueness::of(Generation::new(self.0.load(Ordering::Relaxed)))
+///         Uniqueness::of(Generation::new(self.0.load(Ordering::Acquire)))
 ///     }
 /// }
-/// # assert_eq!(Manual(AtomicU64::new(3)).glance(), Manual(AtomicU64::new(3)).mark());
+/// # assert_eq!(Told(AtomicU64::new(3)).glance(), Told(AtomicU64::new(3)).mark());
 /// ```
 pub trait Witness {
     /// How things are now: equal to an earlier one if, and only if, nothing changed in between that
@@ -62,13 +66,19 @@ impl Witness for Probe {
         let fork = fork::current();
         let generation = self.generation().get();
         fork::renew_for(generation);
-        Uniqueness::new(generation, 0, fork)
+        let seen = Uniqueness::new(generation, 0, fork);
+        #[cfg(feature = "testing")]
+        let seen = seen.played(0, world::fork_here());
+        seen
     }
 
     #[inline]
     fn glance(&self) -> Uniqueness {
         let fork = fork::glance();
-        Uniqueness::new(self.generation().get(), 0, fork)
+        let seen = Uniqueness::new(self.generation().get(), 0, fork);
+        #[cfg(feature = "testing")]
+        let seen = seen.played(0, world::fork_here());
+        seen
     }
 
     #[inline]

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::error::Error as StdError;
 use std::fmt;
-use std::mem;
 
 use zeroize::Zeroize;
 
-use super::value::{self, Wiped};
-use super::{ATTEMPTS, BuildError, is_unchanged, unsettled};
+use super::value::{self, InUse, Wiped};
+use super::{BuildError, settled, unsettled};
 use crate::base::Generation;
 use crate::base::error::Result;
+use crate::check::unchanged::is_unchanged;
 use crate::check::{ProcessWide, Uniqueness, Witness};
-
-type Build<T> = dyn FnMut(Generation) -> Result<T, BuildError> + Send;
 
 /// A cached secret that is rebuilt when the system was restored or the process forked.
 ///
@@ -23,17 +20,43 @@ type Build<T> = dyn FnMut(Generation) -> Result<T, BuildError> + Send;
 /// `thread_local!` [`ThreadGuarded`](crate::ThreadGuarded).
 ///
 /// ```
-/// use sysgenid::{Guarded, ProcessWide};
+/// use sysgenid::Guarded;
 ///
-/// let mut ticket_key = Guarded::new(ProcessWide, |_generation| {
+/// let mut ticket_key = Guarded::new(|_generation| {
 ///     let mut key = [0_u8; 32];
 ///     sysgenid::entropy::fill(&mut key)?;
-///     Ok::<_, sysgenid::Error>(key)
+///     Ok(key)
 /// });
 ///
 /// // The result was computed from a key of this generation, or it is not returned.
 /// let tag = ticket_key.with(|key| key.iter().fold(0_u8, |sum, byte| sum ^ byte))?;
 /// # let _ = tag;
+/// # Ok::<(), sysgenid::Error>(())
+/// ```
+///
+/// # How it is named
+///
+/// In a `struct` or a `static`, a guard whose build captures nothing is a `Guarded<T>`, or with a
+/// witness of the caller's choice a `Guarded<T, W>`: its build is a function pointer. A build that
+/// captures something is boxed:
+///
+/// ```
+/// use sysgenid::{BuildError, Generation, Guarded, ProcessWide};
+///
+/// type Build<T> = Box<dyn FnMut(Generation) -> Result<T, BuildError> + Send>;
+///
+/// struct Signer {
+///     salt: Guarded<[u8; 16]>,
+///     key: Guarded<Vec<u8>, ProcessWide, Build<Vec<u8>>>,
+/// }
+///
+/// fn signer(length: usize) -> Signer {
+///     Signer {
+///         salt: Guarded::new(|_| Ok([0; 16])),
+///         key: Guarded::new(Box::new(move |_| Ok(vec![0; length]))),
+///     }
+/// }
+/// # assert_eq!(signer(7).key.get()?.len(), 7);
 /// # Ok::<(), sysgenid::Error>(())
 /// ```
 ///
@@ -61,60 +84,62 @@ type Build<T> = dyn FnMut(Generation) -> Result<T, BuildError> + Send;
 ///   they copy or move it, nor results. A large secret belongs in a [`Box`] from the start.
 /// - Whoever panics while it holds what [`get`](Self::get) returned leaves the value as it is.
 /// - The value is only as fresh as its entropy: see [`new`](Self::new).
-pub struct Guarded<T, W = ProcessWide> {
+pub struct Guarded<T, W = ProcessWide, B = fn(Generation) -> Result<T, BuildError>> {
     witness: W,
     /// What the witness showed when the value was built.
     mark: Uniqueness,
     value: Option<Wiped<T>>,
     wipe: fn(&mut T),
-    build: Box<Build<T>>,
+    build: B,
 }
 
-impl<T: Zeroize, W: Witness> Guarded<T, W> {
-    /// Guards what `build` returns, and wipes what it returned before. Builds nothing yet.
+impl<T, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, ProcessWide, B> {
+    /// Guards what `build` returns with [`ProcessWide`], and wipes what it returned before. Builds
+    /// nothing yet.
     ///
     /// `build` must take its entropy from the kernel by a system call, as
     /// [`entropy::fill`](crate::entropy::fill) does. From anything in the memory of this process it
     /// would get the same value in every clone. The C library's `getrandom`, and so the crate
     /// getrandom from 0.3 on, may draw from such memory.
-    pub fn new<E>(
-        witness: W,
-        build: impl FnMut(Generation) -> Result<T, E> + Send + 'static,
-    ) -> Self
+    ///
+    /// A build that cannot fail returns `Ok`: `Guarded::new(|_| Ok(0_u64))`. A use of its value may
+    /// fail nevertheless, if changes do not end.
+    pub const fn new(build: B) -> Self
     where
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        T: Zeroize,
     {
-        Self::wiped_by(T::zeroize, witness, build)
+        Self::with_witness(ProcessWide, build)
+    }
+
+    /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
+    /// is dropped, or is not a secret.
+    pub const fn unwiped(build: B) -> Self {
+        Self::unwiped_with_witness(ProcessWide, build)
     }
 }
 
-impl<T, W: Witness> Guarded<T, W> {
-    /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
-    /// is dropped, or is no secret.
-    pub fn unwiped<E>(
-        witness: W,
-        build: impl FnMut(Generation) -> Result<T, E> + Send + 'static,
-    ) -> Self
+impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, W, B> {
+    /// As [`new`](Guarded::new), with a witness that the caller chooses, such as
+    /// [`RestoreOnly`](crate::RestoreOnly) or a [`Probe`](crate::Probe).
+    pub const fn with_witness(witness: W, build: B) -> Self
     where
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        T: Zeroize,
     {
-        Self::wiped_by(|_| {}, witness, build)
+        Self::wiped_by(T::zeroize, witness, build)
     }
 
-    fn wiped_by<E>(
-        wipe: fn(&mut T),
-        witness: W,
-        mut build: impl FnMut(Generation) -> Result<T, E> + Send + 'static,
-    ) -> Self
-    where
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
+    /// As [`unwiped`](Guarded::unwiped), with a witness that the caller chooses.
+    pub const fn unwiped_with_witness(witness: W, build: B) -> Self {
+        Self::wiped_by(value::leave, witness, build)
+    }
+
+    const fn wiped_by(wipe: fn(&mut T), witness: W, build: B) -> Self {
         Self {
             witness,
             mark: Uniqueness::of(Generation::new(0)),
             value: None,
             wipe,
-            build: Box::new(move |generation| build(generation).map_err(Into::into)),
+            build,
         }
     }
 
@@ -161,11 +186,9 @@ impl<T, W: Witness> Guarded<T, W> {
     /// otherwise not at all.
     ///
     /// ```
-    /// use sysgenid::{Guarded, ProcessWide};
-    ///
     /// let mut wire = Vec::new();
     /// // A key would be beside it. No number may be used twice with that.
-    /// let mut nonce = Guarded::new(ProcessWide, |_generation| Ok::<_, std::io::Error>(0_u64));
+    /// let mut nonce = sysgenid::Guarded::new(|_generation| Ok(0_u64));
     /// for _ in 0..3 {
     ///     nonce.transaction(
     ///         |nonce| {
@@ -194,37 +217,24 @@ impl<T, W: Witness> Guarded<T, W> {
         mut prepare: impl FnMut(&mut T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = match self.attempt(&mut prepare)? {
-            Some(prepared) => prepared,
-            None => self.attempt_again(prepare)?,
-        };
+        let prepared = settled(|| self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 
-    /// What was prepared, unless a change overtook it.
+    /// What was prepared, unless a change overtook it: then the value is gone, too.
     #[inline(always)]
     fn attempt<R>(&mut self, prepare: &mut impl FnMut(&mut T) -> R) -> Result<Option<R>> {
         self.get()?;
-        let in_use = InUse(&mut self.value);
-        let Some(value) = &mut *in_use.0 else {
+        let mut in_use = InUse::of(&mut self.value);
+        let Some(value) = in_use.get_mut() else {
             return Ok(None);
         };
-        let prepared = prepare(value.get_mut());
+        let prepared = prepare(value);
         if is_unchanged(&self.witness, &self.mark) {
             in_use.keep();
             return Ok(Some(prepared));
         }
         Ok(None)
-    }
-
-    #[cold]
-    fn attempt_again<R>(&mut self, mut prepare: impl FnMut(&mut T) -> R) -> Result<R> {
-        for _ in 1..ATTEMPTS {
-            if let Some(prepared) = self.attempt(&mut prepare)? {
-                return Ok(prepared);
-            }
-        }
-        Err(unsettled())
     }
 
     /// The witness that is asked.
@@ -248,25 +258,7 @@ impl<T, W: Witness> Guarded<T, W> {
     }
 }
 
-/// A value that is thrown away unless somebody says otherwise.
-struct InUse<'a, T>(&'a mut Option<Wiped<T>>);
-
-impl<T> InUse<'_, T> {
-    #[inline]
-    fn keep(self) {
-        mem::forget(self);
-    }
-}
-
-impl<T> Drop for InUse<'_, T> {
-    #[cold]
-    #[inline(never)]
-    fn drop(&mut self) {
-        *self.0 = None;
-    }
-}
-
-impl<T, W: fmt::Debug> fmt::Debug for Guarded<T, W> {
+impl<T, W: fmt::Debug, B> fmt::Debug for Guarded<T, W, B> {
     /// Shows the generation and not the value, which is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guarded")

@@ -2,10 +2,10 @@
 //! A place for a value that many threads read and few replace.
 
 #[cfg(not(sysgenid_loom))]
-pub(crate) use real::{Held, Published, hold};
+pub(crate) use real::{Held, Published, hold, keep};
 
 #[cfg(sysgenid_loom)]
-pub(crate) use modelled::{Held, Published, hold};
+pub(crate) use modelled::{Held, Published, hold, keep};
 
 #[cfg(not(sysgenid_loom))]
 mod real {
@@ -21,8 +21,8 @@ mod real {
     pub(crate) type Held<T> = Guard<Option<Arc<T>>>;
 
     impl<T> Published<T> {
-        pub(crate) fn empty() -> Self {
-            Self(ArcSwapOption::empty())
+        pub(crate) const fn empty() -> Self {
+            Self(ArcSwapOption::const_empty())
         }
 
         /// What is in it, which is the last that was put there.
@@ -38,6 +38,10 @@ mod real {
 
     pub(crate) fn hold<T>(value: Arc<T>) -> Held<T> {
         Guard::from_inner(Some(value))
+    }
+
+    pub(crate) fn keep<T>(held: Held<T>) -> Option<Arc<T>> {
+        Guard::into_inner(held)
     }
 }
 
@@ -95,5 +99,9 @@ mod modelled {
 
     pub(crate) fn hold<T>(value: Arc<T>) -> Held<T> {
         Some(value)
+    }
+
+    pub(crate) fn keep<T>(held: Held<T>) -> Option<Arc<T>> {
+        held
     }
 }

@@ -3,9 +3,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::shared::{Built, SharedGuarded};
-use super::{ATTEMPTS, is_unchanged, unsettled};
+use super::{BuildError, settled, unsettled};
 use crate::base::Generation;
 use crate::base::error::Result;
+use crate::check::unchanged::is_unchanged;
 use crate::check::{ProcessWide, Uniqueness, Witness};
 
 /// One thread's way to a [`SharedGuarded`] value, at the price of a [`Guarded`](crate::Guarded) of
@@ -17,15 +18,19 @@ use crate::check::{ProcessWide, Uniqueness, Witness};
 ///
 /// A reader that is not used keeps an outdated value in memory, unwiped, until its next use or its
 /// drop. It never hands it out.
-pub struct SharedReader<'a, T, W = ProcessWide> {
-    guard: &'a SharedGuarded<T, W>,
+pub struct SharedReader<'a, T, W = ProcessWide, B = fn(Generation) -> Result<T, BuildError>> {
+    guard: &'a SharedGuarded<T, W, B>,
     /// That of the value: beside it, so that there is one thing less to look up.
     mark: Uniqueness,
     held: Option<Arc<Built<T>>>,
 }
 
-impl<'a, T, W: Witness> SharedReader<'a, T, W> {
-    pub(super) fn new(guard: &'a SharedGuarded<T, W>) -> Self {
+impl<'a, T, W, B> SharedReader<'a, T, W, B>
+where
+    W: Witness,
+    B: Fn(Generation) -> Result<T, BuildError>,
+{
+    pub(super) fn new(guard: &'a SharedGuarded<T, W, B>) -> Self {
         Self {
             guard,
             mark: Uniqueness::of(Generation::new(0)),
@@ -75,32 +80,20 @@ impl<'a, T, W: Witness> SharedReader<'a, T, W> {
         mut prepare: impl FnMut(&T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = match self.attempt(&mut prepare)? {
-            Some(prepared) => prepared,
-            None => self.attempt_again(prepare)?,
-        };
+        let prepared = settled(|| self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 
-    /// What was prepared, unless a change overtook it.
+    /// What was prepared, unless a change overtook it: then another value is held.
     #[inline(always)]
     fn attempt<R>(&mut self, prepare: &mut impl FnMut(&T) -> R) -> Result<Option<R>> {
         let prepared = prepare(self.get()?);
-        let is_unchanged = is_unchanged(&self.guard.witness, &self.mark);
-        Ok(is_unchanged.then_some(prepared))
-    }
-
-    #[cold]
-    fn attempt_again<R>(&mut self, mut prepare: impl FnMut(&T) -> R) -> Result<R> {
-        for _ in 1..ATTEMPTS {
-            // So that it is not that one again, whatever the witness shows by now.
-            self.replace()?;
-            if let Some(prepared) = self.attempt(&mut prepare)? {
-                return Ok(prepared);
-            }
+        if is_unchanged(&self.guard.witness, &self.mark) {
+            return Ok(Some(prepared));
         }
+        // So that it is not that one again, whatever the witness shows by now.
         self.replace()?;
-        Err(unsettled())
+        Ok(None)
     }
 
     /// Keeps the value if the glance was wrong, or else gets another.
@@ -123,7 +116,7 @@ impl<'a, T, W: Witness> SharedReader<'a, T, W> {
     }
 }
 
-impl<T, W: fmt::Debug> fmt::Debug for SharedReader<'_, T, W> {
+impl<T, W: fmt::Debug, B> fmt::Debug for SharedReader<'_, T, W, B> {
     /// Shows the generation and not the value, which is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedReader")

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
 use zeroize::Zeroize;
 
+use super::loaded::Loaded;
 use super::reader::SharedReader;
 use super::turn::Turn;
 use super::value::{self, Wiped};
-use super::{ATTEMPTS, BuildError, is_unchanged, unsettled};
+use super::{BuildError, settled, unsettled};
 use crate::base::Generation;
 use crate::base::error::Result;
+use crate::base::sync::constant;
+use crate::check::unchanged::is_unchanged;
 use crate::check::{ProcessWide, Uniqueness, Witness};
-use crate::hold::published::{Held, Published, hold};
-
-type Build<T> = dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync;
+use crate::hold::published::{Held, Published, hold, keep};
 
 /// A cached secret that many threads use, rebuilt when the system was restored or the process
 /// forked.
@@ -24,15 +24,12 @@ type Build<T> = dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync;
 /// date, and writes to no memory that other threads use.
 ///
 /// ```
-/// use std::sync::LazyLock;
-/// use sysgenid::{ProcessWide, SharedGuarded};
+/// use sysgenid::SharedGuarded;
 ///
-/// static TICKET_KEY: LazyLock<SharedGuarded<[u8; 32]>> = LazyLock::new(|| {
-///     SharedGuarded::new(ProcessWide, |_generation| {
-///         let mut key = [0_u8; 32];
-///         sysgenid::entropy::fill(&mut key)?;
-///         Ok::<_, sysgenid::Error>(key)
-///     })
+/// static TICKET_KEY: SharedGuarded<[u8; 32]> = SharedGuarded::new(|_generation| {
+///     let mut key = [0_u8; 32];
+///     sysgenid::entropy::fill(&mut key)?;
+///     Ok(key)
 /// });
 ///
 /// // In any thread:
@@ -40,6 +37,8 @@ type Build<T> = dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync;
 /// # let _ = tag;
 /// # Ok::<(), sysgenid::Error>(())
 /// ```
+///
+/// A build that captures something is [named](crate::Guarded#how-it-is-named) as a `Guarded`'s.
 ///
 /// # What is guaranteed
 ///
@@ -62,13 +61,13 @@ type Build<T> = dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync;
 /// - That a forked child wipes the old value, if other threads of the parent were using it during
 ///   the fork: in the child they never finish.
 /// - And what [`Guarded`](crate::Guarded) does not promise either.
-pub struct SharedGuarded<T, W = ProcessWide> {
+pub struct SharedGuarded<T, W = ProcessWide, B = fn(Generation) -> Result<T, BuildError>> {
     pub(super) witness: W,
     /// Empty before the first use, and during a rebuild.
     published: Published<Built<T>>,
     turn: Turn,
     wipe: fn(&mut T),
-    build: Box<Build<T>>,
+    build: B,
 }
 
 /// A value, and what the witness showed when it was built.
@@ -86,48 +85,57 @@ impl<T> Built<T> {
     }
 }
 
-impl<T: Zeroize, W: Witness> SharedGuarded<T, W> {
-    /// Guards what `build` returns, and wipes what it returned before. Builds nothing yet.
-    ///
-    /// `build` must take its entropy from the kernel: see [`Guarded::new`](crate::Guarded::new).
-    pub fn new<E>(
-        witness: W,
-        build: impl Fn(Generation) -> Result<T, E> + Send + Sync + 'static,
-    ) -> Self
-    where
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        Self::wiped_by(T::zeroize, witness, build)
+impl<T, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T, ProcessWide, B> {
+    constant! {
+        /// Guards what `build` returns with [`ProcessWide`], and wipes what it returned before. Builds
+        /// nothing yet.
+        ///
+        /// `build` must take its entropy from the kernel: see [`Guarded::new`](crate::Guarded::new).
+        pub fn new(build: B) -> Self
+        where
+            T: Zeroize,
+        {
+            Self::with_witness(ProcessWide, build)
+        }
+    }
+
+    constant! {
+        /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
+        /// is dropped, or is not a secret.
+        pub fn unwiped(build: B) -> Self {
+            Self::unwiped_with_witness(ProcessWide, build)
+        }
     }
 }
 
-impl<T, W: Witness> SharedGuarded<T, W> {
-    /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
-    /// is dropped, or is no secret.
-    pub fn unwiped<E>(
-        witness: W,
-        build: impl Fn(Generation) -> Result<T, E> + Send + Sync + 'static,
-    ) -> Self
-    where
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        Self::wiped_by(|_| {}, witness, build)
+impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T, W, B> {
+    constant! {
+        /// As [`new`](SharedGuarded::new), with a witness that the caller chooses: of
+        /// [`RestoreOnly`](crate::RestoreOnly), for example, if forked workers share the value.
+        pub fn with_witness(witness: W, build: B) -> Self
+        where
+            T: Zeroize,
+        {
+            Self::wiped_by(T::zeroize, witness, build)
+        }
     }
 
-    fn wiped_by<E>(
-        wipe: fn(&mut T),
-        witness: W,
-        build: impl Fn(Generation) -> Result<T, E> + Send + Sync + 'static,
-    ) -> Self
-    where
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        Self {
-            witness,
-            published: Published::empty(),
-            turn: Turn::new(),
-            wipe,
-            build: Box::new(move |generation| build(generation).map_err(Into::into)),
+    constant! {
+        /// As [`unwiped`](SharedGuarded::unwiped), with a witness that the caller chooses.
+        pub fn unwiped_with_witness(witness: W, build: B) -> Self {
+            Self::wiped_by(value::leave, witness, build)
+        }
+    }
+
+    constant! {
+        fn wiped_by(wipe: fn(&mut T), witness: W, build: B) -> Self {
+            Self {
+                witness,
+                published: Published::empty(),
+                turn: Turn::new(),
+                wipe,
+                build,
+            }
         }
     }
 
@@ -164,58 +172,59 @@ impl<T, W: Witness> SharedGuarded<T, W> {
         mut prepare: impl FnMut(&T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = match self.attempt(&mut prepare)? {
-            Ok(prepared) => prepared,
-            Err(outdated) => self.attempt_again(prepare, outdated)?,
-        };
+        let prepared = settled(|| self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 
-    /// What was prepared, or the number of the value if a change overtook it.
+    /// What was prepared, unless a change overtook it: then another value is published.
     #[inline(always)]
-    fn attempt<R>(&self, prepare: &mut impl FnMut(&T) -> R) -> Result<Result<R, Option<u64>>> {
+    fn attempt<R>(&self, prepare: &mut impl FnMut(&T) -> R) -> Result<Option<R>> {
         let held = self.current()?;
         let Some(built) = held.as_ref() else {
-            return Ok(Err(None));
+            return Ok(None);
         };
         let prepared = prepare(built.get());
         if is_unchanged(&self.witness, &built.mark) {
-            return Ok(Ok(prepared));
+            return Ok(Some(prepared));
         }
-        Ok(Err(Some(built.number)))
+        self.replace(held)?;
+        Ok(None)
     }
 
+    /// Has it be another value from now on, whatever the witness shows by then.
     #[cold]
-    fn attempt_again<R>(
-        &self,
-        mut prepare: impl FnMut(&T) -> R,
-        mut outdated: Option<u64>,
-    ) -> Result<R> {
-        for _ in 1..ATTEMPTS {
-            // So that it is not that one again, whatever the witness shows by now.
-            self.newer_than(outdated)?;
-            match self.attempt(&mut prepare)? {
-                Ok(prepared) => return Ok(prepared),
-                Err(overtaken) => outdated = overtaken,
-            }
+    fn replace(&self, overtaken: Held<Built<T>>) -> Result<()> {
+        let number = overtaken.as_ref().map(|built| built.number);
+        // First: it may be this that keeps the old value in memory.
+        drop(overtaken);
+        self.newer_than(number).map(drop)
+    }
+
+    /// Takes the value for longer than [`with`](Self::with) does: across an `await`, for example.
+    /// Rebuilds it first if need be. [`Loaded::check`] tells later whether it is still up to date.
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with).
+    pub fn load(&self) -> Result<Loaded<'_, T, W>> {
+        match keep(self.current()?) {
+            Some(built) => Ok(Loaded::new(&self.witness, built)),
+            // `current` found one.
+            None => Err(unsettled()),
         }
-        // Nor later.
-        self.newer_than(outdated)?;
-        Err(unsettled())
     }
 
     /// A handle for one thread, that reads at the price of a [`Guarded`](crate::Guarded).
     ///
     /// ```
-    /// use std::sync::Arc;
-    /// use sysgenid::{ProcessWide, SharedGuarded};
+    /// use sysgenid::SharedGuarded;
     ///
-    /// # let build = |_generation| Ok::<_, std::io::Error>([7_u8; 32]);
-    /// let key = Arc::new(SharedGuarded::new(ProcessWide, build));
+    /// static KEY: SharedGuarded<[u8; 32]> = SharedGuarded::new(|_generation| Ok([7; 32]));
+    ///
     /// std::thread::scope(|scope| {
     ///     for _ in 0..2 {
     ///         scope.spawn(|| -> sysgenid::Result<()> {
-    ///             let mut key = key.reader();
+    ///             let mut key = KEY.reader();
     ///             for _request in 0..1000 {
     ///                 key.with(|key| key[0])?;
     ///             }
@@ -225,7 +234,7 @@ impl<T, W: Witness> SharedGuarded<T, W> {
     /// });
     /// ```
     #[must_use]
-    pub fn reader(&self) -> SharedReader<'_, T, W> {
+    pub fn reader(&self) -> SharedReader<'_, T, W, B> {
         SharedReader::new(self)
     }
 
@@ -301,7 +310,7 @@ impl<T, W: Witness> SharedGuarded<T, W> {
     }
 }
 
-impl<T, W: fmt::Debug> fmt::Debug for SharedGuarded<T, W> {
+impl<T, W: fmt::Debug, B> fmt::Debug for SharedGuarded<T, W, B> {
     /// Shows the generation and not the value, which is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let held = self.published.load();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::cell::{RefCell, RefMut};
-use std::error::Error as StdError;
 use std::fmt;
 
 use zeroize::Zeroize;
 
+use super::BuildError;
 use super::owned::Guarded;
 use crate::base::Generation;
 use crate::base::error::{Error, Kind, Result};
@@ -14,14 +14,16 @@ use crate::check::{ProcessWide, Witness};
 /// [`Guarded`] for `thread_local!`, where there is only a shared reference.
 ///
 /// ```
-/// use sysgenid::{ProcessWide, ThreadGuarded};
+/// use sysgenid::ThreadGuarded;
 ///
 /// thread_local! {
-///     static SESSION: ThreadGuarded<[u8; 16]> = ThreadGuarded::new(ProcessWide, |_generation| {
-///         let mut id = [0_u8; 16];
-///         sysgenid::entropy::fill(&mut id)?;
-///         Ok::<_, sysgenid::Error>(id)
-///     });
+///     static SESSION: ThreadGuarded<[u8; 16]> = const {
+///         ThreadGuarded::new(|_generation| {
+///             let mut id = [0_u8; 16];
+///             sysgenid::entropy::fill(&mut id)?;
+///             Ok(id)
+///         })
+///     };
 /// }
 ///
 /// let first_byte = SESSION.with(|session| session.with(|id| id[0]))?;
@@ -32,34 +34,37 @@ use crate::check::{ProcessWide, Witness};
 /// What is guaranteed and what is not is as with [`Guarded`]. Besides, the value is in use during a
 /// build, a computation and a preparation: there the guard cannot be used again, and says so with
 /// an error. A commit may use it.
-pub struct ThreadGuarded<T, W = ProcessWide>(RefCell<Guarded<T, W>>);
+pub struct ThreadGuarded<T, W = ProcessWide, B = fn(Generation) -> Result<T, BuildError>>(
+    RefCell<Guarded<T, W, B>>,
+);
 
-impl<T: Zeroize, W: Witness> ThreadGuarded<T, W> {
-    /// Guards what `build` returns, and wipes what it returned before. Builds nothing yet.
-    ///
-    /// `build` must take its entropy from the kernel: see [`Guarded::new`].
-    pub fn new<E>(
-        witness: W,
-        build: impl FnMut(Generation) -> Result<T, E> + Send + 'static,
-    ) -> Self
+impl<T, B: FnMut(Generation) -> Result<T, BuildError>> ThreadGuarded<T, ProcessWide, B> {
+    /// As [`Guarded::new`].
+    pub const fn new(build: B) -> Self
     where
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        T: Zeroize,
     {
-        Self(RefCell::new(Guarded::new(witness, build)))
+        Self::with_witness(ProcessWide, build)
+    }
+
+    /// As [`Guarded::unwiped`].
+    pub const fn unwiped(build: B) -> Self {
+        Self::unwiped_with_witness(ProcessWide, build)
     }
 }
 
-impl<T, W: Witness> ThreadGuarded<T, W> {
-    /// As [`new`](Self::new), but leaves the wiping to the value: for one that wipes itself when it
-    /// is dropped, or is no secret.
-    pub fn unwiped<E>(
-        witness: W,
-        build: impl FnMut(Generation) -> Result<T, E> + Send + 'static,
-    ) -> Self
+impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> ThreadGuarded<T, W, B> {
+    /// As [`Guarded::with_witness`].
+    pub const fn with_witness(witness: W, build: B) -> Self
     where
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        T: Zeroize,
     {
-        Self(RefCell::new(Guarded::unwiped(witness, build)))
+        Self(RefCell::new(Guarded::with_witness(witness, build)))
+    }
+
+    /// As [`Guarded::unwiped_with_witness`].
+    pub const fn unwiped_with_witness(witness: W, build: B) -> Self {
+        Self(RefCell::new(Guarded::unwiped_with_witness(witness, build)))
     }
 
     /// As [`Guarded::with`].
@@ -90,7 +95,7 @@ impl<T, W: Witness> ThreadGuarded<T, W> {
     }
 
     #[inline]
-    fn borrow(&self) -> Result<RefMut<'_, Guarded<T, W>>> {
+    fn borrow(&self) -> Result<RefMut<'_, Guarded<T, W, B>>> {
         self.0.try_borrow_mut().map_err(|_| reentrant())
     }
 }
@@ -100,7 +105,7 @@ fn reentrant() -> Error {
     Error::new(Kind::Reentrant)
 }
 
-impl<T, W: fmt::Debug> fmt::Debug for ThreadGuarded<T, W> {
+impl<T, W: fmt::Debug, B> fmt::Debug for ThreadGuarded<T, W, B> {
     /// Shows the generation and not the value, which is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ThreadGuarded").field(&self.0).finish()

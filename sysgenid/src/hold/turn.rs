@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::unsettled;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::fork_lock::{ForkGuard, ForkLock};
-use crate::base::sync::{AtomicU64, Ordering};
+use crate::base::sync::{AtomicU64, Ordering, constant};
 use crate::hold::published::Published;
 
 /// Lets one thread at a time build. Those who waited for a build that failed share its failure:
@@ -29,11 +29,13 @@ enum Failure {
 }
 
 impl Turn {
-    pub(super) fn new() -> Self {
-        Self {
-            lock: ForkLock::new(),
-            over: AtomicU64::new(0),
-            failure: Published::empty(),
+    constant! {
+        pub(super) fn new() -> Self {
+            Self {
+                lock: ForkLock::new(),
+                over: AtomicU64::new(0),
+                failure: Published::empty(),
+            }
         }
     }
 

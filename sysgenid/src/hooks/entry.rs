@@ -18,6 +18,8 @@ use super::context::HookContext;
 use super::failure::{BoxError, Reason};
 use super::options::OnFailure;
 use crate::base::{Deadline, interrupt};
+#[cfg(feature = "testing")]
+use crate::check::world::{Home, carried};
 
 /// How long a signal may stay unnoticed by a caller that asked to be told of signals.
 const SLICE: Duration = Duration::from_millis(100);
@@ -53,6 +55,8 @@ pub(super) struct Entry {
     /// The process in which a thread runs the function past its deadline, or may come to do so; 0 if
     /// none does. A forked child does not have that thread.
     pub(super) runs_in: AtomicU32,
+    #[cfg(feature = "testing")]
+    pub(super) home: Home,
 }
 
 impl Entry {
@@ -74,15 +78,18 @@ impl Entry {
         self.runs_in.store(process, Ordering::Relaxed);
         let (sender, receiver) = sync_channel(1);
         let entry = Arc::clone(self);
+        let work = move || {
+            let outcome = entry.call(&context);
+            // Before the outcome: a run that has been told of it may run the hook again.
+            entry.is_done(process);
+            // The run may not wait for it any more.
+            let _ = sender.send(outcome);
+        };
+        #[cfg(feature = "testing")]
+        let work = carried(work);
         let started = thread::Builder::new()
             .name("sysgenid-hook".to_owned())
-            .spawn(move || {
-                let outcome = entry.call(&context);
-                // Before the outcome: a run that has been told of it may run the hook again.
-                entry.is_done(process);
-                // The run may not wait for it any more.
-                let _ = sender.send(outcome);
-            });
+            .spawn(work);
         match started {
             Ok(_detached) => await_outcome(&receiver, context.deadline),
             Err(error) => {

@@ -9,6 +9,8 @@ use super::context::HookContext;
 use super::entry::{Entry, Kind};
 use super::failure::BoxError;
 use super::registry::{Hook, register};
+#[cfg(feature = "testing")]
+use crate::check::world::Home;
 
 /// What the failure of a hook means for the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -142,6 +144,8 @@ impl HookOptions {
             function: Box::new(move |context| function(context).boxed()),
             is_registered: AtomicBool::new(true),
             runs_in: AtomicU32::new(0),
+            #[cfg(feature = "testing")]
+            home: Home::here(),
         }))
     }
 }

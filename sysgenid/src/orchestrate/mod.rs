@@ -7,5 +7,5 @@ mod straggler;
 pub(crate) mod stragglers;
 mod trigger;
 
-pub use orchestrator::{Orchestrator, OrchestratorOptions, Settled};
+pub use orchestrator::{Orchestrator, OrchestratorOptions, PendingWait, Settled};
 pub use straggler::{Straggler, StragglerSummary};

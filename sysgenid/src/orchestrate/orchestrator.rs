@@ -10,7 +10,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
 use crate::orchestrate::Straggler;
 use crate::source::Source;
-use crate::source::connection::{LOOK_TIME, denied};
+use crate::source::connection::{Connection, LOOK_TIME, denied};
 use crate::watch::watcher::{ANSWER_TIME, Tracking, Watcher};
 
 /// Between two looks whether the watchers are there that are required.
@@ -132,6 +132,37 @@ impl OrchestratorOptions {
     }
 }
 
+/// A wait for the watchers that an event loop has begun. Dropping it ends it.
+#[derive(Debug)]
+pub struct PendingWait {
+    connection: Connection,
+    /// When it began.
+    generation: Generation,
+}
+
+impl PendingWait {
+    /// What it has come to, if it is over. Never waits.
+    pub(crate) fn try_end(&self, orchestrator: &Orchestrator) -> Result<Option<Settled>> {
+        match orchestrator.watcher.try_end_wait(&self.connection)? {
+            Some(found) => orchestrator.settled(self.generation, Some(found)).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl AsFd for PendingWait {
+    /// Readable when it may be over.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.socket().as_fd()
+    }
+}
+
+impl AsRawFd for PendingWait {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
 /// What a wait for the watchers has found: all of them have acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -247,40 +278,47 @@ impl Orchestrator {
     /// many there are. [`is_lost`](Error::is_lost) if the broker ended, or takes no more connections.
     pub fn wait_for_watchers(&self, deadline: impl Into<Deadline>) -> Result<Settled> {
         let deadline = deadline.into();
-        let required = self.options.required;
         let mut pause = SHORTEST_PAUSE;
         loop {
             let generation = self.watcher.generation();
             let watchers = self.watcher.wait_watchers(deadline)?;
-            let found = match watchers {
-                _ if required == 0 => {
-                    return Ok(Settled {
-                        generation,
-                        watchers,
-                    });
-                }
-                Some(found) if found >= required => {
-                    return Ok(Settled {
-                        generation,
-                        watchers,
-                    });
-                }
-                Some(found) => found,
-                None => {
-                    return Err(Error::new(Kind::Unsupported(
-                        "this source does not tell how many watchers it has, so none can be \
-                         required; require none, and see to it that they run",
-                    ))
-                    .at(self.source.path()));
-                }
-            };
-            if deadline.has_passed() {
-                return Err(Error::new(Kind::Missing { found, required }).at(self.source.path()));
+            match self.settled(generation, watchers) {
+                Err(error) if error.is_missing() && !deadline.has_passed() => {}
+                outcome => return outcome,
             }
             // Nothing tells of a watcher that is opened. A change ends the pause.
             self.watcher.sleep(deadline.at_most(pause))?;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// What a wait has come to that began in this generation and found so many watchers.
+    fn settled(&self, generation: Generation, watchers: Option<u32>) -> Result<Settled> {
+        let required = self.options.required;
+        let refused = match watchers {
+            Some(found) if found < required => Kind::Missing { found, required },
+            None if required > 0 => Kind::Unsupported(
+                "this source does not tell how many watchers it has, so none can be required; \
+                 require none, and see to it that they run",
+            ),
+            watchers => {
+                return Ok(Settled {
+                    generation,
+                    watchers,
+                });
+            }
+        };
+        Err(Error::new(refused).at(self.source.path()))
+    }
+
+    /// Begins to wait for the watchers of a broker, for an event loop; `None` on the kernel device.
+    pub(crate) fn begin_wait(&self) -> Result<Option<PendingWait>> {
+        let generation = self.watcher.generation();
+        let connection = self.watcher.begin_wait()?;
+        Ok(connection.map(|connection| PendingWait {
+            connection,
+            generation,
+        }))
     }
 
     /// After a change: lets `rebuild` handle it for the orchestrator itself, acknowledges, and

@@ -15,6 +15,8 @@ mod tests;
 
 #[cfg(feature = "rand_core")]
 pub use snapshot_safe::SnapshotSafeRng;
+#[cfg(all(feature = "rng", feature = "testing"))]
+pub(crate) use thread::forget_thread;
 #[cfg(feature = "rng")]
 pub use thread::{ThreadRng, rng};
 

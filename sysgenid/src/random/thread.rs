@@ -218,6 +218,12 @@ fn with_buffer<T>(work: impl FnOnce(&mut Buffer) -> T) -> Option<T> {
     })
 }
 
+/// Discards this thread's generator; the next draw seeds one, if restores are seen by then.
+#[cfg(feature = "testing")]
+pub(crate) fn forget_thread() {
+    let _ = with_buffer(Buffer::wipe);
+}
+
 #[cold]
 #[expect(
     clippy::panic,
@@ -335,6 +341,24 @@ mod tests {
         draws[0]();
         assert_eq!(calls(), before);
         assert!(!is_wiped());
+    }
+
+    /// Outside, nothing may show the restore that makes the state a copy.
+    #[cfg(feature = "testing")]
+    #[test]
+    fn what_was_seeded_in_a_tests_world_is_not_used_outside_of_it() {
+        ANSWER.set(None);
+        let restores = crate::testing::Restores::new();
+        restores.run(|| {
+            rng().next_u64();
+            let before = calls();
+            rng().next_u64();
+            assert_eq!(calls(), before, "it was drawn ahead");
+        });
+        assert!(is_wiped());
+        ANSWER.set(Some(false));
+        rng().next_u64();
+        assert!(is_wiped());
     }
 
     #[test]

@@ -247,7 +247,8 @@ impl Connection {
         }
     }
 
-    fn send(&self, request: &Request) -> Result<()> {
+    /// Sends a request. Never waits.
+    pub(crate) fn send(&self, request: &Request) -> Result<()> {
         let packet = request.encode();
         let parts = [&packet[..], request.payload.as_bytes()].map(IoSlice::new);
         loop {

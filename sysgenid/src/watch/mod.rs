@@ -13,4 +13,4 @@ pub use changes::{
     Acknowledged, Cause, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, changes,
 };
 pub use observer::Observer;
-pub use watcher::{NotAWatcher, Reconnected, Reconnector, Watcher, WatcherOptions};
+pub use watcher::{NotAWatcher, Watcher, WatcherOptions};

@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::cell::Cell;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sysgenid::{Generation, Guarded, Probe};
+use sysgenid::testing::Restores;
+use sysgenid::{BuildError, Generation, Guarded, Probe};
 
-use crate::world::{Fate, Page, World};
+use crate::world::{Fate, Page, Secret, make_hazy};
 
 /// A guard whose value is the generation it was built for, and the number of builds.
-fn counted(page: &Page) -> (Guarded<Generation, Probe>, Arc<AtomicU32>) {
+fn counted(
+    page: &Page,
+) -> (
+    Guarded<Generation, Probe, impl FnMut(Generation) -> Result<Generation, BuildError>>,
+    Arc<AtomicU32>,
+) {
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
-    let guarded = Guarded::unwiped(page.probe(), move |generation| {
+    let guarded = Guarded::unwiped_with_witness(page.probe(), move |generation| {
         counter.fetch_add(1, Ordering::Relaxed);
-        Ok::<_, io::Error>(generation)
+        Ok(generation)
     });
     (guarded, builds)
 }
@@ -81,12 +86,12 @@ fn a_generation_that_never_rests_is_a_typed_error() {
 fn a_change_during_the_build_builds_again() {
     let page = Arc::new(Page::new());
     let (bumper, left) = (Arc::clone(&page), AtomicU32::new(2));
-    let mut guarded = Guarded::unwiped(page.probe(), move |generation| {
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), move |generation| {
         let again = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         if again.is_ok() {
             bumper.bump();
         }
-        Ok::<_, io::Error>(generation)
+        Ok(generation)
     });
     assert_eq!(*guarded.get().unwrap(), Generation::new(2));
 }
@@ -95,10 +100,10 @@ fn a_change_during_the_build_builds_again() {
 fn a_failed_rebuild_leaves_no_old_value() {
     let page = Page::new();
     let mut build = 0;
-    let mut guarded = Guarded::unwiped(page.probe(), move |_| {
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), move |_| {
         build += 1;
         if build == 2 {
-            Err(io::Error::other("no entropy"))
+            Err("no entropy".into())
         } else {
             Ok(build)
         }
@@ -118,7 +123,7 @@ fn a_failed_rebuild_leaves_no_old_value() {
 #[test]
 fn debug_does_not_show_the_secret() {
     let page = Page::new();
-    let mut guarded = Guarded::unwiped(page.probe(), |_| Ok::<_, io::Error>("hunter2"));
+    let mut guarded = Guarded::unwiped_with_witness(page.probe(), |_| Ok("hunter2"));
     guarded.get().unwrap();
     assert!(!format!("{guarded:?}").contains("hunter2"));
 }
@@ -133,19 +138,24 @@ fn what_compute_returns_may_borrow_from_outside() {
 }
 
 /// A guard over `world` whose values are counted.
-fn wiped(world: &World) -> (Guarded<crate::world::Secret, &World>, Arc<Fate>) {
+fn wiped(
+    world: &Restores,
+) -> (
+    Guarded<Secret, &Restores, impl FnMut(Generation) -> Result<Secret, BuildError> + use<>>,
+    Arc<Fate>,
+) {
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
-    let guarded = Guarded::new(world, move |_| Ok::<_, io::Error>(build.build()));
+    let guarded = Guarded::with_witness(world, move |_| Ok(build.build()));
     (guarded, fate)
 }
 
 #[test]
 fn an_old_value_is_wiped_before_it_is_dropped() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, fate) = wiped(&world);
     guarded.get().unwrap();
-    world.change();
+    world.restore();
     assert_eq!(fate.counts(), (1, 0, 0), "nobody has looked yet");
     assert_eq!(guarded.get().unwrap().number, 2);
     assert_eq!(fate.counts(), (2, 1, 1));
@@ -155,10 +165,10 @@ fn an_old_value_is_wiped_before_it_is_dropped() {
 
 #[test]
 fn an_unwiped_value_is_only_dropped() {
-    let world = World::default();
+    let world = Restores::new();
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
-    let mut guarded = Guarded::unwiped(&world, move |_| Ok::<_, io::Error>(build.build()));
+    let mut guarded = Guarded::unwiped_with_witness(&world, move |_| Ok(build.build()));
     guarded.get().unwrap();
     drop(guarded);
     assert_eq!(fate.counts(), (1, 0, 1));
@@ -166,12 +176,12 @@ fn an_unwiped_value_is_only_dropped() {
 
 #[test]
 fn values_of_unsettled_builds_are_wiped() {
-    let world = Arc::new(World::default());
+    let world = Restores::new();
     let fate = Arc::new(Fate::default());
-    let (build, changed) = (Arc::clone(&fate), Arc::clone(&world));
-    let mut guarded = Guarded::new(Arc::clone(&world), move |_| {
-        changed.change();
-        Ok::<_, io::Error>(build.build())
+    let (build, changed) = (Arc::clone(&fate), world.clone());
+    let mut guarded = Guarded::with_witness(world.clone(), move |_| {
+        changed.restore();
+        Ok(build.build())
     });
     assert!(guarded.get().unwrap_err().is_unsettled());
     assert_eq!(fate.counts(), (4, 4, 4));
@@ -179,28 +189,28 @@ fn values_of_unsettled_builds_are_wiped() {
 
 #[test]
 fn a_panicking_rebuild_leaves_no_old_value() {
-    let world = World::default();
+    let world = Restores::new();
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
     let mut calls = 0;
-    let mut guarded = Guarded::new(&world, move |_| {
+    let mut guarded = Guarded::with_witness(&world, move |_| {
         calls += 1;
         assert_ne!(calls, 2, "this build panics");
-        Ok::<_, io::Error>(build.build())
+        Ok(build.build())
     });
     guarded.get().unwrap();
-    world.change();
+    world.restore();
     let panicked = catch_unwind(AssertUnwindSafe(|| guarded.get().map(drop)));
     assert!(panicked.is_err());
     assert_eq!(fate.counts(), (1, 1, 1), "the old value is gone");
     // Back to where the old value would be taken for a current one.
-    world.set(0);
+    world.restore_to(0);
     assert_eq!(guarded.get().unwrap().number, 2);
 }
 
 #[test]
 fn a_panicking_computation_leaves_no_value() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, fate) = wiped(&world);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         guarded.with(|secret| {
@@ -215,8 +225,8 @@ fn a_panicking_computation_leaves_no_value() {
 
 #[test]
 fn a_panicking_commit_leaves_the_value_as_prepared() {
-    let world = World::default();
-    let mut guarded = Guarded::new(&world, |_| Ok::<_, io::Error>(0_u64));
+    let world = Restores::new();
+    let mut guarded = Guarded::with_witness(&world, |_| Ok(0_u64));
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         guarded.transaction(|nonce| *nonce += 1, |()| panic!("the wire broke"))
     }));
@@ -226,7 +236,7 @@ fn a_panicking_commit_leaves_the_value_as_prepared() {
 
 #[test]
 fn a_transaction_commits_once_and_with_what_is_current() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, fate) = wiped(&world);
     let (mut prepared, mut committed) = (Vec::new(), Vec::new());
     guarded
@@ -234,7 +244,7 @@ fn a_transaction_commits_once_and_with_what_is_current() {
             |secret| {
                 prepared.push(secret.number);
                 if prepared.len() < 3 {
-                    world.change();
+                    world.restore();
                 }
                 secret.number
             },
@@ -247,11 +257,11 @@ fn a_transaction_commits_once_and_with_what_is_current() {
 
 #[test]
 fn a_transaction_that_is_always_overtaken_commits_nothing() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, _) = wiped(&world);
     let mut committed = false;
     let error = guarded
-        .transaction(|_| world.change(), |()| committed = true)
+        .transaction(|_| world.restore(), |()| committed = true)
         .unwrap_err();
     assert!(error.is_unsettled());
     assert!(!committed);
@@ -259,38 +269,50 @@ fn a_transaction_that_is_always_overtaken_commits_nothing() {
 
 #[test]
 fn a_value_that_was_once_overtaken_is_not_used_again() {
-    let world = World::default();
+    let world = Restores::new();
     let (mut guarded, _) = wiped(&world);
     let mut runs = 0;
     let error = guarded
         .with(|_| {
             runs += 1;
-            world.change();
+            world.restore();
         })
         .unwrap_err();
     assert!(error.is_unsettled());
     assert_eq!(runs, 4);
     // The number that the fourth was built for.
-    world.set(3);
+    world.restore_to(3);
     assert_eq!(guarded.get().unwrap().number, 5);
 }
 
 #[test]
 fn a_glance_that_tells_nothing_rebuilds_nothing() {
-    let world = World::default();
-    world.make_hazy();
+    let world = Restores::new();
+    make_hazy(&world);
     let (mut guarded, fate) = wiped(&world);
     for _ in 0..3 {
         assert_eq!(guarded.get().unwrap().number, 1);
         assert_eq!(guarded.with(|secret| secret.number).unwrap(), 1);
     }
     assert_eq!(fate.counts(), (1, 0, 0));
-    world.change();
+    world.restore();
     assert_eq!(guarded.get().unwrap().number, 2);
 }
 
 #[test]
 fn a_guard_may_be_sent_to_another_thread() {
     fn is_send<T: Send>(_: &T) {}
-    is_send(&wiped(&World::default()).0);
+    is_send(&wiped(&Restores::new()).0);
+}
+
+#[test]
+fn a_guard_that_stays_in_its_thread_may_hold_what_cannot_be_sent() {
+    let builds = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&builds);
+    let mut guarded = Guarded::unwiped(move |_| {
+        counter.set(counter.get() + 1);
+        Ok(Rc::clone(&counter))
+    });
+    guarded.get().unwrap();
+    assert_eq!(builds.get(), 1);
 }

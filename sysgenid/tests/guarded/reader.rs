@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use crate::shared::{forgetful, wiped};
+use crate::world::make_hazy;
 
 #[test]
 fn readers_have_the_value_in_common() {
@@ -9,7 +10,7 @@ fn readers_have_the_value_in_common() {
         assert_eq!(one.get().unwrap().number, number);
         assert_eq!(other.with(|secret| secret.number).unwrap(), number);
         assert_eq!(guarded.with(|secret| secret.number).unwrap(), number);
-        world.change();
+        world.restore();
     }
     assert_eq!(fate.counts(), (3, 2, 2));
 }
@@ -19,12 +20,12 @@ fn an_idle_reader_keeps_the_old_value_and_does_not_hand_it_out() {
     let (guarded, world, fate) = wiped();
     let mut reader = guarded.reader();
     reader.get().unwrap();
-    world.change();
+    world.restore();
     guarded.with(|_| ()).unwrap();
     assert_eq!(fate.counts(), (2, 0, 0));
     assert_eq!(reader.get().unwrap().number, 2);
     assert_eq!(fate.counts(), (2, 1, 1));
-    world.change();
+    world.restore();
     drop(reader);
     guarded.with(|_| ()).unwrap();
     assert_eq!(fate.counts(), (3, 2, 2));
@@ -40,7 +41,7 @@ fn a_transaction_commits_once_and_with_what_is_current() {
             |secret| {
                 runs += 1;
                 if runs < 3 {
-                    world.change();
+                    world.restore();
                 }
                 secret.number
             },
@@ -50,7 +51,7 @@ fn a_transaction_commits_once_and_with_what_is_current() {
     assert_eq!((runs, committed), (3, vec![3]));
 
     let error = reader
-        .transaction(|_| world.change(), |()| panic!("it was committed"))
+        .transaction(|_| world.restore(), |()| panic!("it was committed"))
         .unwrap_err();
     assert!(error.is_unsettled());
 }
@@ -68,7 +69,7 @@ fn a_value_that_was_once_overtaken_is_not_used_again() {
 #[test]
 fn a_glance_that_tells_nothing_rebuilds_nothing() {
     let (guarded, world, fate) = wiped();
-    world.make_hazy();
+    make_hazy(&world);
     let mut reader = guarded.reader();
     for _ in 0..3 {
         assert_eq!(reader.get().unwrap().number, 1);

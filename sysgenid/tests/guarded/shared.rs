@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::io;
-use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, LazyLock, Mutex, OnceLock, mpsc};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use sysgenid::{Generation, ProcessWide, SharedGuarded};
+use sysgenid::testing::Restores;
+use sysgenid::{BuildError, Generation, ProcessWide, RestoreOnly, SharedGuarded};
 
-use crate::world::{Fate, Page, Script, Secret, World};
+use crate::world::{Fate, Page, Secret, make_hazy};
+
+pub(crate) type Build<T> = Box<dyn Fn(Generation) -> Result<T, BuildError> + Send + Sync>;
 
 /// A guard over a world, whose values are counted.
-pub(crate) fn wiped() -> (SharedGuarded<Secret, Arc<World>>, Arc<World>, Arc<Fate>) {
-    let (world, fate) = (Arc::new(World::default()), Arc::new(Fate::default()));
+type Wiped = SharedGuarded<Secret, Restores, Build<Secret>>;
+
+pub(crate) fn wiped() -> (Wiped, Restores, Arc<Fate>) {
+    let (world, fate) = (Restores::new(), Arc::new(Fate::default()));
     let build = Arc::clone(&fate);
-    let guarded = SharedGuarded::new(Arc::clone(&world), move |_| {
-        Ok::<_, io::Error>(build.build())
-    });
+    let build: Build<_> = Box::new(move |_| Ok(build.build()));
+    let guarded = SharedGuarded::with_witness(world.clone(), build);
     (guarded, world, fate)
 }
 
@@ -26,9 +29,9 @@ fn it_is_built_once_in_a_generation() {
     let page = Page::new();
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
-    let guarded = SharedGuarded::unwiped(page.probe(), move |generation| {
+    let guarded = SharedGuarded::unwiped_with_witness(page.probe(), move |generation| {
         counter.fetch_add(1, SeqCst);
-        Ok::<_, io::Error>(generation)
+        Ok(generation)
     });
     assert_eq!(builds.load(SeqCst), 0);
     for _ in 0..3 {
@@ -41,26 +44,67 @@ fn it_is_built_once_in_a_generation() {
 
 #[test]
 fn it_may_be_a_static() {
-    static KEY: LazyLock<SharedGuarded<[u8; 4]>> =
-        LazyLock::new(|| SharedGuarded::new(ProcessWide, |_| Ok::<_, io::Error>([7; 4])));
+    static KEY: SharedGuarded<[u8; 4]> = SharedGuarded::new(|_| Ok([7; 4]));
     assert_eq!(KEY.with(|key| key[0]).unwrap(), 7);
+
+    /// That of a server whose forked workers share its ticket keys.
+    static TICKETS: SharedGuarded<u32, RestoreOnly<ProcessWide>> =
+        SharedGuarded::unwiped_with_witness(RestoreOnly(ProcessWide), |_| Ok(8));
+    assert_eq!(TICKETS.with(|key| *key).unwrap(), 8);
+}
+
+#[test]
+fn what_is_loaded_outlives_the_closure_and_says_when_it_is_old() {
+    let (guarded, world, fate) = wiped();
+    let loaded = guarded.load().unwrap();
+    assert_eq!(loaded.number, 1);
+    loaded.check().unwrap();
+    assert!(loaded.is_current());
+
+    world.restore();
+    assert!(!loaded.is_current());
+    let stale = loaded.check().unwrap_err();
+    assert!(sysgenid::Error::from(stale).is_stale());
+    assert_eq!(guarded.load().unwrap().number, 2);
+    assert_eq!(loaded.number, 1, "it is held");
+    assert_eq!(fate.counts(), (2, 0, 0));
+    let other = loaded.clone();
+    drop(loaded);
+    assert_eq!(fate.counts(), (2, 0, 0));
+    drop(other);
+    assert_eq!(fate.counts(), (2, 1, 1));
+}
+
+#[test]
+fn what_is_loaded_may_be_sent_to_another_thread() {
+    fn is_send<T: Send + Sync>(_: &T) {}
+    let (guarded, _, _) = wiped();
+    is_send(&guarded.load().unwrap());
+}
+
+#[test]
+fn a_glance_that_tells_nothing_makes_nothing_stale() {
+    let (guarded, world, _) = wiped();
+    make_hazy(&world);
+    let loaded = guarded.load().unwrap();
+    assert!(loaded.is_current());
 }
 
 #[test]
 fn threads_rebuild_once_for_a_change() {
     const THREADS: usize = 8;
     const CHANGES: u32 = 20;
-    let (world, fate) = (Arc::new(World::default()), Arc::new(Fate::default()));
+    let (world, fate) = (Restores::new(), Arc::new(Fate::default()));
     let build = Arc::clone(&fate);
-    let guarded = SharedGuarded::new(Arc::clone(&world), move |_| {
+    let guarded = SharedGuarded::with_witness(world.clone(), move |_| {
         // Long enough that others come to wait.
         thread::sleep(Duration::from_millis(2));
-        Ok::<_, io::Error>(build.build())
+        Ok(build.build())
     });
     let all = Barrier::new(THREADS);
     let change_and_use = |_| {
         if all.wait().is_leader() {
-            world.change();
+            world.restore();
         }
         all.wait();
         guarded.with(|secret| secret.number).unwrap()
@@ -84,7 +128,7 @@ fn an_outdated_value_is_not_even_computed_with() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         guarded.with(|secret| seen.push(secret.number)).unwrap();
-        world.change();
+        world.restore();
     }
     assert_eq!(seen, [1, 2, 3]);
 }
@@ -97,7 +141,7 @@ fn the_last_user_of_an_old_value_wipes_it() {
         .with(|secret| {
             runs += 1;
             if runs == 1 {
-                world.change();
+                world.restore();
                 // Another user, who finds a new value.
                 assert_eq!(guarded.with(|secret| secret.number).unwrap(), 2);
                 assert_eq!(fate.counts(), (2, 0, 0), "the old one is in use");
@@ -119,7 +163,7 @@ fn a_transaction_commits_once_and_with_what_is_current() {
             |secret| {
                 runs += 1;
                 if runs < 3 {
-                    world.change();
+                    world.restore();
                 }
                 secret.number
             },
@@ -129,18 +173,22 @@ fn a_transaction_commits_once_and_with_what_is_current() {
     assert_eq!((runs, committed), (3, vec![3]));
 
     let error = guarded
-        .transaction(|_| world.change(), |()| panic!("it was committed"))
+        .transaction(|_| world.restore(), |()| panic!("it was committed"))
         .unwrap_err();
     assert!(error.is_unsettled());
 }
 
 /// A guard over a witness that shows a change after the first use, and then what it showed before.
 /// Before that it answers so often.
-pub(crate) fn forgetful(answers: usize) -> SharedGuarded<Secret, Script> {
-    // After the use, twice; and then as if nothing had been.
-    let world = Script::new(iter::repeat_n(0, answers).chain([1, 1, 0]));
+pub(crate) fn forgetful(answers: usize) -> SharedGuarded<Secret, Restores, Build<Secret>> {
+    let (world, looks) = (Restores::new(), AtomicUsize::new(0));
+    world.before_looks(move |world, _| {
+        // After the use, twice; and then as if nothing had been.
+        let is_changed = (answers..answers + 2).contains(&looks.fetch_add(1, SeqCst));
+        world.restore_to(is_changed.into());
+    });
     let fate = Arc::new(Fate::default());
-    SharedGuarded::new(world, move |_| Ok::<_, io::Error>(fate.build()))
+    SharedGuarded::with_witness(world, Box::new(move |_| Ok(fate.build())))
 }
 
 #[test]
@@ -155,7 +203,7 @@ fn a_value_that_was_once_overtaken_is_not_used_again() {
 #[test]
 fn a_glance_that_tells_nothing_rebuilds_nothing() {
     let (guarded, world, fate) = wiped();
-    world.make_hazy();
+    make_hazy(&world);
     for _ in 0..3 {
         assert_eq!(guarded.with(|secret| secret.number).unwrap(), 1);
     }
@@ -164,14 +212,8 @@ fn a_glance_that_tells_nothing_rebuilds_nothing() {
 
 #[test]
 fn a_build_that_uses_its_own_guard_is_a_typed_error() {
-    static GUARD: OnceLock<SharedGuarded<u32>> = OnceLock::new();
-    let guard = GUARD.get_or_init(|| {
-        SharedGuarded::new(ProcessWide, |_| match GUARD.get() {
-            Some(guard) => guard.with(|value| *value),
-            None => Ok(1),
-        })
-    });
-    let error = guard.with(|value| *value).unwrap_err();
+    static GUARD: SharedGuarded<u32> = SharedGuarded::new(|_| Ok(GUARD.with(|value| *value)?));
+    let error = GUARD.with(|value| *value).unwrap_err();
     assert!(error.is_rebuild());
     let source = std::error::Error::source(&error).unwrap();
     let source = source.downcast_ref::<sysgenid::Error>().unwrap();
@@ -180,29 +222,28 @@ fn a_build_that_uses_its_own_guard_is_a_typed_error() {
 
 #[test]
 fn a_failed_rebuild_leaves_no_old_value() {
-    let world = Arc::new(World::default());
+    let world = Restores::new();
     let fate = Arc::new(Fate::default());
     let (build, calls) = (Arc::clone(&fate), AtomicU32::new(0));
-    let guarded = SharedGuarded::new(Arc::clone(&world), move |_| {
-        match calls.fetch_add(1, SeqCst) {
-            1 => Err(io::Error::other("no entropy")),
+    let guarded =
+        SharedGuarded::with_witness(world.clone(), move |_| match calls.fetch_add(1, SeqCst) {
+            1 => Err("no entropy".into()),
             2 => panic!("on purpose"),
             _ => Ok(build.build()),
-        }
-    });
+        });
     guarded.with(|_| ()).unwrap();
-    world.change();
+    world.restore();
     let error = guarded.with(|_| ()).unwrap_err();
     assert!(error.is_rebuild(), "{error}");
     assert_eq!(fate.counts(), (1, 1, 1));
     // Back to where the old value would be taken for a current one.
-    world.set(0);
+    world.restore_to(0);
     let panicked = catch_unwind(AssertUnwindSafe(|| guarded.with(|_| ())));
     assert!(panicked.is_err(), "the panic is the caller's");
     assert_eq!(guarded.with(|secret| secret.number).unwrap(), 2);
 }
 
-type Guard = SharedGuarded<u32, World>;
+type Guard = SharedGuarded<u32, Restores, Build<u32>>;
 
 /// A guard whose first build ends when the test says so, and the number of its builds; others of
 /// this process's threads wait for it then.
@@ -213,13 +254,14 @@ fn failing(
     let gone = Mutex::new(gone);
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
-    let guarded = SharedGuarded::new(World::default(), move |_| {
+    let build: Build<u32> = Box::new(move |_| {
         if counter.fetch_add(1, SeqCst) > 0 {
             return Ok(2);
         }
         gone.lock().unwrap().recv().unwrap();
-        outcome()
+        Ok(outcome()?)
     });
+    let guarded = SharedGuarded::with_witness(Restores::new(), build);
     (Arc::new(guarded), go, builds)
 }
 
@@ -269,7 +311,7 @@ fn those_who_wait_for_a_panicking_build_get_an_error() {
 
 #[test]
 fn debug_does_not_show_the_secret() {
-    let guarded = SharedGuarded::unwiped(World::default(), |_| Ok::<_, io::Error>("hunter2"));
+    let guarded = SharedGuarded::unwiped_with_witness(Restores::new(), |_| Ok("hunter2"));
     guarded.with(|_| ()).unwrap();
     let shown = format!("{guarded:?} {:?}", guarded.reader());
     assert!(shown.contains("Generation(0)"), "{shown}");

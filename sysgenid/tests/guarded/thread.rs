@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use sysgenid::{ProcessWide, ThreadGuarded};
-
-use crate::world::World;
+use sysgenid::ThreadGuarded;
+use sysgenid::testing::Restores;
 
 #[test]
 fn each_thread_has_its_own() {
     static BUILDS: AtomicU32 = AtomicU32::new(0);
     thread_local! {
-        static ID: ThreadGuarded<u32> = ThreadGuarded::new(ProcessWide, |_| {
-            Ok::<_, io::Error>(BUILDS.fetch_add(1, SeqCst))
+        static ID: ThreadGuarded<u32> = ThreadGuarded::new(|_| {
+            Ok(BUILDS.fetch_add(1, SeqCst))
         });
     }
     let id = || ID.with(|id| id.with(|id| *id).unwrap());
@@ -24,7 +22,7 @@ fn each_thread_has_its_own() {
 
 #[test]
 fn a_use_within_a_use_is_a_typed_error() {
-    let guarded = ThreadGuarded::new(World::default(), |_| Ok::<_, io::Error>(1));
+    let guarded = ThreadGuarded::with_witness(Restores::new(), |_| Ok(1));
     let inner = guarded.with(|_| guarded.with(|value| *value)).unwrap();
     assert!(inner.unwrap_err().is_reentrant());
     assert_eq!(guarded.with(|value| *value).unwrap(), 1, "and it recovers");
@@ -33,8 +31,8 @@ fn a_use_within_a_use_is_a_typed_error() {
 #[test]
 fn a_use_within_its_build_is_a_typed_error() {
     thread_local! {
-        static GUARD: ThreadGuarded<u32> = ThreadGuarded::new(ProcessWide, |_| {
-            GUARD.with(|guard| guard.with(|value| *value))
+        static GUARD: ThreadGuarded<u32> = ThreadGuarded::new(|_| {
+            Ok(GUARD.with(|guard| guard.with(|value| *value))?)
         });
     }
     let error = GUARD.with(|guard| guard.with(|value| *value)).unwrap_err();
@@ -46,15 +44,15 @@ fn a_use_within_its_build_is_a_typed_error() {
 
 #[test]
 fn a_commit_may_use_the_guard() {
-    let world = World::default();
-    let guarded = ThreadGuarded::new(&world, |_| Ok::<_, io::Error>(0));
+    let world = Restores::new();
+    let guarded = ThreadGuarded::with_witness(&world, |_| Ok(0));
     let mut runs = 0;
     let outcome = guarded.transaction(
         |value| {
             runs += 1;
             *value += 1;
             if runs == 1 {
-                world.change();
+                world.restore();
             }
             *value
         },
@@ -65,7 +63,7 @@ fn a_commit_may_use_the_guard() {
 
 #[test]
 fn debug_works_during_a_use() {
-    let guarded = ThreadGuarded::unwiped(World::default(), |_| Ok::<_, io::Error>("hunter2"));
+    let guarded = ThreadGuarded::unwiped_with_witness(Restores::new(), |_| Ok("hunter2"));
     let shown = guarded.with(|_| format!("{guarded:?}")).unwrap();
     assert!(!shown.contains("hunter2"), "{shown}");
 }

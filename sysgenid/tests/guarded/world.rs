@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the tests change, and what they look at.
 
-use std::collections::VecDeque;
 use std::fs::OpenOptions;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use sysgenid::{Generation, Probe, Uniqueness, Witness, Zeroize};
+use sysgenid::testing::{Look, Restores};
+use sysgenid::{Probe, Zeroize};
 use sysgenid_sys::page::CounterPageMut;
 use tempfile::TempDir;
 
@@ -41,59 +41,13 @@ impl Page {
     }
 }
 
-/// A witness of a number that the test sets.
-#[derive(Debug, Default)]
-pub(crate) struct World {
-    number: AtomicU64,
-    /// Whether a glance tells nothing.
-    is_hazy: AtomicBool,
-}
-
-impl World {
-    pub(crate) fn change(&self) {
-        self.number.fetch_add(1, SeqCst);
-    }
-
-    pub(crate) fn set(&self, number: u64) {
-        self.number.store(number, SeqCst);
-    }
-
-    pub(crate) fn make_hazy(&self) {
-        self.is_hazy.store(true, SeqCst);
-    }
-}
-
-impl Witness for World {
-    fn mark(&self) -> Uniqueness {
-        Uniqueness::of(Generation::new(self.number.load(SeqCst)))
-    }
-
-    fn glance(&self) -> Uniqueness {
-        if self.is_hazy.load(SeqCst) {
-            return Uniqueness::of(Generation::new(u64::MAX));
+/// Leaves every glance at this world open.
+pub(crate) fn make_hazy(world: &Restores) {
+    world.before_looks(|world, look| {
+        if look == Look::Glance {
+            world.blur();
         }
-        self.mark()
-    }
-}
-
-/// A witness with these answers, one after the other; then the last again and again.
-pub(crate) struct Script(Mutex<VecDeque<u64>>);
-
-impl Script {
-    pub(crate) fn new(answers: impl Iterator<Item = u64>) -> Self {
-        Self(Mutex::new(answers.collect()))
-    }
-}
-
-impl Witness for Script {
-    fn mark(&self) -> Uniqueness {
-        let mut answers = self.0.lock().unwrap();
-        let answer = answers.pop_front().unwrap();
-        if answers.is_empty() {
-            answers.push_back(answer);
-        }
-        Uniqueness::of(Generation::new(answer))
-    }
+    });
 }
 
 /// Counts what becomes of the values that are built of it.

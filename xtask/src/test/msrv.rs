@@ -86,6 +86,8 @@ pub(super) fn test(workspace: &Workspace) -> Result<Tally> {
         "--no-fail-fast",
     ]);
     cargo.args(TESTED.iter().flat_map(|name| ["--package", name]));
+    // Some are of what only tests have.
+    cargo.args(["--features", "sysgenid/rng,sysgenid/testing"]);
     // Without those of the documentation: rustdoc is in another package.
     cargo.args(["--lib", "--tests"]);
     let mut report = libtest::Report::default();

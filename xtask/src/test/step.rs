@@ -262,9 +262,17 @@ fn benches(workspace: &Workspace, depth: Depth) -> Result<Tally> {
     let names = workspace
         .benches()
         .flat_map(|(_, bench)| ["--bench", bench]);
-    // The whole workspace, because its crates are built for the unit tests already.
-    let task = if depth.is_thorough() { "bench" } else { "test" };
-    cargo.args([task, "--workspace"]).args(names);
+    if depth.is_thorough() {
+        // Alone: they refuse to be measured with what only tests ask for.
+        let packages = workspace.benches().map(|(package, _)| package);
+        let packages = packages.collect::<std::collections::BTreeSet<_>>();
+        cargo.arg("bench");
+        cargo.args(packages.into_iter().flat_map(|name| ["--package", name]));
+    } else {
+        // The whole workspace, because its crates are built for the unit tests already.
+        cargo.args(["test", "--workspace"]);
+    }
+    cargo.args(names);
     cargo.args(["--", "--test"]);
     let mut passed = 0;
     let success = command::tee(&mut cargo, |line| passed += u64::from(line == "Success"))?;

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+mod protection;
 mod restored;
 mod standing;
 #[cfg(all(test, not(sysgenid_loom)))]
 mod tests;
+#[cfg(feature = "testing")]
+pub(crate) mod world;
 
 use sysgenid_sys::internal::clock::coarse_milliseconds;
 use sysgenid_sys::internal::counters::{PROCESS, UNSET};
 use sysgenid_sys::internal::fork;
 
+pub use self::protection::{ForkDetection, Protection, init, protection};
 pub use self::restored::assume_restored;
 use self::standing::{STANDING, search};
 use crate::base::Generation;
 use crate::base::error::Result;
 use crate::check::{Uniqueness, Witness};
-use crate::source::Source;
 
 /// The generation of the source that this process prefers: see [`ProcessWide`].
 ///
@@ -25,6 +28,10 @@ use crate::source::Source;
 #[inline]
 #[must_use]
 pub fn generation() -> Generation {
+    #[cfg(feature = "testing")]
+    if let Some(world) = world::here() {
+        return world.generation();
+    }
     let number = PROCESS.primary.load();
     if number == UNSET {
         return ProcessWide.mark().generation();
@@ -49,7 +56,7 @@ pub fn uniqueness() -> Uniqueness {
 /// It looks at up to three numbers:
 ///
 /// 1. the counter of the source that a probe would take, the driver's if there is one: see
-///    [`Source::discover_for_probe`].
+///    [`Source::discover_for_probe`](crate::Source::discover_for_probe).
 /// 2. beside a driver's, the counter that the hypervisor writes, if there is one: of a vmclock its
 ///    low 32 bits, for the driver's change follows.
 /// 3. the fork generation, which is another one in a forked child.
@@ -72,14 +79,14 @@ pub fn uniqueness() -> Uniqueness {
 /// [`verify`](Self::verify) when it starts.
 ///
 /// Calls that are slow anyway notice a source that appears later: the build of a guarded value, a
-/// draw from `rng()`, [`mark`](Witness::mark), [`sources`](Self::sources), `verify` and
+/// draw from `rng()`, [`mark`](Witness::mark), [`protection`](crate::protection), `verify` and
 /// [`refresh`](Self::refresh). The last two look at each call, the others at most once a second. The
 /// appearance of a source counts as a change. Fast calls do not look: [`generation`],
 /// [`uniqueness`] and the use of a guarded value that is built already go on with the constant until
 /// another call in the process has looked.
 ///
-/// A look opens files and allocates memory. A sandbox that kills the process for opening a file must
-/// not be entered without a source.
+/// A look opens files and allocates memory. A process that enters a sandbox calls [`init`] first; a
+/// sandbox that kills the process for opening a file must not be entered without a source.
 ///
 /// # What is not guaranteed
 ///
@@ -114,6 +121,10 @@ pub enum Refreshed {
 impl Witness for ProcessWide {
     #[cold]
     fn mark(&self) -> Uniqueness {
+        #[cfg(feature = "testing")]
+        if let Some(world) = world::here() {
+            return world.mark();
+        }
         // First: a source that it finds is a change, which the mark is to have.
         let _ = self.shows_restores();
         let fork = fork::current();
@@ -125,6 +136,10 @@ impl Witness for ProcessWide {
 
     #[inline]
     fn glance(&self) -> Uniqueness {
+        #[cfg(feature = "testing")]
+        if let Some(world) = world::here() {
+            return world.glance();
+        }
         // The fork generation first: whoever sees it as it is after a refresh then sees the
         // counters of that refresh.
         let fork = fork::glance();
@@ -133,11 +148,19 @@ impl Witness for ProcessWide {
 
     #[inline]
     fn glance_at_restores(&self) -> Uniqueness {
+        #[cfg(feature = "testing")]
+        if let Some(world) = world::here() {
+            return world.glance_at_restores();
+        }
         Uniqueness::new(PROCESS.primary.load(), PROCESS.secondary.load_low(), 0)
     }
 
     #[cold]
     fn shows_restores(&self) -> bool {
+        #[cfg(feature = "testing")]
+        if let Some(world) = world::here() {
+            return world.shows_restores();
+        }
         STANDING.has_source(coarse_milliseconds, search)
     }
 }
@@ -147,14 +170,18 @@ impl ProcessWide {
     /// place of those that were removed or replaced. For a start-up that has loaded a driver, or a
     /// timer; not for the hot path.
     ///
-    /// A source that works stays, unless there is now one that [discovery](Source) prefers. So does
+    /// A source that works stays, unless there is now one that [discovery](crate::Source) prefers. So does
     /// one that this process may no longer open, but has mapped.
     ///
     /// # Errors
     ///
-    /// As [`Source::discover_for_probe`] and [`Probe::open_on`](crate::Probe::open_on) if there is no source
+    /// As [`Source::discover_for_probe`](crate::Source::discover_for_probe) and [`Probe::open_on`](crate::Probe::open_on) if there is no source
     /// that works. Then the process looks at what it looked at before.
     pub fn refresh(self) -> Result<Refreshed> {
+        #[cfg(feature = "testing")]
+        if let Some(world) = world::here() {
+            return world.verify().map(|()| Refreshed::Unchanged);
+        }
         STANDING.refresh(search)
     }
 
@@ -172,7 +199,7 @@ impl ProcessWide {
     ///   [`is_unsupported`](crate::Error::is_unsupported) for the v5 dialect.
     ///
     /// A counter of the hypervisor's that this process may not open is no error if there is a
-    /// driver, because that is how distributions ship it: [`sources`](Self::sources) tells what is
+    /// driver, because that is how distributions ship it: [`protection`](crate::protection) tells what is
     /// used.
     ///
     /// ```no_run
@@ -181,18 +208,10 @@ impl ProcessWide {
     /// # Ok::<(), sysgenid::Error>(())
     /// ```
     pub fn verify(self) -> Result<()> {
+        #[cfg(feature = "testing")]
+        if let Some(world) = world::here() {
+            return world.verify();
+        }
         STANDING.verify(search)
-    }
-
-    /// The source whose number [`generation`] is; `None` if there is none.
-    #[must_use]
-    pub fn source(self) -> Option<&'static Source> {
-        self.sources().next()
-    }
-
-    /// The sources that are looked at, at most two: the preferred one first.
-    pub fn sources(self) -> impl Iterator<Item = &'static Source> {
-        let _ = self.shows_restores();
-        STANDING.sources()
     }
 }

@@ -14,9 +14,9 @@ use crate::source::{Source, SourceKind};
 /// A change of the generation that is to be handled: what must be unique is rebuilt, and then it is
 /// [acknowledged](Self::acknowledge).
 ///
-/// A change that is dropped without that is told of again by the [`Changes`](crate::Changes) that it
+/// A change that is dropped without that is reported again by the [`Changes`](crate::Changes) that it
 /// came from. It may be sent to another thread, and outlive the `Changes`.
-#[must_use = "a change that is dropped is told of again: handle it, then acknowledge it"]
+#[must_use = "a change that is dropped is reported again: handle it, then acknowledge it"]
 pub struct Change {
     /// That which is reported.
     main: Part,
@@ -25,7 +25,7 @@ pub struct Change {
     ticket: Arc<Ticket>,
 }
 
-/// A source, and where it was when the change was told of.
+/// A source, and where it was when the change was reported.
 pub(super) struct Part {
     pub(super) record: Arc<Record>,
     pub(super) eye: Eye,
@@ -39,7 +39,7 @@ pub(super) struct Part {
 pub enum Acknowledged {
     /// The change is handled, and orchestrators no longer wait for this program.
     Yes,
-    /// The generation had changed again. Nothing was acknowledged, and the newer change is told of next.
+    /// The generation had changed again. Nothing was acknowledged, and the newer change is reported next.
     Overtaken,
 }
 
@@ -87,7 +87,7 @@ impl Change {
 
     /// Acknowledges that the change has been handled. Never waits.
     ///
-    /// If the generation has changed again, nothing is acknowledged, and the newer change is told of
+    /// If the generation has changed again, nothing is acknowledged, and the newer change is reported
     /// next: that is [`Acknowledged::Overtaken`] and not an error. So is a change that is acknowledged in
     /// a forked child of the process that it was told in. If the broker is lost, the acknowledgement is
     /// kept and given to the broker that comes back.
@@ -95,7 +95,7 @@ impl Change {
     /// # Errors
     ///
     /// The error of the system call if the kernel device does not take the acknowledgement. The change
-    /// is told of again.
+    /// is reported again.
     ///
     /// ```
     /// use std::time::Duration;
@@ -127,7 +127,7 @@ impl Change {
 
     /// All of them or none.
     fn acknowledge_parts(&self) -> Result<Acknowledged> {
-        // The copy of a forked child: what it has not handled is its own to be told of.
+        // The copy of a forked child: what it has not handled, its own `Changes` reports.
         if !self.ticket.shared.is_own() {
             return Ok(Acknowledged::Overtaken);
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which sources are watched, and what is told of them when. Nothing here sleeps: threads and runtimes
+//! Which sources are watched, and what is reported them when. Nothing here sleeps: threads and runtimes
 //! wait for the events and until the time that it names.
 
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::change::{Change, Part};
 use super::event::Event;
-use super::member::{Attempt, Member, rank};
+use super::member::{Member, rank};
 use super::options::ChangesOptions;
 use super::shared::{Fate, Shared, Ticket};
 use crate::base::Generation;
 use crate::base::error::Result;
 use crate::source::Source;
 
-/// After how long a change that was dropped is told of again: at first, and at most.
+/// After how long a change that was dropped is reported again: at first, and at most.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -38,10 +38,10 @@ pub(super) struct Core {
     telling: Option<Telling>,
 }
 
-/// The change that was told of last, until it is acknowledged.
+/// The change that was reported last, until it is acknowledged.
 struct Telling {
     ticket: Arc<Ticket>,
-    /// How long it is not told of again after it was dropped.
+    /// How long it is not reported again after it was dropped.
     pause: Duration,
     again: Option<Instant>,
 }
@@ -59,6 +59,8 @@ impl Core {
             layout: 0,
             telling: None,
         };
+        #[cfg(feature = "testing")]
+        core.options.be_told(&core.shared);
         // What is there at the beginning counts from now on.
         core.search(now, false);
         core
@@ -79,8 +81,10 @@ impl Core {
         slots.filter_map(|slot| slot.0.as_ref())
     }
 
-    /// A change to tell of, if there is one. Never waits for a broker.
-    pub(super) fn look(&mut self) -> Option<Change> {
+    /// A change to report, if there is one. Never waits for a broker.
+    ///
+    /// `is_open` says that an event of a moment ago was one of a connection, and not its loss.
+    pub(super) fn look(&mut self, is_open: bool) -> Option<Change> {
         if !self.shared.is_own() {
             self.renew();
         }
@@ -89,10 +93,10 @@ impl Core {
         if now >= self.next_search {
             self.search(now, true);
         }
-        let mut has_moved = false;
         let tracked = self.options.tracked;
-        let driver = self.driver.look(now, tracked, &mut has_moved);
-        let beside = self.beside.look(now, tracked, &mut has_moved);
+        let driver = self.driver.look(now, tracked, is_open);
+        let beside = self.beside.look(now, tracked, false);
+        let has_moved = self.driver.take_move() | self.beside.take_move();
         self.layout += u64::from(has_moved);
         if driver.is_none() && beside.is_none() {
             self.telling = None;
@@ -102,7 +106,9 @@ impl Core {
         let pause = match &mut self.telling {
             Some(telling) if !is_new => {
                 if !telling.is_due(now) {
-                    let has_lost = self.driver.await_next(now) | self.beside.await_next(now);
+                    self.driver.await_next(now);
+                    self.beside.await_next(now);
+                    let has_lost = self.driver.take_move() | self.beside.take_move();
                     self.layout += u64::from(has_lost);
                     return None;
                 }
@@ -187,6 +193,8 @@ impl Core {
     /// In a forked child: what is open is the parent's.
     fn renew(&mut self) {
         self.shared = Shared::new(self.shared.is_stopped());
+        #[cfg(feature = "testing")]
+        self.options.be_told(&self.shared);
         self.telling = None;
         for slot in [&mut self.driver, &mut self.beside] {
             // What cannot be opened again is looked for, and counts as a change.
@@ -198,7 +206,7 @@ impl Core {
 }
 
 impl Telling {
-    /// Whether it is to be told of again.
+    /// Whether it is to be reported again.
     fn is_due(&mut self, now: Instant) -> bool {
         if self.ticket.fate() == Fate::Held {
             return false;
@@ -220,34 +228,34 @@ impl Slot {
         self.0.as_ref().is_some_and(Member::works)
     }
 
-    /// The generation to be handled, if there is one. Sets `has_moved` if there are other events to wait
-    /// for.
-    fn look(&mut self, now: Instant, tracked: bool, has_moved: &mut bool) -> Option<Generation> {
-        let before = self.event();
-        let pending = self.attend(now, tracked);
-        *has_moved |= match (before, self.event()) {
-            (Some(before), Some(after)) => !before.is(&after),
-            (before, after) => before.is_some() || after.is_some(),
-        };
+    /// Whether there are other events to wait for than at the last time.
+    fn take_move(&mut self) -> bool {
+        let member = self.0.as_mut();
+        member.is_some_and(|member| std::mem::take(&mut member.has_moved))
+    }
+
+    /// The generation to be handled, if there is one.
+    fn look(&mut self, now: Instant, tracked: bool, is_open: bool) -> Option<Generation> {
+        let pending = self.attend(now, tracked, is_open);
         if let (None, Some(member)) = (pending, &mut self.0) {
             member.told = None;
         }
         pending
     }
 
-    fn attend(&mut self, now: Instant, tracked: bool) -> Option<Generation> {
+    fn attend(&mut self, now: Instant, tracked: bool, is_open: bool) -> Option<Generation> {
         let member = self.0.as_mut()?;
-        if member.connect(now) == Attempt::Replaced {
+        if member.connect(now) {
             let source = member.source().clone();
             self.0 = Member::open(&source, tracked, true).ok();
         }
         let member = self.0.as_mut()?;
-        match member.look() {
+        match member.look(is_open) {
             Ok(pending) => pending,
             // The clock of a hypervisor that does not notify any more is looked at from time to time.
             // The rest is looked for anew.
             Err(_) => match member.poll_instead() {
-                Ok(()) => member.look().ok().flatten(),
+                Ok(()) => member.look(false).ok().flatten(),
                 Err(_) => {
                     self.0 = None;
                     None
@@ -261,14 +269,10 @@ impl Slot {
         pending.is_some() && pending != told
     }
 
-    /// Has the source tell of the next change, and returns whether it turned out to be lost.
-    fn await_next(&mut self, now: Instant) -> bool {
-        let Some(member) = &mut self.0 else {
-            return false;
-        };
-        let was_polled = member.is_polled();
-        member.await_next(now);
-        member.is_polled() != was_polled
+    fn await_next(&mut self, now: Instant) {
+        if let Some(member) = &mut self.0 {
+            member.await_next(now);
+        }
     }
 
     fn tell(&mut self, pending: Option<Generation>) -> Option<Part> {

@@ -100,7 +100,9 @@ pub(super) struct Member {
     page: Option<Arc<Probe>>,
     link: Option<Link>,
     tracked: bool,
-    /// The generation that was told of last, as long as it is not acknowledged.
+    /// There are other events to wait for than before.
+    pub(super) has_moved: bool,
+    /// The generation that was reported last, as long as it is not acknowledged.
     pub(super) told: Option<Generation>,
     /// When the driver was asked last to notify of the change after that.
     asked: Option<Instant>,
@@ -116,16 +118,6 @@ struct Link {
     next: Option<Instant>,
     /// Since when there is a connection.
     connected: Instant,
-}
-
-/// What an attempt to connect has come to.
-#[derive(PartialEq, Eq)]
-pub(super) enum Attempt {
-    Nothing,
-    /// There are other events to wait for.
-    Moved,
-    /// What is there now is not what was there before.
-    Replaced,
 }
 
 impl Member {
@@ -167,13 +159,14 @@ impl Member {
             page,
             link,
             tracked,
+            has_moved: true,
             told: None,
             asked: None,
             asks_again: None,
         })
     }
 
-    /// In a forked child: one of its own, which tells of what the parent had not handled at the fork.
+    /// In a forked child: one of its own, which reports what the parent had not handled at the fork.
     pub(super) fn reopened(self) -> Result<Self> {
         let mut fresh = Self {
             told: None,
@@ -252,34 +245,33 @@ impl Member {
 
     /// The generation that is to be handled, if one is. An error says that the source is of no use any
     /// more as it is looked at; whatever it has shown before is kept.
-    pub(super) fn look(&mut self) -> Result<Option<Generation>> {
-        match &self.eye.clone() {
-            Eye::Watcher(watcher) => loop {
-                let changed = match watcher.try_changed() {
-                    Ok(changed) => changed,
-                    Err(_) if self.page.is_some() => {
-                        self.lose();
-                        return self.look();
-                    }
-                    Err(error) => return Err(error),
+    ///
+    /// `is_open` says that an event of a moment ago was not the loss of the broker.
+    pub(super) fn look(&mut self, is_open: bool) -> Result<Option<Generation>> {
+        match &self.eye {
+            Eye::Watcher(watcher) => {
+                let changed = if is_open {
+                    watcher.try_changed_at_event()
+                } else {
+                    watcher.try_changed()
                 };
-                // A change that was acknowledged while the broker was away is news to the next one.
                 match changed {
-                    Some(generation) if self.page.is_some() && !self.record.owes(generation) => {
-                        match watcher.acknowledge(generation) {
-                            Ok(()) => return Ok(None),
-                            Err(error) if error.is_stale() => {}
-                            Err(_) => {
-                                self.lose();
-                                return Ok(None);
-                            }
-                        }
+                    Ok(Some(generation)) if self.page.is_none() || self.record.owes(generation) => {
+                        Ok(Some(generation))
                     }
-                    Some(generation) => return Ok(Some(generation)),
-                    None if self.record.is_owed() => return Ok(Some(watcher.generation())),
-                    None => return Ok(None),
+                    Ok(None) if !self.record.is_owed() => Ok(None),
+                    Ok(None) => Ok(Some(watcher.generation())),
+                    // It was acknowledged while the broker was away, and is news to the next one.
+                    Ok(Some(generation)) => match watcher.acknowledge(generation) {
+                        Ok(()) => Ok(None),
+                        // There is another one already.
+                        Err(error) if error.is_stale() => Ok(watcher.try_changed().ok().flatten()),
+                        Err(_) => self.look_at_page(),
+                    },
+                    Err(_) if self.page.is_some() => self.look_at_page(),
+                    Err(error) => Err(error),
                 }
-            },
+            }
             Eye::Observer(observer) => {
                 // Before the look: what comes after it is an event of its own.
                 let taken = observer.take_notification();
@@ -296,7 +288,13 @@ impl Member {
         }
     }
 
-    /// Has the source tell of the change after the one that was told of, which is not acknowledged. To be
+    /// After the loss of the broker.
+    fn look_at_page(&mut self) -> Result<Option<Generation>> {
+        self.lose();
+        self.look(false)
+    }
+
+    /// Has the source tell of the change after the one that was reported, which is not acknowledged. To be
     /// called after each look, because each answer is given once.
     pub(super) fn await_next(&mut self, now: Instant) {
         let (Eye::Watcher(watcher), Some(told)) = (&self.eye, self.told) else {
@@ -321,6 +319,7 @@ impl Member {
     pub(super) fn poll_instead(&mut self) -> Result<()> {
         let probe = Probe::open_on(self.source().clone())?;
         self.eye = Eye::Page(Arc::new(probe));
+        self.has_moved = true;
         Ok(())
     }
 
@@ -330,6 +329,7 @@ impl Member {
             return;
         };
         self.eye = Eye::Page(Arc::clone(page));
+        self.has_moved = true;
         self.asked = None;
         let now = Instant::now();
         if now.saturating_duration_since(link.connected) >= STEADY {
@@ -341,33 +341,35 @@ impl Member {
         }
     }
 
-    /// Goes on with the connection to a broker. Never waits.
-    pub(super) fn connect(&mut self, now: Instant) -> Attempt {
+    /// Goes on with the connection to a broker, and returns whether it turned out to be another one than
+    /// before. Never waits.
+    pub(super) fn connect(&mut self, now: Instant) -> bool {
         let Some(link) = &mut self.link else {
-            return Attempt::Nothing;
+            return false;
         };
         if let Some((opening, until)) = &link.opening {
             match opening.finish() {
                 Ok((_, page)) if self.page.as_ref().is_some_and(|own| own.identity() != page) => {
-                    return Attempt::Replaced;
+                    return true;
                 }
                 Ok((watcher, _)) => {
                     self.eye = Eye::Watcher(Arc::new(watcher));
                     link.opening = None;
                     link.next = None;
                     link.connected = now;
-                    return Attempt::Nothing;
+                    return false;
                 }
-                Err(error) if error.is_timeout() && now < *until => return Attempt::Nothing,
+                Err(error) if error.is_timeout() && now < *until => return false,
                 Err(_) => {
                     link.opening = None;
                     link.next = Some(now + link.pauses.next());
-                    return Attempt::Moved;
+                    self.has_moved = true;
+                    return false;
                 }
             }
         }
         if link.next.is_none_or(|next| now < next) {
-            return Attempt::Nothing;
+            return false;
         }
         let source = &self.record.source;
         // Another number than the current one has the broker take it for outdated.
@@ -386,13 +388,11 @@ impl Member {
         match Opening::begin(source, self.tracked, Some(resume), at_once) {
             Ok(opening) => {
                 link.opening = Some((opening, now + ANSWER_TIME));
-                Attempt::Moved
+                self.has_moved = true;
             }
-            Err(_) => {
-                link.next = Some(now + link.pauses.next());
-                Attempt::Nothing
-            }
+            Err(_) => link.next = Some(now + link.pauses.next()),
         }
+        false
     }
 
     /// When to go on with that although nothing was heard.

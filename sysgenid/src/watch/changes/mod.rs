@@ -82,9 +82,9 @@ pub fn changes() -> Changes {
 ///
 /// # Changes that are not acknowledged
 ///
-/// A [`Change`] that is dropped without [`acknowledge`](Change::acknowledge) is told of again after a
+/// A [`Change`] that is dropped without [`acknowledge`](Change::acknowledge) is reported again after a
 /// tenth of a second, and then after twice as long each time, up to half a minute: a handler that fails
-/// does not run without a pause. A newer change is told of at once, even while an older one is being
+/// does not run without a pause. A newer change is reported at once, even while an older one is being
 /// handled.
 ///
 /// # Sources
@@ -105,7 +105,7 @@ pub fn changes() -> Changes {
 ///
 /// The program is a watcher of the driver or broker from the first call that looks, not from
 /// [`open`](ChangesOptions::open) on, though no change between the two is missed. What sources do not
-/// show is not told of: see [`Probe`](crate::Probe) and [`Observer`](crate::Observer). A look at a vmclock
+/// show is not reported: see [`Probe`](crate::Probe) and [`Observer`](crate::Observer). A look at a vmclock
 /// may take a tenth of a second if the hypervisor is writing it.
 ///
 /// # Forked children
@@ -160,7 +160,7 @@ impl Changes {
             if self.is_stopped() {
                 return Err(Error::new(Kind::Interrupted));
             }
-            let change = self.core.look();
+            let change = self.core.look(false);
             looked(self);
             if let Some(change) = change {
                 return Ok(change);
@@ -188,7 +188,7 @@ impl Changes {
         if self.is_stopped() {
             return Err(Error::new(Kind::Interrupted));
         }
-        Ok(self.core.look())
+        Ok(self.core.look(false))
     }
 
     /// Iterates over the changes until the deadline. The iterator ends there, or when a
@@ -227,12 +227,13 @@ impl Changes {
         self.core.shared().is_stopped()
     }
 
-    /// As [`try_next`](Self::try_next), for an event loop.
-    pub(crate) fn look_for_a_loop(&mut self) -> Look {
+    /// As [`try_next`](Self::try_next), for an event loop. `is_open` says that a connection was reported as
+    /// readable and not as hung up.
+    pub(crate) fn look_for_a_loop(&mut self, is_open: bool) -> Look {
         if self.is_stopped() {
             return Look::Stopped;
         }
-        match self.core.look() {
+        match self.core.look(is_open) {
             Some(change) => Look::Change(change),
             None if self.core.shared().take_wake() => Look::Woken,
             None => Look::Wait(self.core.next_look()),

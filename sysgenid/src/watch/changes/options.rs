@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::path::PathBuf;
+#[cfg(feature = "testing")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Changes;
 use super::core::Core;
+#[cfg(feature = "testing")]
+use super::shared::Shared;
 use crate::base::error::Result;
+#[cfg(feature = "testing")]
+use crate::check::world::{self, World};
 use crate::source::{Source, user_folder};
 
 /// How changes are waited for. Made by [`Changes::options`].
@@ -17,12 +23,30 @@ pub struct ChangesOptions {
 }
 
 /// Where sources are looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Place {
     Discovered,
+    /// The world of a test, instead.
+    #[cfg(feature = "testing")]
+    Played(Arc<World>),
     On(Source),
     At(PathBuf),
 }
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Discovered, Self::Discovered) => true,
+            #[cfg(feature = "testing")]
+            (Self::Played(own), Self::Played(other)) => Arc::ptr_eq(own, other),
+            (Self::On(own), Self::On(other)) => own == other,
+            (Self::At(own), Self::At(other)) => own == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Place {}
 
 /// A shorter period than this would leave no time for anything else.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -65,15 +89,41 @@ impl ChangesOptions {
         self
     }
 
-    /// Begins to look for changes: those are told of that come from now on. Never fails, because a
+    /// Begins to look for changes: those are reported that come from now on. Never fails, because a
     /// source that is not there yet, or cannot be used, is looked for again.
     pub fn open(&self) -> Changes {
-        Changes::of(Core::new(self.clone()))
+        let options = self.clone();
+        // Here, because the changes may be waited for in a thread that is in no world.
+        #[cfg(feature = "testing")]
+        let options = options.in_this_world();
+        Changes::of(Core::new(options))
+    }
+
+    #[cfg(feature = "testing")]
+    fn in_this_world(mut self) -> Self {
+        if let (Place::Discovered, Some(world)) = (&self.place, world::here()) {
+            self.place = Place::Played(world);
+        }
+        self
+    }
+
+    /// Has `shared` rung when the world of a test changes, whose page tells nobody.
+    #[cfg(feature = "testing")]
+    pub(super) fn be_told(&self, shared: &Arc<Shared>) {
+        if let Place::Played(world) = &self.place {
+            let shared = Arc::downgrade(shared);
+            world.ring_after_changes(move || {
+                let shared = shared.upgrade();
+                shared.inspect(|shared| shared.ring()).is_some()
+            });
+        }
     }
 
     /// What is to be watched, and whether a hypervisor's counter is to be looked for beside it.
     pub(super) fn find(&self) -> (Result<Source>, bool) {
         match &self.place {
+            #[cfg(feature = "testing")]
+            Place::Played(world) => (world.source(), false),
             Place::On(source) => (Ok(source.clone()), false),
             Place::At(path) => (Source::at(path), false),
             Place::Discovered => match Source::named() {

@@ -57,7 +57,7 @@ impl Changes {
     /// was there by then.
     pub(crate) fn connect(&mut self, deadline: Deadline) -> Result<Option<Change>> {
         loop {
-            if let Some(change) = self.core.look() {
+            if let Some(change) = self.core.look(false) {
                 return Ok(Some(change));
             }
             let is_done = !self.core.members().any(|member| member.is_connecting());

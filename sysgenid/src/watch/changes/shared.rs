@@ -52,7 +52,7 @@ impl Shared {
         }
     }
 
-    /// Whether a waker has ended the wait. Each time is told of once.
+    /// Whether a waker has ended the wait. Each time is reported once.
     pub(super) fn take_wake(&self) -> bool {
         // Acquire: its partner is the release store of `wake`.
         self.is_woken.swap(false, Ordering::Acquire)
@@ -112,13 +112,13 @@ impl fmt::Debug for ChangesWaker {
     }
 }
 
-/// What has become of a change that was told of.
+/// What has become of a change that was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Fate {
     /// It is being handled.
     Held = 0,
-    /// It was dropped, and is to be told of again.
+    /// It was dropped, and is to be reported again.
     Dropped = 1,
     /// It was acknowledged.
     Acknowledged = 2,
@@ -126,7 +126,7 @@ pub(super) enum Fate {
     Overtaken = 3,
 }
 
-/// What the one who waits knows of a change that it told of.
+/// What the one who waits knows of a change that it reported.
 pub(super) struct Ticket {
     pub(super) shared: Arc<Shared>,
     fate: AtomicU8,

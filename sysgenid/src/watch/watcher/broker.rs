@@ -12,7 +12,7 @@ use sysgenid_sys::Errno;
 use sysgenid_sys::internal::fork;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::slot::{Left, Slot};
-use sysgenid_sys::wire::{self, Answer, Op, Request};
+use sysgenid_sys::wire::{self, Answer, Op, Reply, Request};
 
 use super::{Driver, Tracking, Watcher, new_readiness};
 use crate::base::error::{Error, Kind, Result};
@@ -249,12 +249,8 @@ impl BrokerWatcher {
     pub(super) fn wait_watchers(&self, source: &Source, deadline: Deadline) -> Result<Option<u32>> {
         // A short deadline, or one that had passed, leaves no time for an answer at all.
         let answer_by = deadline.at_least(LOOK_TIME);
-        self.connection.check()?;
-        // One connection for each wait: closing it ends the wait.
-        let waiting = Connection::connect(source, wire::WATCH_SOCKET, answer_by)?;
-        let mut request = Request::new(Op::Wait, 0);
-        request.watcher = self.number;
-        let mut reply = waiting.ask(&request, answer_by)?;
+        let waiting = self.begin_wait(source, answer_by)?;
+        let mut reply = waiting.reply(answer_by)?;
         if reply.answer == Answer::Pending {
             reply = match waiting.reply(deadline) {
                 Err(error) if error.is_timeout() => {
@@ -266,6 +262,21 @@ impl BrokerWatcher {
                 reply => reply?,
             };
         }
+        self.end_wait(&reply).map(Some)
+    }
+
+    /// Begins to wait. One connection for each wait: closing it ends the wait.
+    fn begin_wait(&self, source: &Source, deadline: Deadline) -> Result<Connection> {
+        self.connection.check()?;
+        let waiting = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
+        let mut request = Request::new(Op::Wait, 0);
+        request.watcher = self.number;
+        waiting.send(&request)?;
+        Ok(waiting)
+    }
+
+    /// How many tracked watchers there are, according to the last answer to a wait.
+    fn end_wait(&self, reply: &Reply) -> Result<u32> {
         match reply.answer {
             Answer::Outdated => {
                 self.connection.check()?;
@@ -273,7 +284,23 @@ impl BrokerWatcher {
             }
             // It does not know this watcher: it is another broker.
             Answer::Invalid => Err(gone()),
-            _ => accepted(&reply).map(|()| Some(reply.tracked)),
+            _ => accepted(reply).map(|()| reply.tracked),
+        }
+    }
+
+    /// Begins to wait, for an event loop. Never waits itself.
+    pub(super) fn begin_wait_in_a_loop(&self, source: &Source) -> Result<Connection> {
+        self.begin_wait(source, Deadline::after(Duration::ZERO))
+    }
+
+    /// How many tracked watchers there are, if that wait is over. Never waits.
+    pub(super) fn try_end_wait(&self, waiting: &Connection) -> Result<Option<u32>> {
+        loop {
+            match waiting.reply(Deadline::after(Duration::ZERO)) {
+                Err(error) if error.is_timeout() => return Ok(None),
+                Ok(reply) if reply.answer == Answer::Pending => {}
+                reply => return self.end_wait(&reply?).map(Some),
+            }
         }
     }
 }

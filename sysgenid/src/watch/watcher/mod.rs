@@ -27,7 +27,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
 use crate::check::Probe;
 use crate::source::connection::{Connection, LOOK_TIME};
-use crate::source::{Source, SourceKind};
+use crate::source::{Source, SourceKind, named_path};
 
 /// How long a call to the broker that needs an answer may take, where the caller gives no
 /// deadline: opening a watcher, a trigger, the list of stragglers.
@@ -227,6 +227,30 @@ impl Watcher {
     /// [`is_lost`](Error::is_lost) if no broker runs in the directory or it is full.
     pub fn open() -> Result<Self> {
         Self::options().open()
+    }
+
+    /// The same, but `None` if the machine has no driver and no broker at the usual places: for a library
+    /// that is to work there as well. A source that [`SYSGENID_SOURCE`](crate::SOURCE_VARIABLE) names
+    /// is no matter of chance: that it is absent is an error here, too.
+    ///
+    /// It looks once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watcher::open`].
+    ///
+    /// ```
+    /// if let Some(watcher) = sysgenid::Watcher::open_if_any()? {
+    ///     println!("watching {:?}", watcher.source());
+    /// }
+    /// # Ok::<(), sysgenid::Error>(())
+    /// ```
+    pub fn open_if_any() -> Result<Option<Self>> {
+        match Self::open() {
+            Ok(watcher) => Ok(Some(watcher)),
+            Err(error) if error.is_absent() && named_path().is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a tracked watcher on the source at `path`.
@@ -483,6 +507,29 @@ impl Watcher {
             (Driver::Broker(_), None) => Err(sourceless()),
         };
         waited.map_err(|error| self.locate(error))
+    }
+
+    /// Begins to wait for the watchers of a broker, for an event loop; `None` on the kernel device, where
+    /// only a thread can wait. Never waits itself.
+    pub(crate) fn begin_wait(&self) -> Result<Option<Connection>> {
+        self.check_process()?;
+        match (&self.driver, &self.source) {
+            (Driver::Broker(broker), Some(source)) => {
+                let begun = broker.begin_wait_in_a_loop(source);
+                begun.map(Some).map_err(|error| self.locate(error))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// How many tracked watchers there are, if that wait is over. Never waits.
+    pub(crate) fn try_end_wait(&self, waiting: &Connection) -> Result<Option<u32>> {
+        self.check_process()?;
+        let ended = match &self.driver {
+            Driver::Device(_) => Ok(None),
+            Driver::Broker(broker) => broker.try_end_wait(waiting),
+        };
+        ended.map_err(|error| self.locate(error))
     }
 
     /// What to wait with instead of [`AsFd`], which has this inside of it, by those who learn of each

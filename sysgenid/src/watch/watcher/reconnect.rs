@@ -16,9 +16,12 @@ use crate::source::Source;
 use crate::source::connection::LOOK_TIME;
 use crate::watch::pauses::Pauses;
 
-/// The first step of connecting to a broker again, which may wait: see [`Watcher::reconnector`].
-#[must_use = "nothing is connected before `connect`"]
-pub struct Reconnector(Option<Lost>);
+/// Connects to a broker again in the place of a watcher that has lost it.
+pub struct Reconnector {
+    lost: Option<Lost>,
+    /// Over all attempts.
+    pauses: Pauses,
+}
 
 /// What the broker that comes is told of the watcher.
 struct Lost {
@@ -27,8 +30,8 @@ struct Lost {
     acknowledged: u32,
 }
 
-/// A connection for a watcher to go on with: see [`Watcher::resume`].
-#[must_use = "the watcher does not go on before `resume`"]
+/// A connection for a watcher to go on with.
+#[must_use = "the watcher does not go on before it is given this"]
 pub struct Reconnected(Option<(Source, BrokerWatcher)>);
 
 impl Watcher {
@@ -69,36 +72,14 @@ impl Watcher {
     /// ```
     pub fn reconnect(&mut self, deadline: impl Into<Deadline>) -> Result<()> {
         let connected = self.reconnector()?.connect(deadline)?;
-        self.resume(connected)
+        self.resume_with(connected, |_| Ok(()))
     }
 
-    /// The same in two steps, for those who may not wait where the watcher is: an event loop has
-    /// another thread [connect](Reconnector::connect), which waits for the broker's answer, and then
-    /// [resumes](Self::resume).
-    ///
-    /// # Errors
-    ///
-    /// [`is_forked`](Error::is_forked) in a forked child.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// let folder = tempfile::tempdir()?;
-    /// let broker = sysgenid_broker::spawn(folder.path())?;
-    /// let mut watcher = sysgenid::Watcher::open_at(folder.path())?;
-    /// drop(broker);
-    /// assert!(watcher.try_changed().unwrap_err().is_lost());
-    ///
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let reconnector = watcher.reconnector()?;
-    /// let connecting = std::thread::spawn(|| reconnector.connect(Duration::from_secs(20)));
-    /// watcher.resume(connecting.join().unwrap()?)?;
-    /// assert_eq!(watcher.try_changed()?, None);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn reconnector(&self) -> Result<Reconnector> {
+    /// The first of two steps, for those who may not wait where the watcher is. The second is
+    /// [`resume_with`](Self::resume_with).
+    pub(crate) fn reconnector(&self) -> Result<Reconnector> {
         self.check_process()?;
-        Ok(Reconnector(match (&self.driver, &self.source) {
+        let lost = match (&self.driver, &self.source) {
             (Driver::Broker(broker), Some(source)) => {
                 let (tracked, acknowledged) = broker.standing();
                 Some(Lost {
@@ -108,22 +89,15 @@ impl Watcher {
                 })
             }
             _ => None,
-        }))
+        };
+        Ok(Reconnector {
+            lost,
+            pauses: Pauses::default(),
+        })
     }
 
-    /// Goes on with a connection that was made by a [`Reconnector`] of this watcher. Never waits.
-    ///
-    /// # Errors
-    ///
-    /// [`is_unsupported`](Error::is_unsupported) if the connection is to another broker than the
-    /// watcher's; the error of `epoll_ctl`; [`is_forked`](Error::is_forked) in a forked child. The
-    /// watcher then is as it was.
-    pub fn resume(&mut self, connected: Reconnected) -> Result<()> {
-        self.resume_with(connected, |_| Ok(()))
-    }
-
-    /// The same, with a step before it that may fail: if there is another connection, it is given to
-    /// `register` while the old one is still open.
+    /// Goes on with a connection that was made by a [`Reconnector`] of this watcher. Never waits. If it
+    /// is another one, it is given to `register`, which may fail, while the old one is still open.
     pub(crate) fn resume_with(
         &mut self,
         connected: Reconnected,
@@ -144,25 +118,24 @@ impl Watcher {
 }
 
 impl Reconnector {
-    /// Connects, and tries until the deadline, as [`Watcher::reconnect`] does.
+    /// Connects, and tries until the deadline, as [`Watcher::reconnect`] does. May be called again.
     ///
     /// # Errors
     ///
     /// As [`Watcher::reconnect`].
-    pub fn connect(self, deadline: impl Into<Deadline>) -> Result<Reconnected> {
-        let Some(lost) = self.0 else {
+    pub fn connect(&mut self, deadline: impl Into<Deadline>) -> Result<Reconnected> {
+        let Some(lost) = &self.lost else {
             return Ok(Reconnected(None));
         };
         let deadline = deadline.into();
         let source = &lost.source;
-        let mut pauses = Pauses::default();
         loop {
             let resume = Some(lost.acknowledged);
             let answer_by = deadline.at_most(ANSWER_TIME).at_least(LOOK_TIME);
             match BrokerWatcher::connect(source, lost.tracked, resume, answer_by) {
-                Ok(fresh) => return Ok(Reconnected(Some((lost.source, fresh)))),
+                Ok(fresh) => return Ok(Reconnected(Some((source.clone(), fresh)))),
                 Err(error) if may_reconnect(&error) && !deadline.has_passed() => {
-                    pause(pauses.next(), deadline)?;
+                    pause(self.pauses.next(), deadline)?;
                 }
                 Err(error) => return Err(error.at(source.path())),
             }
@@ -195,7 +168,7 @@ fn pause(time: Duration, deadline: Deadline) -> Result<()> {
 
 impl fmt::Debug for Reconnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = self.0.as_ref().map(|lost| &lost.source);
+        let source = self.lost.as_ref().map(|lost| &lost.source);
         f.debug_tuple("Reconnector").field(&source).finish()
     }
 }

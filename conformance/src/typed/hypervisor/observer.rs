@@ -15,13 +15,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 
-use super::hypervisor::Subject;
-use super::subject::SOON;
+use super::Subject;
 use crate::background::{Background, GLANCE, PATIENCE};
 use crate::cases;
 use crate::forked::Forked;
 use crate::host;
 use crate::suite::Case;
+use crate::typed::SOON;
 
 cases! { Subject;
     observer_is_told_of_each_restore_once,

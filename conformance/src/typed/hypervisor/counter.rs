@@ -1,38 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The counters that a hypervisor keeps, through the SDK: `/dev/vmgenid` and mainline's vmclock. Each
-//! change is one that the `host` makes. Beside them, the kernel driver is loaded.
+//! The counters as they are, probed: by nobody who waits for them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, chmod, mknodat, stat};
+use rustix::fs::{Mode, chmod};
 use sysgenid::{
     Generation, Orchestrator, Probe, ProcessWide, Source, SourceKind, Watcher, Witness,
 };
 use sysgenid_sys::abi;
 
-use super::observer;
+use super::Subject;
 use crate::cases;
 use crate::host;
 use crate::suite::Case;
-
-/// The node under test.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    path: PathBuf,
-    kind: SourceKind,
-}
-
-/// All cases for this kind of source: what both have, then a clock's own.
-pub fn cases(kind: SourceKind) -> impl Iterator<Item = &'static Case<Subject>> {
-    let own: [&[_]; 2] = match kind {
-        SourceKind::Vmclock => [OF_CLOCKS, observer::CASES],
-        _ => [observer::OF_SILENT_COUNTERS, &[]],
-    };
-    CASES.iter().chain(own.into_iter().flatten())
-}
 
 cases! { Subject;
     source_is_of_its_kind,
@@ -48,7 +31,7 @@ cases! { Subject;
     replaced_node_is_noticed,
 }
 
-const OF_CLOCKS: &[Case<Subject>] = &[
+pub(super) const OF_CLOCKS: &[Case<Subject>] = &[
     Case {
         name: "probe_has_64_bits",
         run: probe_has_64_bits,
@@ -63,44 +46,8 @@ const OF_CLOCKS: &[Case<Subject>] = &[
     },
 ];
 
-impl Subject {
-    /// The node at `path`, which is to be of this kind.
-    #[must_use]
-    pub fn new(path: PathBuf, kind: SourceKind) -> Self {
-        Self { path, kind }
-    }
-
-    fn source(&self) -> Source {
-        Source::at(&self.path).expect("it is a source")
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn probe(&self) -> Probe {
-        Probe::open_at(&self.path).expect("it can be probed")
-    }
-
-    /// The host stores a counter.
-    pub(super) fn store(&self, counter: u64) {
-        let word = match self.kind {
-            SourceKind::Vmclock => "restore",
-            _ => "counter",
-        };
-        host::ask(&format!("{word} {counter}"));
-    }
-
-    /// Makes another node for the same device.
-    fn make_node(&self, path: &Path) {
-        let device = stat(&self.path).expect("it is there").st_rdev;
-        let mode = Mode::from_raw_mode(0o600);
-        mknodat(CWD, path, FileType::CharacterDevice, mode, device).expect("root may do so");
-    }
-}
-
 fn source_is_of_its_kind(subject: &Subject) {
-    assert_eq!(subject.source().kind(), subject.kind);
+    assert_eq!(subject.source().kind(), subject.kind());
 }
 
 fn source_is_told_by_the_kernels_name_and_not_by_its_own(subject: &Subject) {
@@ -108,7 +55,7 @@ fn source_is_told_by_the_kernels_name_and_not_by_its_own(subject: &Subject) {
     for name in ["sysgenid", "vmclock7", "vmgenid"] {
         let path = folder.path().join(name);
         subject.make_node(&path);
-        assert_eq!(Source::at(&path).unwrap().kind(), subject.kind, "{name}");
+        assert_eq!(Source::at(&path).unwrap().kind(), subject.kind(), "{name}");
         let generation = Probe::open_at(&path).unwrap().generation();
         assert_eq!(generation, subject.probe().generation());
     }
@@ -148,11 +95,11 @@ fn status_tells_the_generation_and_no_watchers(subject: &Subject) {
 
 fn watchers_and_orchestrators_are_unsupported(subject: &Subject) {
     for error in [
-        Watcher::open_at(&subject.path).unwrap_err(),
-        Orchestrator::open_at(&subject.path).unwrap_err(),
+        Watcher::open_at(subject.path()).unwrap_err(),
+        Orchestrator::open_at(subject.path()).unwrap_err(),
     ] {
         assert!(error.is_unsupported(), "{error}");
-        assert_eq!(error.path(), Some(subject.path.as_path()));
+        assert_eq!(error.path(), Some(subject.path()));
         assert!(error.to_string().contains("modprobe sysgenid"), "{error}");
     }
 }
@@ -181,8 +128,8 @@ fn discovery_for_probes_takes_it_where_there_is_no_driver(subject: &Subject) {
 }
 
 fn discovery_for_probes_passes_over_what_may_not_be_read(subject: &Subject) {
-    chmod(&subject.path, Mode::from_raw_mode(0o600)).expect("root may do so");
-    let path = &subject.path;
+    chmod(subject.path(), Mode::from_raw_mode(0o600)).expect("root may do so");
+    let path = subject.path();
     let (opened, discovered) =
         without_the_driver(|| as_nobody(|| (Probe::open_at(path), Source::discover_for_probe())));
     let error = opened.unwrap_err();
@@ -193,8 +140,8 @@ fn discovery_for_probes_passes_over_what_may_not_be_read(subject: &Subject) {
 
 /// So it misses neither a restore nor a trigger.
 fn process_looks_at_it_and_at_the_driver(subject: &Subject) {
-    let sources: Vec<_> = ProcessWide.sources().map(Source::path).collect();
-    assert_eq!(sources, [Path::new(abi::DEVICE_PATH), &subject.path]);
+    let sources: Vec<_> = sysgenid::protection().sources().map(Source::path).collect();
+    assert_eq!(sources, [Path::new(abi::DEVICE_PATH), subject.path()]);
     ProcessWide.verify().unwrap();
     assert_eq!(
         sysgenid::generation(),
@@ -248,7 +195,7 @@ fn probe_is_not_disturbed_by_an_update_under_way(subject: &Subject) {
     let probe = subject.probe();
     host::ask("begin");
     let seen = probe.generation();
-    let opened = Probe::open_at(&subject.path);
+    let opened = Probe::open_at(subject.path());
     let verified = probe.verify();
     host::ask("end");
     assert_eq!(seen, Generation::new(41));

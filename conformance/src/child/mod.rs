@@ -2,6 +2,8 @@
 //! What only another process can do: share a descriptor over a fork, die with one, be root in a
 //! user namespace. The program runs itself again with a role.
 
+mod changer;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -154,7 +156,7 @@ pub fn play(role: Role, path: Option<PathBuf>) {
         }
         Role::ChangePage => {
             let path = path.unwrap_or_default();
-            if let Err(error) = crate::hammer::change(&path, || report(Ok(()))) {
+            if let Err(error) = changer::change(&path, || report(Ok(()))) {
                 report(Err(error.to_string()));
             }
         }

@@ -8,19 +8,18 @@
 //! until the generation changes there.
 #![forbid(unsafe_code)]
 
-mod layer;
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::{Router, routing::get};
+use axum::error_handling::HandleErrorLayer;
+use axum::http::{StatusCode, header::RETRY_AFTER};
+use axum::{BoxError, Router, routing::get};
+use sysgenid::Gate;
 use sysgenid_examples::{Failure, Stage, random_id};
-use sysgenid_tokio::Watcher;
+use sysgenid_tokio::{GateLayer, Watcher};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-use crate::layer::RefuseWhileOutdated;
 
 /// What each clone must have another of.
 type Token = Arc<AtomicU64>;
@@ -29,22 +28,29 @@ type Token = Arc<AtomicU64>;
 async fn main() -> Result<(), Failure> {
     let stage = Stage::set().await?;
     let watcher = Watcher::open_at(stage.source()).await?;
-    let gate = RefuseWhileOutdated::new(watcher.probe()?);
+    // A service takes `Gate::closed()`, which looks at a counter of the hypervisor's as well. It reads
+    // the environment, and there this example's own userspace driver is not.
+    let gate = Arc::new(Gate::closed_with_witness(Arc::new(watcher.probe()?)));
     let token = Token::default();
 
     let handler = {
         let token = Arc::clone(&token);
         async move || format!("token {:016x}", token.load(Ordering::Relaxed))
     };
-    let app = Router::new().route("/", get(handler)).layer(gate.clone());
+    let later = async |_stale: BoxError| (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")]);
+    let gated = (
+        HandleErrorLayer::new(later),
+        GateLayer::refuse(Arc::clone(&gate)),
+    );
+    let app = Router::new().route("/", get(handler)).layer(gated);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let server = listener.local_addr()?;
     tokio::spawn(axum::serve(listener, app).into_future());
 
     show("not ready", server).await?;
-    let generation = watcher.generation(); // first: what is made after a change is made again
+    let mark = gate.mark(); // first: what is made before a change is made again
     token.store(random_id()?, Ordering::Relaxed);
-    gate.open(generation);
+    gate.open(mark);
     show("ready", server).await?;
 
     stage.change().await?;
@@ -53,9 +59,10 @@ async fn main() -> Result<(), Failure> {
     // A service does this from its start and again and again, in a task of its own. Here it begins
     // when the refusal has been seen.
     let handled = async {
+        let mark = gate.mark();
         let rebuild = async |_generation| random_id().map(|id| token.store(id, Ordering::Relaxed));
-        let generation = watcher.handle(rebuild).await?;
-        gate.open(generation); // acknowledged
+        watcher.handle(rebuild).await?;
+        gate.open(mark);
         Ok(())
     };
     tokio::try_join!(handled, stage.settle())?;

@@ -9,7 +9,7 @@ use sysgenid_sys::page::CounterPageMut;
 
 /// Changes the page a million times a second until this process is killed, or its parent dies. What
 /// it misses while others have the processor, it makes up for.
-pub(crate) fn change(path: &Path, started: impl FnOnce()) -> io::Result<()> {
+pub(super) fn change(path: &Path, started: impl FnOnce()) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let page = CounterPageMut::map(&file)?;

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""A guard lets one thread build at a time, and is never left locked."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import sysgenid
+from forking import in_child
+from support import patient, run_python
+
+#: Builds that signals interrupt.
+INTERRUPTED = 3000 if patient(1) == 1 else 300
+
+
+class Interrupt(Exception):
+    """What a signal handler raises: a soft time limit, a test's timeout, Ctrl-C."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], None]]:
+    """Raises `Interrupt` in the main thread after so many seconds."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)  # type: ignore[func-returns-value]
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interrupt_at_any_moment_leaves_a_guard_that_works(
+    alarm: Callable[[float], None],
+) -> None:
+    guard = sysgenid.Guarded(lambda: sum(range(20)))
+    interrupts = 0
+    # So that the interrupts spread over all that the loop does.
+    moments = random.Random(1)
+    for _ in range(INTERRUPTED):
+        try:
+            alarm(moments.uniform(5e-6, 60e-6))
+            for _ in range(20):
+                guard.forget()
+                guard.get()
+                guard.use(abs)
+            signal.pause()
+        except Interrupt:
+            interrupts += 1
+        # It would wait for ever for its own thread, or be told that it is in use.
+        assert guard.get() == 190
+    assert interrupts == INTERRUPTED
+
+
+def test_an_interrupt_ends_the_wait_for_another_thread(alarm: Callable[[float], None]) -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def build() -> str:
+        at_work.set()
+        go_on.wait(patient(20))
+        return "built"
+
+    guard = sysgenid.Guarded(build)
+    builder = threading.Thread(target=guard.get)
+    builder.start()
+    assert at_work.wait(patient(10))
+    alarm(0.05)
+    with pytest.raises(Interrupt):
+        guard.get()
+    go_on.set()
+    builder.join(patient(10))
+    assert guard.get() == "built"
+
+
+def test_guards_that_build_from_each_other_end_with_an_error() -> None:
+    both = threading.Barrier(2)
+
+    def build(other: Callable[[], sysgenid.Guarded[str]]) -> str:
+        both.wait(patient(10))
+        return f"made of {other().get()}"
+
+    first = sysgenid.Guarded(lambda: build(lambda: second))
+    second: sysgenid.Guarded[str] = sysgenid.Guarded(lambda: build(lambda: first))
+    outcomes: list[object] = []
+
+    def get(guard: sysgenid.Guarded[str]) -> None:
+        try:
+            outcomes.append(guard.get())
+        except (sysgenid.ReentrantError, threading.BrokenBarrierError) as error:
+            outcomes.append(error)
+            both.abort()
+
+    threads = [
+        threading.Thread(target=get, args=(guard,), daemon=True) for guard in (first, second)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(patient(20))
+    assert len(outcomes) == 2, "they wait for each other"
+    assert any(isinstance(outcome, sysgenid.ReentrantError) for outcome in outcomes)
+
+
+def test_three_guards_in_a_circle_end_with_an_error() -> None:
+    together = threading.Barrier(3)
+    guards: list[sysgenid.Guarded[int]] = []
+
+    def build(own: int) -> int:
+        together.wait(patient(10))
+        return guards[(own + 1) % 3].get()
+
+    guards += [sysgenid.Guarded(lambda own=own: build(own)) for own in range(3)]  # type: ignore[misc]
+    failures: list[BaseException] = []
+
+    def get(guard: sysgenid.Guarded[int]) -> None:
+        try:
+            guard.get()
+        except Exception as error:
+            failures.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=get, args=(guard,), daemon=True) for guard in guards]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(patient(20))
+    assert len(failures) == 3, "they wait for each other"
+    assert any(isinstance(failure, sysgenid.ReentrantError) for failure in failures)
+
+
+def test_to_wait_for_a_guard_that_builds_from_another_is_no_error() -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def build() -> str:
+        at_work.set()
+        go_on.wait(patient(20))
+        return "base"
+
+    base = sysgenid.Guarded(build)
+    derived = sysgenid.Guarded(lambda: f"of {base.get()}")
+    results: list[str] = []
+    threads = [threading.Thread(target=base.get)]
+    threads += [threading.Thread(target=lambda: results.append(derived.get())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert at_work.wait(patient(10))
+    time.sleep(0.05)
+    go_on.set()
+    for thread in threads:
+        thread.join(patient(20))
+    assert results == ["of base"] * 4
+
+
+def test_a_child_of_a_process_in_which_threads_wait_builds_at_once() -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def build() -> str:
+        if threading.current_thread() in threads:
+            at_work.set()
+            go_on.wait(patient(20))
+        return "built"
+
+    guard = sysgenid.Guarded(build)
+    threads = [threading.Thread(target=guard.get) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert at_work.wait(patient(10))
+    time.sleep(0.05)
+
+    def work() -> list[str]:
+        others = [threading.Thread(target=guard.get) for _ in range(4)]
+        for other in others:
+            other.start()
+        for other in others:
+            other.join(patient(10))
+        return [guard.get()]
+
+    assert in_child(work) == ["built"]
+    go_on.set()
+    for thread in threads:
+        thread.join(patient(20))
+
+
+def test_ctrl_c_while_a_value_is_wiped_does_not_keep_it() -> None:
+    wiped: list[bytes] = []
+    guard = sysgenid.Guarded(lambda: bytearray(b"secret"), wipe=bytearray.clear)
+    handler = signal.signal(signal.SIGUSR1, lambda *_: wiped.append(b"seen"))
+    try:
+        kept: list[bytearray] = []
+        guard.use(kept.append)
+        signal.raise_signal(signal.SIGUSR1)
+        guard.forget()
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
+    assert kept == [bytearray()]
+
+
+def test_guards_are_dropped_as_fast_as_other_objects() -> None:
+    run_python(
+        """
+import gc, random, time, sysgenid
+
+NUMBER = 20_000
+
+class Plain:
+    __slots__ = ("__weakref__", "build", "built", "wipe")
+
+    def __init__(self, build, *, wipe=None):
+        self.build, self.wipe, self.built = build, wipe, None
+
+def build():
+    return 1
+
+def seconds(make, order):
+    begun = time.process_time()
+    made = [make(build) for _ in range(NUMBER)]
+    if order == "oldest first":
+        made.reverse()
+    elif order == "any order":
+        random.Random(1).shuffle(made)
+    while made:
+        made.pop()
+    return time.process_time() - begun
+
+for order in "newest first", "oldest first", "any order":
+    ratios = []
+    for _ in range(3):
+        plain = seconds(Plain, order)
+        ratios.append(seconds(sysgenid.Guarded, order) / plain)
+    # A list of them would make it a thousand. The bound itself is a bench's.
+    assert sorted(ratios)[1] < 50, (order, ratios)
+"""
+    )

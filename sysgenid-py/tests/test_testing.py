@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What the tests of others are given: the fixtures in a pytest of their own, and what they are made
+of."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import support
+import sysgenid
+from sysgenid.testing import Broker, Restores
+
+
+def test_a_restore_makes_old_what_this_process_has() -> None:
+    built = iter(range(10))
+    guarded = sysgenid.Guarded(lambda: next(built))
+    restores = Restores()
+    assert guarded.get() == 0
+    for number in range(1, 4):
+        before, generation = sysgenid.uniqueness(), sysgenid.generation()
+        restores.restore()
+        assert not before.is_current()
+        assert sysgenid.generation() == generation
+        assert guarded.get() == number
+
+
+def test_a_broker_serves_a_directory_of_its_own_until_it_is_closed() -> None:
+    with Broker() as broker, Broker() as other:
+        folder = Path(broker.path)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert broker.path != other.path
+        with sysgenid.Watcher(broker.path) as watcher, sysgenid.Watcher(other.path) as idle:
+            before = sysgenid.uniqueness()
+            assert broker.trigger() == 1
+            assert not before.is_current()
+            assert watcher.wait(support.patient(10)) == 1
+            assert idle.try_changed() is None
+    assert broker.closed
+    assert not folder.exists()
+    broker.close()
+    with pytest.raises(ValueError, match="closed"):
+        broker.trigger()
+
+
+def test_a_broker_that_is_restarted_goes_on_with_the_generation() -> None:
+    with Broker() as broker, sysgenid.Watcher(broker.path) as watcher:
+        assert broker.trigger() == 1
+        broker.stop()
+        with pytest.raises(OSError, match=r"control\.sock"):
+            broker.trigger()
+        broker.restart()
+        watcher.reconnect(support.patient(10))
+        assert broker.trigger() == 2
+        assert watcher.wait(support.patient(10)) == 2
+
+
+def test_a_broker_is_its_processs_own() -> None:
+    with Broker() as broker:
+        with pytest.raises(TypeError, match="pickled"):
+            pickle.dumps(broker)
+
+        def closed_by_a_child() -> bool:
+            broker.close()
+            return broker.closed
+
+        assert support.in_child(closed_by_a_child)
+        assert broker.trigger() == 1
+
+
+FIXTURES = """
+    import os, subprocess, sys
+    from pathlib import Path
+
+    import pytest
+    import sysgenid
+
+    GENERATION = "import sysgenid; print(sysgenid.generation())"
+    OUTSIDE = os.environ.get("SYSGENID_SOURCE")
+    seen = []
+
+    @pytest.fixture
+    def key():
+        built = iter(range(100))
+        return sysgenid.Guarded(lambda: next(built))
+
+    def test_restores(sysgenid_restores, key):
+        assert key.get() == key.get() == 0
+        sysgenid_restores.restore()
+        assert key.get() == 1
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_broker(sysgenid_broker, key, number):
+        seen.append(sysgenid_broker.path)
+        with sysgenid.Watcher() as watcher:
+            assert watcher.path == sysgenid_broker.path
+            assert key.get() == 0
+            assert sysgenid_broker.trigger() == 1
+            assert watcher.wait(60) == 1
+            assert key.get() == 1
+        child = subprocess.run([sys.executable, "-c", GENERATION], capture_output=True, check=True)
+        assert int(child.stdout) == 1
+
+    def test_nothing_is_left(key):
+        assert os.environ.get("SYSGENID_SOURCE") == OUTSIDE
+        assert len(set(seen)) == 2
+        assert not any(Path(path).exists() for path in seen)
+        if OUTSIDE is not None:
+            sysgenid.verify()
+        assert key.get() == key.get() == 0
+"""
+
+
+def test_the_fixtures_are_there_wherever_the_package_is(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(FIXTURES)
+    outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+    outcome.assert_outcomes(passed=4)
+
+
+def test_the_fixtures_can_be_left_out(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(FIXTURES)
+    outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:sysgenid")
+    outcome.assert_outcomes(errors=3, failed=1)
+
+
+def test_the_fixtures_document_themselves(pytester: pytest.Pytester) -> None:
+    listed = pytester.runpytest_subprocess("--fixtures")
+    listed.stdout.fnmatch_lines(["sysgenid_restores*", "sysgenid_broker*"])
