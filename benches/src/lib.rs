@@ -11,6 +11,7 @@ pub mod process;
 mod results;
 mod stand_in;
 mod subject;
+pub mod vdso;
 
 use std::hint::black_box;
 use std::process::ExitCode;

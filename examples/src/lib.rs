@@ -14,9 +14,7 @@ pub use stage::{Failure, Stage};
 ///
 /// A sandbox forbids the system call `getrandom`.
 pub fn random_id() -> sysgenid::Result<u64> {
-    let mut bytes = [0; 8];
-    sysgenid::entropy::fill(&mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
+    sysgenid::entropy::array().map(u64::from_ne_bytes)
 }
 
 /// The pages whose code is compiled and run as documentation tests. `tests/pages.rs` checks that

@@ -44,6 +44,7 @@ pub(crate) fn all() -> Vec<Path> {
 
     let mut bytes = [0_u8; 16];
     let rng_16_bytes = black_box(rng_16_bytes as fn(&mut _));
+    let rng_u32 = black_box(rng_u32 as fn() -> _);
     let rng_u64 = black_box(rng_u64 as fn() -> _);
 
     vec![
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Vec<Path> {
         ("shared_with", used(move || shared_with(shared))),
         ("reader_get", used(move || reader_get(&mut reader).copied())),
         ("rng_16_bytes", used(move || rng_16_bytes(&mut bytes))),
+        ("rng_u32", used(rng_u32)),
         ("rng_u64", used(rng_u64)),
     ]
 }
@@ -164,6 +166,12 @@ fn reader_get<'a>(reader: &'a mut SharedReader<'_, u64>) -> Result<&'a u64> {
 #[inline(never)]
 fn rng_16_bytes(bytes: &mut [u8; 16]) {
     sysgenid::rng().fill_bytes(bytes);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn rng_u32() -> u32 {
+    sysgenid::rng().next_u32()
 }
 
 #[unsafe(no_mangle)]

@@ -28,11 +28,10 @@ fn looks_deferred(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = function.py();
     let mut function = function.clone();
     for _ in 0..DEPTH {
-        // Of the interpreter's own, or a class, whose call makes an object.
         // SAFETY: The thread is attached, and the object is alive.
-        if function.is_instance_of::<PyType>()
-            || unsafe { ffi::PyCFunction_Check(function.as_ptr()) != 0 }
-        {
+        let is_builtin = unsafe { ffi::PyCFunction_Check(function.as_ptr()) != 0 };
+        // The call of a class makes an object.
+        if is_builtin || function.is_instance_of::<PyType>() {
             return Ok(false);
         }
         if let Ok(code) = function.getattr(intern!(py, "__code__")) {

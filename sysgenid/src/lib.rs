@@ -17,11 +17,7 @@
 //!
 //! # #[cfg(any())]
 //! sysgenid::ProcessWide.verify()?; // without a source no restore is seen
-//! let mut key = Guarded::new(|_generation| {
-//!     let mut key = [0_u8; 32];
-//!     sysgenid::entropy::fill(&mut key)?;
-//!     Ok(key)
-//! });
+//! let mut key = Guarded::new(|_generation| Ok(sysgenid::entropy::array::<32>()?));
 //! // Rebuilt first if this is a clone, or a forked child.
 //! let first_byte = key.with(|key| key[0])?;
 //! # let _ = first_byte;
@@ -41,7 +37,8 @@
 //! - [`Bound`]: a value that is refused after a restore or a fork, and not rebuilt: a connection, a lease.
 //!   [`Loaded`] is one of a [`SharedGuarded`], taken across an `await`. [`Stale`] is their refusal.
 //! - [`Gate`]: closed from a change on until the program has handled it.
-//! - [`entropy::fill`]: random bytes of the kernel, for keys and all that is kept.
+//! - [`entropy::array`] and [`entropy::fill`]: random bytes of the kernel, for keys and all that is
+//!   kept. `KernelRng` (feature `rand_core`) is the same for code that takes a generator.
 //! - `SnapshotSafeRng` and `rng()` (features `rand_core` and `rng`): random numbers that no other clone
 //!   draws.
 //! - [`changes`]: waits for changes of whichever source there is, through restarts and replacements,
@@ -78,7 +75,9 @@
 //!
 //! - `mio`: [`Watcher`] and [`Observer`] are `event::Source`s of mio, in its version 1.2 or a later 1.
 //! - `rand_core`: `SnapshotSafeRng`, around a generator of the caller's choice that implements the
-//!   traits of rand_core 0.10.
+//!   traits of rand_core 0.10, and `KernelRng`, which draws from the kernel.
+//! - `rand_core_06` and `rand_core_09`: all these generators by the traits of rand_core 0.6 and 0.9 as
+//!   well, for crates that take those.
 //! - `rng`: `sysgenid::rng()`, which takes the place of `rand::rng()` of rand 0.10. It needs chacha20,
 //!   which rand needs as well.
 //! - `testing`: the module `testing`, by which a test plays
@@ -112,9 +111,9 @@ pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, Str
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]
 pub use rand_core;
-#[cfg(feature = "rand_core")]
-pub use random::SnapshotSafeRng;
 pub use random::entropy;
+#[cfg(feature = "rand_core")]
+pub use random::{KernelRng, SnapshotSafeRng};
 #[cfg(feature = "rng")]
 pub use random::{ThreadRng, rng};
 pub use source::{Backend, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};

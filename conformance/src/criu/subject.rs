@@ -134,9 +134,7 @@ fn is_refused(watcher: &Watcher, generation: Generation) -> bool {
 
 /// By the system call: the C library's generator is memory that is copied, too.
 fn random() -> Result<u64, std::io::Error> {
-    let mut bytes = [0; 8];
-    sysgenid::entropy::fill(&mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(u64::from_ne_bytes(sysgenid::entropy::array()?))
 }
 
 /// As the SDK's own: not 0 here, and 0 in a child if the kernel does as it is told.

@@ -119,9 +119,7 @@ struct Secret([u8; 32]);
 impl Secret {
     /// From the kernel's generator, which is reseeded on a restore.
     fn new() -> sysgenid::Result<Self> {
-        let mut secret = [0; 32];
-        entropy::fill(&mut secret)?;
-        Ok(Self(secret))
+        entropy::array().map(Self)
     }
 
     /// 32 of its 256 bits' hash: tells two secrets apart and gives neither away.

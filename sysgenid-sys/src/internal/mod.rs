@@ -12,6 +12,9 @@ pub mod entropy;
 pub mod environment;
 #[cfg(feature = "std")]
 pub mod fork;
+#[cfg(feature = "std")]
+pub mod lend;
 pub mod socket;
 #[cfg(feature = "std")]
 pub(crate) mod sync;
+pub mod words;

@@ -22,11 +22,7 @@ use crate::check::{ProcessWide, Uniqueness, Witness};
 /// ```
 /// use sysgenid::Guarded;
 ///
-/// let mut ticket_key = Guarded::new(|_generation| {
-///     let mut key = [0_u8; 32];
-///     sysgenid::entropy::fill(&mut key)?;
-///     Ok(key)
-/// });
+/// let mut ticket_key = Guarded::new(|_generation| Ok(sysgenid::entropy::array::<32>()?));
 ///
 /// // The result was computed from a key of this generation, or it is not returned.
 /// let tag = ticket_key.with(|key| key.iter().fold(0_u8, |sum, byte| sum ^ byte))?;

@@ -26,11 +26,8 @@ use crate::hold::published::{Held, Published, hold, keep};
 /// ```
 /// use sysgenid::SharedGuarded;
 ///
-/// static TICKET_KEY: SharedGuarded<[u8; 32]> = SharedGuarded::new(|_generation| {
-///     let mut key = [0_u8; 32];
-///     sysgenid::entropy::fill(&mut key)?;
-///     Ok(key)
-/// });
+/// static TICKET_KEY: SharedGuarded<[u8; 32]> =
+///     SharedGuarded::new(|_generation| Ok(sysgenid::entropy::array()?));
 ///
 /// // In any thread:
 /// let tag = TICKET_KEY.with(|key| key.iter().fold(0_u8, |sum, byte| sum ^ byte))?;

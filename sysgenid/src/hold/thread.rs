@@ -18,11 +18,7 @@ use crate::check::{ProcessWide, Witness};
 ///
 /// thread_local! {
 ///     static SESSION: ThreadGuarded<[u8; 16]> = const {
-///         ThreadGuarded::new(|_generation| {
-///             let mut id = [0_u8; 16];
-///             sysgenid::entropy::fill(&mut id)?;
-///             Ok(id)
-///         })
+///         ThreadGuarded::new(|_generation| Ok(sysgenid::entropy::array()?))
 ///     };
 /// }
 ///

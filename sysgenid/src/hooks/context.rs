@@ -25,7 +25,7 @@ impl HookContext {
     }
 
     /// When this hook counts as failed, which is [`Deadline::NEVER`] for a hook without a
-    /// [deadline](crate::HookOptions::deadline). A hook passes it on to what it waits for.
+    /// [deadline](crate::hooks::HookOptions::deadline). A hook passes it on to what it waits for.
     #[must_use]
     pub fn deadline(&self) -> Deadline {
         self.deadline

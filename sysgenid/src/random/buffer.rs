@@ -6,10 +6,12 @@ use chacha20::variants::Legacy;
 use chacha20::{ChaChaCore, R12};
 use rand_core::SeedableRng;
 use rand_core::block::Generator;
+use sysgenid_sys::internal::lend::Stock;
+use sysgenid_sys::internal::words;
 use zeroize::Zeroize;
 
-use super::ATTEMPTS;
 use crate::base::error::Result;
+use crate::check::unchanged::{ATTEMPTS, is_unchanged, mark_for_build};
 use crate::check::{Uniqueness, Witness};
 use crate::random::entropy;
 
@@ -20,75 +22,97 @@ type ChaCha12 = ChaChaCore<R12, Legacy>;
 type Block = <ChaCha12 as Generator>::Output;
 const BLOCKS: usize = 8;
 
-const WORDS: usize = BLOCKS * size_of::<Block>() / 4;
+const BLOCK_WORDS: usize = size_of::<Block>() / 4;
+pub(super) const WORDS: usize = BLOCKS * BLOCK_WORDS;
 const KEY_WORDS: usize = 8;
+type Key = [u8; 4 * KEY_WORDS];
 
 /// New entropy is mixed in after 64 KiB, as `rand` does it.
-const FILLINGS: usize = 64 * 1024 / (4 * WORDS);
+const STIRRED_AFTER: usize = 64 * 1024;
+
+/// So many bytes and more are drawn where the caller wants them, and not moved there from the buffer.
+/// For fewer, the key that it takes costs more than the moving.
+const LARGE: usize = 2 * size_of::<Block>();
 
 /// Random words that are drawn ahead, with the key that the next ones come from.
 ///
 /// Nothing that was handed out can be found out from what is left: what is drawn is erased, and the
 /// key of one filling is erased by the next, which was drawn with it ("fast key erasure").
+// In this order blocks begin where lines of the cache do, and what each draw looks at is in one line.
 #[cfg_attr(test, derive(Clone))]
+#[repr(C, align(64))]
 pub(super) struct Buffer {
+    words: [Block; BLOCKS],
     /// How things were just before the key was drawn from the kernel.
     seeded: Uniqueness,
-    /// Whether there is a key at all.
-    is_seeded: bool,
-    fillings: usize,
-    key: [u8; 4 * KEY_WORDS],
     /// How many words at the beginning of `words` are unused; the others are 0.
     left: usize,
-    words: [Block; BLOCKS],
+    /// Whether there is a key at all.
+    is_seeded: bool,
+    /// How many bytes were drawn since new entropy was mixed in.
+    drawn: usize,
+    key: Key,
 }
 
 impl Buffer {
     /// Without a key. All zeros, so that it costs a new thread nothing.
     pub(super) const EMPTY: Self = Self {
+        words: [[0; BLOCK_WORDS]; BLOCKS],
         seeded: Uniqueness::of(crate::Generation::new(0)),
-        is_seeded: false,
-        fillings: 0,
-        key: [0; 4 * KEY_WORDS],
         left: 0,
-        words: [[0; size_of::<Block>() / 4]; BLOCKS],
+        is_seeded: false,
+        drawn: 0,
+        key: [0; 4 * KEY_WORDS],
     };
 
-    /// So many words, drawn since the last change that `witness` shows. `None` if there are not
-    /// enough, or perhaps not: [`fill`](Self::fill) knows.
+    /// So many words of the `count` that are left, and how many are left then. The words were drawn
+    /// since the last change that `witness` shows, or it is `None` because that is not sure:
+    /// [`fill`](Self::fill) is.
     ///
     /// They are taken first and checked then: what the check refuses is seen by nobody. The number is
     /// a constant, so that this is a few instructions wherever it ends up.
     #[inline(always)]
-    pub(super) fn words<const N: usize>(&mut self, witness: &impl Witness) -> Option<[u32; N]> {
-        // Wraps to a start behind the end if there are too few.
-        let left = self.left.wrapping_sub(N);
-        let words = self.words.as_flattened_mut().get_mut(left..)?;
-        let taken = mem::replace(words.first_chunk_mut()?, [0; N]);
-        self.left = left;
-        self.is_unique(witness).then_some(taken)
+    pub(super) fn words<const N: usize>(
+        &mut self,
+        count: usize,
+        witness: &impl Witness,
+    ) -> (Option<[u32; N]>, usize) {
+        match self.take_words(count) {
+            Some((words, left)) => (self.is_unique(witness).then_some(words), left),
+            None => (None, count),
+        }
     }
 
-    /// Moves words to `bytes`, if there are enough. The rest of a word that is used in part is lost.
-    fn take(&mut self, bytes: &mut [u8]) -> bool {
+    #[inline(always)]
+    fn take_words<const N: usize>(&mut self, count: usize) -> Option<([u32; N], usize)> {
         // Wraps to a start behind the end, which is no range, if there are too few.
-        let left = self.left.wrapping_sub(bytes.len().div_ceil(4));
-        let Some(words) = self.words.as_flattened_mut().get_mut(left..self.left) else {
-            return false;
-        };
+        let left = count.wrapping_sub(N);
+        let words = self.words.as_flattened_mut().get_mut(left..count)?;
+        let taken = mem::replace(words.first_chunk_mut()?, [0; N]);
         self.left = left;
-        let mut whole = bytes.chunks_exact_mut(4);
-        for (to, from) in whole.by_ref().zip(words.iter()) {
-            to.copy_from_slice(&from.to_le_bytes());
+        Some((taken, left))
+    }
+
+    /// Refills the buffer if there are fewer words in it. Returns whether it has.
+    pub(super) fn need(&mut self, words: usize) -> bool {
+        let is_needed = self.left < words && self.is_seeded;
+        if is_needed {
+            self.refill();
         }
-        if let Some(from) = words.last() {
-            let from = from.to_le_bytes();
-            for (to, from) in whole.into_remainder().iter_mut().zip(from) {
-                *to = from;
-            }
-        }
+        is_needed
+    }
+
+    /// Moves words to `bytes`, at most as many as there are, and returns the rest of `bytes`. The
+    /// rest of a word that is used in part is lost.
+    fn take<'a>(&mut self, bytes: &'a mut [u8]) -> &'a mut [u8] {
+        let (bytes, rest) = bytes.split_at_mut(bytes.len().min(4 * self.left));
+        let left = self.left - bytes.len().div_ceil(4);
+        let words = self.words.as_flattened_mut().get_mut(left..self.left);
+        let words = words.unwrap_or_default();
+        put(words, bytes);
         words.fill(0);
-        true
+        self.left = left;
+        rest
     }
 
     /// Whether nothing has changed since the key was drawn, if a glance tells.
@@ -108,34 +132,67 @@ impl Buffer {
     /// The kernel gives no bytes, or no new key that is needed. `bytes` is all zeros then.
     pub(super) fn fill(&mut self, witness: &impl Witness, bytes: &mut [u8]) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            if !(self.is_seeded && self.is_still_unique(witness)) {
-                // A buffer is seeded only where restores are seen, and a witness that shows them goes
-                // on to do so.
-                if !(self.is_seeded || witness.shows_restores()) {
+            if !self.is_seeded {
+                if !witness.shows_restores() {
                     break;
                 }
                 self.seed(witness).inspect_err(|_| bytes.zeroize())?;
             }
+            // Not checked before it: what the check after it refuses is overwritten.
             self.take_all(bytes);
-            if self.is_still_unique(witness) {
+            if is_unchanged(witness, &self.seeded) {
                 return Ok(());
             }
+            self.wipe();
         }
         // Where changes do not end or are not seen, the kernel has to keep up with them.
         entropy::fill(bytes)
     }
 
-    /// As [`is_unique`](Self::is_unique), but exact.
-    fn is_still_unique(&self, witness: &impl Witness) -> bool {
-        self.is_unique(witness) || witness.mark() == self.seeded
+    /// Only once there is a key.
+    fn take_all(&mut self, bytes: &mut [u8]) {
+        if bytes.len() < LARGE {
+            return self.take_some(bytes);
+        }
+        for bytes in bytes.chunks_mut(STIRRED_AFTER) {
+            let (before, blocks, after) = words::split(bytes);
+            self.take_some(before);
+            self.draw(blocks);
+            self.take_some(after);
+        }
     }
 
-    fn take_all(&mut self, mut bytes: &mut [u8]) {
-        while !self.take(bytes) {
-            let (now, later) = bytes.split_at_mut(bytes.len().min(4 * self.left));
-            self.take(now);
-            bytes = later;
+    fn take_some(&mut self, mut bytes: &mut [u8]) {
+        loop {
+            bytes = self.take(bytes);
+            if bytes.is_empty() {
+                break;
+            }
             self.refill();
+        }
+    }
+
+    /// Draws `blocks` with a key for them alone, which is one more draw from the buffer.
+    fn draw(&mut self, blocks: &mut [Block]) {
+        self.drawn += size_of_val(blocks);
+        if self.drawn > STIRRED_AFTER {
+            // The words in the buffer were drawn before that.
+            self.stir();
+            self.refill();
+        }
+        self.need(KEY_WORDS);
+        let Some((words, _)) = self.take_words::<KEY_WORDS>(self.left) else {
+            return;
+        };
+        let mut key = Key::default();
+        put(&words, &mut key);
+        let mut cipher = ChaCha12::from_seed(key);
+        key.zeroize();
+        for block in blocks {
+            cipher.generate(block);
+            for word in block {
+                *word = word.to_le();
+            }
         }
     }
 
@@ -143,18 +200,19 @@ impl Buffer {
     fn seed(&mut self, witness: &impl Witness) -> Result<()> {
         self.wipe();
         // First: after a change in between, the next check fails.
-        self.seeded = witness.mark();
+        self.seeded = mark_for_build(witness);
         entropy::seed(&mut self.key)?;
         self.is_seeded = true;
         Ok(())
     }
 
-    /// Only once there is a key.
+    /// Only once there is a key. What is left in the buffer is lost.
+    #[inline(never)]
     fn refill(&mut self) {
-        if self.fillings == FILLINGS {
+        self.drawn += 4 * WORDS;
+        if self.drawn > STIRRED_AFTER {
             self.stir();
         }
-        self.fillings += 1;
         let mut cipher = ChaCha12::from_seed(self.key);
         for block in &mut self.words {
             cipher.generate(block);
@@ -162,9 +220,7 @@ impl Buffer {
         let words = self.words.as_flattened_mut();
         self.left = words.len().saturating_sub(KEY_WORDS);
         if let Some(key) = words.get_mut(self.left..) {
-            for (to, from) in self.key.chunks_exact_mut(4).zip(&mut *key) {
-                to.copy_from_slice(&from.to_le_bytes());
-            }
+            put(key, &mut self.key);
             key.fill(0);
         }
     }
@@ -172,32 +228,54 @@ impl Buffer {
     /// Mixes new entropy into the key. The key is as good as it was if there is none just now, in a
     /// sandbox that was closed after the start, so that is no failure.
     fn stir(&mut self) {
-        let mut entropy = [0; 4 * KEY_WORDS];
+        let mut entropy = Key::default();
         if entropy::fill(&mut entropy).is_ok() {
             for (key, entropy) in self.key.iter_mut().zip(entropy) {
                 *key ^= entropy;
             }
             entropy.zeroize();
         }
-        self.fillings = 0;
+        self.drawn = 0;
     }
 
     /// Makes it one without a key.
     pub(super) fn wipe(&mut self) {
         self.is_seeded = false;
         self.left = 0;
-        self.fillings = 0;
+        self.drawn = 0;
         self.key.zeroize();
         self.words.as_flattened_mut().zeroize();
+    }
+}
+
+impl Stock for Buffer {
+    #[inline]
+    fn count(&self) -> usize {
+        self.left
+    }
+}
+
+/// Four bytes for each word, little-endian; fewer of the last one.
+fn put(words: &[u32], bytes: &mut [u8]) {
+    let mut whole = bytes.chunks_exact_mut(4);
+    for (to, from) in whole.by_ref().zip(words) {
+        to.copy_from_slice(&from.to_le_bytes());
+    }
+    let part = whole.into_remainder();
+    if let Some(from) = words.last() {
+        for (to, from) in part.iter_mut().zip(from.to_le_bytes()) {
+            *to = from;
+        }
     }
 }
 
 #[cfg(test)]
 impl Buffer {
     pub(super) const BYTES: usize = 4 * WORDS;
+    pub(super) const LARGE: usize = LARGE;
 
     /// Begins anew with this key.
-    pub(super) fn set_key(&mut self, key: [u8; 4 * KEY_WORDS]) {
+    pub(super) fn set_key(&mut self, key: Key) {
         self.wipe();
         self.is_seeded = true;
         self.key = key;
@@ -210,6 +288,6 @@ impl Buffer {
     }
 
     pub(super) fn is_wiped(&self) -> bool {
-        !self.is_seeded && self.key == [0; 4 * KEY_WORDS] && self.left == 0 && self.used_is_erased()
+        !self.is_seeded && self.key == Key::default() && self.left == 0 && self.used_is_erased()
     }
 }

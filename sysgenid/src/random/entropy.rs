@@ -12,7 +12,8 @@ use sysgenid_sys::internal::entropy;
 
 use crate::base::error::{Error, Kind, Result};
 
-/// Fills all of `bytes` with random bytes of the kernel, for a key, a token or a seed.
+/// Fills all of `bytes` with random bytes of the kernel, for a key, a token or a seed. [`array`] is
+/// shorter where the length is known.
 ///
 /// It makes the system call `getrandom` itself, which leaves no state in this process. The C
 /// library's function of the same name is not an equal replacement, and neither are the crates that
@@ -32,7 +33,8 @@ use crate::base::error::{Error, Kind, Result};
 /// # What is not guaranteed
 ///
 /// - Different bytes in clones whose kernels have not been reseeded: a restored kernel reseeds only
-///   when the hypervisor announces the restore, a moment after the resume.
+///   when the hypervisor announces the restore, a moment after the resume. A key that is built in that
+///   moment is built again by a [`Guarded`](crate::Guarded), once its witness shows the change.
 /// - Anything about the bytes after the return. A secret that is built from them and kept belongs in
 ///   a [`Guarded`](crate::Guarded).
 ///
@@ -58,6 +60,24 @@ pub fn fill(bytes: &mut [u8]) -> Result<()> {
         // It does not do that; but a loop would not end.
         Err(failed(bytes, Errno::IO))
     }
+}
+
+/// Returns random bytes of the kernel: [`fill`] where a key is built, as long as its type says.
+///
+/// ```
+/// let mut key = sysgenid::Guarded::new(|_generation| Ok(sysgenid::entropy::array::<32>()?));
+/// assert_eq!(key.get()?.len(), 32);
+/// # Ok::<(), sysgenid::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`fill`].
+#[cold]
+pub fn array<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    fill(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Fills all of `seed`, from the kernel and from the processor.

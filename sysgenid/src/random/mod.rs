@@ -6,13 +6,18 @@
 mod buffer;
 pub mod entropy;
 #[cfg(feature = "rand_core")]
+mod kernel;
+#[cfg(feature = "rand_core")]
 mod snapshot_safe;
 #[cfg(feature = "rng")]
 mod thread;
+mod versions;
 
 #[cfg(all(test, feature = "rng"))]
 mod tests;
 
+#[cfg(feature = "rand_core")]
+pub use kernel::KernelRng;
 #[cfg(feature = "rand_core")]
 pub use snapshot_safe::SnapshotSafeRng;
 #[cfg(all(feature = "rng", feature = "testing"))]
@@ -20,7 +25,13 @@ pub(crate) use thread::forget_thread;
 #[cfg(feature = "rng")]
 pub use thread::{ThreadRng, rng};
 
-/// How often a draw starts over because something changed meanwhile, before the kernel's own bytes
-/// are taken instead.
-#[cfg(feature = "rand_core")]
-const ATTEMPTS: u32 = 4;
+/// Ends a draw that the kernel gives no bytes for.
+#[cfg(any(feature = "rng", feature = "rand_core_06"))]
+#[cold]
+#[expect(
+    clippy::panic,
+    reason = "the trait has no error, and the documentation says it"
+)]
+fn give_up(error: &crate::Error) -> ! {
+    panic!("no random numbers: {error}")
+}

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::fmt;
-use std::sync::atomic::{Ordering, fence};
 
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 use zeroize::Zeroize;
 
-use super::ATTEMPTS;
 use crate::base::error::{Error, Result};
+use crate::check::unchanged::{ATTEMPTS, is_unchanged, mark_for_build};
 use crate::check::{ProcessWide, Uniqueness, Witness};
 use crate::random::entropy;
 
@@ -96,7 +95,7 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
             return entropy::fill(&mut [0]);
         }
         // Before the seed: a change in between makes the next check fail.
-        let now = self.witness.mark();
+        let now = mark_for_build(&self.witness);
         let mut seed = R::Seed::default();
         entropy::seed(seed.as_mut())?;
         self.seeded = Some((now, R::from_seed(seed.clone())));
@@ -119,10 +118,7 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
         for _ in 0..ATTEMPTS {
             if let Some((seeded, rng)) = &mut self.seeded {
                 let drawn = draw(Some(rng))?;
-                // The draw comes before the look at the counter, whose partner is the store of
-                // whoever changes it.
-                fence(Ordering::Acquire);
-                if self.witness.glance() == *seeded || is_still(&self.witness, *seeded) {
+                if is_unchanged(&self.witness, seeded) {
                     return Ok(drawn);
                 }
             } else if is_blind(&self.witness) {
@@ -132,12 +128,6 @@ impl<R: SeedableRng, W: Witness> SnapshotSafeRng<R, W> {
         }
         draw(None)
     }
-}
-
-/// The exact answer, where a glance left it open.
-#[cold]
-fn is_still(witness: &impl Witness, seeded: Uniqueness) -> bool {
-    witness.mark() == seeded
 }
 
 /// Returns whether a clone could draw from a copy of the state without being noticed.
@@ -153,7 +143,7 @@ impl<R: SeedableRng + Rng, W: Witness> TryRng for SnapshotSafeRng<R, W> {
     fn try_next_u32(&mut self) -> Result<u32> {
         self.draw(|rng| match rng {
             Some(rng) => Ok(rng.next_u32()),
-            None => from_kernel().map(u32::from_ne_bytes),
+            None => entropy::array().map(u32::from_ne_bytes),
         })
     }
 
@@ -161,7 +151,7 @@ impl<R: SeedableRng + Rng, W: Witness> TryRng for SnapshotSafeRng<R, W> {
     fn try_next_u64(&mut self) -> Result<u64> {
         self.draw(|rng| match rng {
             Some(rng) => Ok(rng.next_u64()),
-            None => from_kernel().map(u64::from_ne_bytes),
+            None => entropy::array().map(u64::from_ne_bytes),
         })
     }
 
@@ -183,12 +173,6 @@ impl<R: SeedableRng + Rng, W: Witness> TryRng for SnapshotSafeRng<R, W> {
 }
 
 impl<R: SeedableRng + Rng + TryCryptoRng, W: Witness> TryCryptoRng for SnapshotSafeRng<R, W> {}
-
-#[cold]
-fn from_kernel<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    entropy::fill(&mut bytes).map(|()| bytes)
-}
 
 impl<R, W: fmt::Debug> fmt::Debug for SnapshotSafeRng<R, W> {
     /// Shows nothing of the generator.

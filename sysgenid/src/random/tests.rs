@@ -14,10 +14,12 @@ use std::rc::Rc;
 use chacha20::ChaCha12Rng;
 use proptest::prelude::*;
 use rand_core::{Infallible, Rng, SeedableRng, TryRng, UnwrapErr};
+use sysgenid_sys::internal::lend::Stock;
 
+use super::SnapshotSafeRng;
 use super::buffer::Buffer;
-use super::{ATTEMPTS, SnapshotSafeRng};
 use crate::base::Generation;
+use crate::check::unchanged::ATTEMPTS;
 use crate::check::{ProcessWide, RestoreOnly, Uniqueness, Witness};
 use crate::random::entropy::test::{calls, fail_after, on_call};
 
@@ -75,8 +77,9 @@ impl Witness for Script {
 /// As `ThreadRng` does it: small numbers of words have a way of their own.
 fn fill(buffer: &mut Buffer, witness: &Script, bytes: &mut [u8]) -> crate::Result<()> {
     fn words<const N: usize>(buffer: &mut Buffer, witness: &Script) -> Option<Vec<u8>> {
-        let words = buffer.words::<N>(witness)?;
-        Some(words.map(u32::to_le_bytes).concat())
+        buffer.need(N);
+        let (words, _) = buffer.words::<N>(buffer.count(), witness);
+        Some(words?.map(u32::to_le_bytes).concat())
     }
     let words = match bytes.len() {
         4 => words::<1>(buffer, witness),
@@ -232,8 +235,7 @@ proptest! {
         CHANGES.take();
     }
 
-    /// A model of the buffer, made of the plain generator: the last words of each filling are the
-    /// key of the next, and the others are handed out from the end on.
+    /// [`Model`] says what it hands out.
     #[test]
     fn the_buffer_hands_out_each_word_once(lengths in prop::collection::vec(length(), 1..60)) {
         let witness = Script::default();
@@ -241,30 +243,76 @@ proptest! {
         fill(&mut buffer, &witness, &mut []).unwrap();
         buffer.set_key([7; 32]);
         fail_after(0); // No entropy is added.
-        let (mut key, mut words) = ([7; 32], Vec::new());
+        let mut model = Model { key: [7; 32], words: Vec::new() };
         for length in lengths {
-            let mut bytes = vec![0; length];
-            fill(&mut buffer, &witness, &mut bytes).unwrap();
-            let mut expected = Vec::new();
-            let mut missing = length.div_ceil(4);
-            while missing > 0 {
-                if words.is_empty() {
-                    let mut plain = ChaCha12Rng::from_seed(key);
-                    let mut filling = [0; Buffer::BYTES];
-                    plain.fill_bytes(&mut filling);
-                    let (drawn, next) = filling.split_at(Buffer::BYTES - 32);
-                    key = next.try_into().unwrap();
-                    words = drawn.chunks(4).map(<[u8]>::to_vec).collect();
-                }
-                let taken = words.split_off(words.len() - missing.min(words.len()));
-                missing -= taken.len();
-                expected.extend(taken.concat());
-            }
-            expected.truncate(length);
-            prop_assert_eq!(bytes, expected);
+            let mut bytes = vec![0; length + 4];
+            // From where a word may begin, as the model does.
+            let start = bytes.as_ptr().align_offset(4);
+            let bytes = &mut bytes[start..start + length];
+            fill(&mut buffer, &witness, bytes).unwrap();
+            prop_assert_eq!(&*bytes, model.fill(length));
             prop_assert!(buffer.used_is_erased());
         }
         fail_after(None);
+    }
+}
+
+/// The buffer, made of the plain generator: the last words of each filling are the key of the next,
+/// and the others are handed out from the end on.
+struct Model {
+    key: [u8; 32],
+    words: Vec<[u8; 4]>,
+}
+
+impl Model {
+    fn fill(&mut self, length: usize) -> Vec<u8> {
+        match length {
+            4 | 8 | 16 | 32 => self.whole(length / 4),
+            Buffer::LARGE.. => {
+                // A key for the blocks alone.
+                let key = self.whole(8).try_into().unwrap();
+                let mut bytes = vec![0; length - length % 256];
+                ChaCha12Rng::from_seed(key).fill_bytes(&mut bytes);
+                bytes.extend(self.some(length % 256));
+                bytes
+            }
+            _ => self.some(length),
+        }
+    }
+
+    /// Words that lie together. If there are too few, the rest is given up.
+    fn whole(&mut self, count: usize) -> Vec<u8> {
+        if self.words.len() < count {
+            self.refill();
+        }
+        self.some(4 * count)
+    }
+
+    fn some(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut missing = length.div_ceil(4);
+        loop {
+            let left = self.words.len() - missing.min(self.words.len());
+            let taken = self.words.split_off(left);
+            missing -= taken.len();
+            bytes.extend(taken.concat());
+            if missing == 0 {
+                break;
+            }
+            self.refill();
+        }
+        bytes.truncate(length);
+        bytes
+    }
+
+    fn refill(&mut self) {
+        let mut plain = ChaCha12Rng::from_seed(self.key);
+        let mut filling = [0; Buffer::BYTES];
+        plain.fill_bytes(&mut filling);
+        let (drawn, next) = filling.split_at(Buffer::BYTES - 32);
+        self.key = next.try_into().unwrap();
+        let words = drawn.chunks_exact(4);
+        self.words = words.map(|word| word.try_into().unwrap()).collect();
     }
 }
 
@@ -448,20 +496,46 @@ fn a_buffer_without_entropy_returns_nothing_after_a_change_but_goes_on_before_it
 
 #[test]
 fn entropy_is_added_after_64_kib() {
-    let witness = Script::default();
-    let mut buffer = Buffer::EMPTY;
-    fill(&mut buffer, &witness, &mut [0; 1]).unwrap();
-    let mut copy = buffer.clone();
-    let (mut a, mut b) = ([0; 16], [0; 16]);
-    for drawn in (0..64 * 1024).step_by(16) {
-        fill(&mut buffer, &witness, &mut a).unwrap();
-        fill(&mut copy, &witness, &mut b).unwrap();
-        if a != b {
-            assert!(drawn > 60 * 1024, "{drawn}");
-            return;
+    for size in [16, 1024, 100_000] {
+        let witness = Script::default();
+        let mut buffer = Buffer::EMPTY;
+        fill(&mut buffer, &witness, &mut [0; 1]).unwrap();
+        let mut copy = buffer.clone();
+        let (mut a, mut b) = (vec![0; size], vec![0; size]);
+        let mut drawn = 0;
+        loop {
+            fill(&mut buffer, &witness, &mut a).unwrap();
+            fill(&mut copy, &witness, &mut b).unwrap();
+            drawn += size;
+            let mut both = a.chunks(16).zip(b.chunks(16));
+            if let Some(alike) = both.position(|(a, b)| a != b) {
+                let before = drawn - size + 16 * alike;
+                assert!(before <= 64 * 1024, "{before}, by {size}");
+                assert!(before > 60 * 1024 || size > 16, "too often: {before}");
+                break;
+            }
+            assert!(drawn < 100_000, "they are copies still");
         }
     }
-    panic!("they are copies still");
+}
+
+/// Where a word may not begin, and in the middle of blocks.
+#[test]
+fn any_place_in_memory_is_filled_to_its_end() {
+    let witness = Script::default();
+    let mut buffer = Buffer::EMPTY;
+    for start in 0..5 {
+        for length in [Buffer::LARGE, Buffer::LARGE + 1, 3 * Buffer::LARGE - 1] {
+            let mut bytes = vec![0; start + length + 16];
+            fill(&mut buffer, &witness, &mut bytes[start..start + length]).unwrap();
+            let zeros = [0; 16];
+            assert_eq!(bytes[start + length..], zeros);
+            assert_eq!(bytes[..start], zeros[..start]);
+            // 8 zeros in a row are not chance.
+            let filled = &bytes[start..start + length];
+            assert!(filled.windows(8).all(|window| window != [0; 8]));
+        }
+    }
 }
 
 #[test]
@@ -472,6 +546,40 @@ fn an_infallible_generator_panics_without_entropy() {
     witness.change();
     fail_after(0);
     UnwrapErr(rng).next_u32();
+}
+
+#[cfg(all(feature = "rand_core_06", feature = "rand_core_09"))]
+#[test]
+fn by_earlier_traits_a_lack_of_entropy_is_an_error_or_a_panic_as_well() {
+    use std::panic::catch_unwind;
+
+    use rand_core_06::RngCore;
+    use rand_core_09::TryRngCore;
+
+    use super::KernelRng;
+
+    fn check(mut rng: impl RngCore) {
+        let mut bytes = [0xa5; 32];
+        let error = RngCore::try_fill_bytes(&mut rng, &mut bytes).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSYS));
+        assert_eq!(bytes, [0; 32]);
+    }
+    fail_after(0);
+    check(KernelRng);
+    check(crate::rng());
+    assert!(catch_unwind(|| RngCore::next_u32(&mut KernelRng)).is_err());
+    assert!(catch_unwind(|| RngCore::fill_bytes(&mut KernelRng, &mut [0])).is_err());
+    let error = TryRngCore::try_next_u64(&mut KernelRng).unwrap_err();
+    assert!(error.is_entropy());
+    fail_after(None);
+
+    let witness = Script::default();
+    let mut rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&witness).unwrap();
+    witness.change();
+    fail_after(0);
+    assert!(TryRngCore::try_next_u32(&mut rng).unwrap_err().is_entropy());
+    check(&mut rng);
+    fail_after(None);
 }
 
 #[test]

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::{Ordering, compiler_fence};
 
 use rand_core::{TryCryptoRng, TryRng};
+use sysgenid_sys::internal::lend::Lend;
 
-use super::buffer::Buffer;
-use crate::base::error::{Error, Result};
+use super::buffer::{Buffer, WORDS};
+use crate::base::error::Result;
 use crate::check::{ProcessWide, Uniqueness, Witness};
-use crate::random::entropy;
+use crate::random::{entropy, give_up};
 
 thread_local! {
     /// Without a destructor, so that it can be reached until the thread has ended: by the
     /// destructors of others, too.
-    static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::EMPTY) };
+    static BUFFER: Lend<Buffer> = const { Lend::empty(Buffer::EMPTY) };
 
     /// Wipes it when the thread ends.
     static WIPE: Wipe = const { Wipe };
@@ -34,17 +33,18 @@ impl Drop for Wipe {
 /// another number. Otherwise it costs what rand's costs. It asks [`ProcessWide`]. While that has no
 /// source that shows restores, every number is drawn from the kernel by
 /// [`entropy::fill`](crate::entropy::fill), so that it is never less safe than the kernel's numbers.
+/// Keys come from there in any case, because a restore is not seen at once: see [`ThreadRng`].
 ///
 /// ```
 /// use rand::RngExt;
 /// use rand::seq::SliceRandom;
 ///
 /// let mut rng = sysgenid::rng();
-/// let key: [u8; 32] = rng.random();
+/// let nonce: [u8; 12] = rng.random();
 /// let port = rng.random_range(49152..=65535_u16);
 /// let mut servers = ["a", "b", "c"];
 /// servers.shuffle(&mut rng);
-/// # let _ = (key, port, servers);
+/// # let _ = (nonce, port, servers);
 /// ```
 ///
 /// # Panics
@@ -67,8 +67,9 @@ pub fn rng() -> ThreadRng {
 /// - Numbers are checked after they were drawn, and returned only if nothing has changed since the
 ///   seed that they come from: see [`SnapshotSafeRng`](crate::SnapshotSafeRng), whose limits hold
 ///   here as well. In short: there is a window between the resume of a machine and the change of its
-///   generation, and what was returned is the caller's. Keys are built from
-///   [`entropy::fill`](crate::entropy::fill), which keeps no state in this process.
+///   generation. In this window, from a few milliseconds to seconds after the resume, clones draw the
+///   same numbers. And what was returned is the caller's. So this generator is for numbers: a key is
+///   built from [`entropy::array`](crate::entropy::array), which keeps no state in this process.
 /// - Without a source that shows restores, and with only a driver of the v5 dialect, nothing is drawn
 ///   ahead: each draw is a system call. `ProcessWide::verify` reports that as an error. A source that
 ///   appears later is used from the first draw that is at least a second after the last look.
@@ -96,7 +97,7 @@ impl ThreadRng {
     ///
     /// # Errors
     ///
-    /// [`is_entropy`](Error::is_entropy) if the kernel gives no random bytes. The next draw tries
+    /// [`is_entropy`](crate::Error::is_entropy) if the kernel gives no random bytes. The next draw tries
     /// again.
     pub fn reseed(&mut self) -> Result<()> {
         // Within another draw there is nothing to discard: the one that is interrupted checks.
@@ -171,15 +172,19 @@ impl Witness for ThisThread {
 /// So many words.
 #[inline(always)]
 fn words<const N: usize>() -> [u32; N] {
-    match with_buffer(|buffer| buffer.words(&ThisThread)) {
-        Some(Some(words)) => words,
-        _ => words_slowly(),
+    match take_words() {
+        Some(words) => words,
+        None => words_slowly(),
     }
 }
 
 #[cold]
 #[inline(never)]
 fn words_slowly<const N: usize>() -> [u32; N] {
+    let is_refilled = with_buffer(|buffer| buffer.need(N)) == Some(true);
+    if let Some(words) = is_refilled.then(take_words).flatten() {
+        return words;
+    }
     let mut bytes = [[0; 4]; N];
     fill_or_panic(bytes.as_flattened_mut());
     bytes.map(u32::from_le_bytes)
@@ -200,37 +205,28 @@ fn fill_or_panic(bytes: &mut [u8]) {
     }
 }
 
-fn fill(bytes: &mut [u8]) -> Result<()> {
+/// As a draw, but it fails where that panics.
+pub(super) fn fill(bytes: &mut [u8]) -> Result<()> {
     with_buffer(|buffer| buffer.fill(&ThisThread, bytes)).unwrap_or_else(|| entropy::fill(bytes))
 }
 
-/// Lets `work` have this thread's buffer; `None` if a signal handler interrupts somebody who has it.
+/// So many words, if they are there, and nothing has changed as far as a glance tells.
 #[inline(always)]
-fn with_buffer<T>(work: impl FnOnce(&mut Buffer) -> T) -> Option<T> {
+fn take_words<const N: usize>() -> Option<[u32; N]> {
     BUFFER.with(|buffer| {
-        let mut buffer = buffer.try_borrow_mut().ok()?;
-        // For a handler that interrupts this thread here, the buffer is lent before it is touched,
-        // and until it is touched no more.
-        compiler_fence(Ordering::SeqCst);
-        let done = work(&mut buffer);
-        compiler_fence(Ordering::SeqCst);
-        Some(done)
-    })
+        buffer.take::<N, WORDS, _>(|buffer, count| buffer.words(count, &ThisThread))
+    })?
+}
+
+/// Lends this thread's buffer to `work`; `None` in a signal handler that interrupts its use.
+fn with_buffer<T>(work: impl FnOnce(&mut Buffer) -> T) -> Option<T> {
+    BUFFER.with(|buffer| buffer.with(work))
 }
 
 /// Discards this thread's generator; the next draw seeds one, if restores are seen by then.
 #[cfg(feature = "testing")]
 pub(crate) fn forget_thread() {
     let _ = with_buffer(Buffer::wipe);
-}
-
-#[cold]
-#[expect(
-    clippy::panic,
-    reason = "the trait has no error, and the documentation says it"
-)]
-fn give_up(error: &Error) -> ! {
-    panic!("no random numbers: {error}")
 }
 
 #[cfg(test)]
@@ -243,7 +239,7 @@ mod tests {
 
     use rand_core::Rng;
 
-    use super::{BUFFER, rng};
+    use super::{rng, with_buffer};
     use crate::random::entropy::test::{calls, fail_after};
 
     thread_local! {
@@ -270,7 +266,7 @@ mod tests {
     }
 
     fn is_wiped() -> bool {
-        BUFFER.with_borrow(super::Buffer::is_wiped)
+        with_buffer(|buffer| buffer.is_wiped()).unwrap()
     }
 
     /// Destructors run in the reverse order, so `first` registers one that runs after the wiping.
@@ -303,11 +299,11 @@ mod tests {
     #[test]
     fn who_interrupts_a_draw_gets_bytes_of_the_kernel() {
         let mut bytes = [0; 32];
-        BUFFER.with(|buffer| {
-            let _lent = buffer.borrow_mut();
+        with_buffer(|_| {
             rng().fill_bytes(&mut bytes);
             assert_ne!(rng().next_u64(), rng().next_u64());
-        });
+        })
+        .unwrap();
         assert_ne!(bytes, [0; 32]);
     }
 

@@ -5,17 +5,18 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
+use sysgenid::testing::Restores;
 use sysgenid::{Gate, Orchestrator, ProcessWide, RestoreOnly, Watcher};
 
-use crate::world::World;
+use crate::world::make_hazy;
 
 #[test]
 fn it_is_closed_from_the_change_on_until_that_was_handled() {
-    let world = World::default();
+    let world = Restores::new();
     let gate = Gate::with_witness(&world);
     gate.check().unwrap().check().unwrap();
 
-    world.change();
+    world.restore();
     assert!(!gate.is_open());
     assert!(gate.check().is_err());
     let mark = gate.mark();
@@ -36,26 +37,26 @@ fn a_closed_one_is_closed_until_it_is_opened() {
 
 #[test]
 fn a_change_during_the_handling_keeps_it_closed() {
-    let world = World::default();
+    let world = Restores::new();
     let gate = Gate::with_witness(&world);
-    world.change();
+    world.restore();
     let mark = gate.mark();
-    world.change();
+    world.restore();
     assert!(!gate.open(mark));
     assert!(!gate.is_open());
     // That what was refused is not remembered, either.
-    world.set(1);
+    world.restore_to(1);
     assert!(!gate.is_open());
-    world.set(2);
+    world.restore_to(2);
     assert!(gate.open(gate.mark()));
 }
 
 #[test]
 fn a_pass_tells_of_a_change_since() {
-    let world = World::default();
+    let world = Restores::new();
     let gate = Gate::with_witness(&world);
     let pass = gate.check().unwrap();
-    world.change();
+    world.restore();
     assert!(pass.check().is_err());
     assert!(gate.open(gate.mark()));
     assert!(pass.check().is_err(), "it is of before");
@@ -64,8 +65,8 @@ fn a_pass_tells_of_a_change_since() {
 
 #[test]
 fn a_glance_that_tells_nothing_closes_nothing() {
-    let world = World::default();
-    world.make_hazy();
+    let world = Restores::new();
+    make_hazy(&world);
     let gate = Gate::with_witness(&world);
     gate.check().unwrap().check().unwrap();
 }
@@ -106,8 +107,8 @@ fn bell() -> (Arc<Bell>, mpsc::Receiver<()>) {
 
 #[test]
 fn who_waits_is_woken_when_it_opens() {
-    let world = Arc::new(World::default());
-    let gate = Arc::new(Gate::closed_with_witness(Arc::clone(&world)));
+    let world = Restores::new();
+    let gate = Arc::new(Gate::closed_with_witness(world.clone()));
     let (bell, rung) = bell();
     let waker = Waker::from(Arc::clone(&bell));
     let mut context = Context::from_waker(&waker);
@@ -127,7 +128,7 @@ fn who_waits_is_woken_when_it_opens() {
 
 #[test]
 fn who_no_longer_waits_is_not_woken() {
-    let gate = Gate::closed_with_witness(World::default());
+    let gate = Gate::closed_with_witness(Restores::new());
     let (bell, _rung) = bell();
     let waker = Waker::from(Arc::clone(&bell));
     let mut context = Context::from_waker(&waker);
@@ -144,7 +145,7 @@ fn who_no_longer_waits_is_not_woken() {
 
 #[test]
 fn an_open_one_is_not_waited_for() {
-    let gate = Gate::with_witness(World::default());
+    let gate = Gate::with_witness(Restores::new());
     let mut context = Context::from_waker(Waker::noop());
     assert!(pin!(gate.opened()).poll(&mut context).is_ready());
 }

@@ -52,7 +52,9 @@ const SECTIONS: &[Section<'static>] = &[
         group: "draw 16 random bytes",
         title: "Drawing 16 random bytes",
         text: "`rand::rng` knows neither of restores nor of forks. The others do; getrandom(2) asks the\n\
-               kernel, which does. Where no source shows restores, so does each draw of `sysgenid::rng`.",
+               kernel, which does. Where no source shows restores, so does each draw of `sysgenid::rng`.\n\
+               The vDSO's getrandom is the kernel's generator in the memory of the process: it looks at\n\
+               each draw whether the kernel has reseeded. glibc calls it from 2.41 on.",
     },
     Section {
         group: "draw other sizes",

@@ -52,9 +52,8 @@ pub fn changes() -> Changes {
 /// use std::time::Duration;
 /// use sysgenid::{Changes, Source};
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let source = Source::at(folder.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let source = Source::at(broker.path())?;
 /// let mut changes = Changes::options().on(source.clone()).open();
 ///
 /// let generation = source.trigger(Duration::from_secs(5))?;
