@@ -21,6 +21,8 @@ use super::entry::is_in_hook;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::fork_lock::ForkLock;
 use crate::base::{Deadline, Generation};
+#[cfg(feature = "testing")]
+use crate::check::world::carried;
 use crate::watch::{Changes, ChangesOptions};
 
 /// The thread that was started last, in this process or in one that it is a copy of.
@@ -226,9 +228,12 @@ impl BackgroundOptions {
         let running = Arc::new(Running::new(self.changes, &changes));
         let works = Arc::clone(&running);
         let report = self.report;
+        let work = move || work::work(&works, changes, first, report.as_ref());
+        #[cfg(feature = "testing")]
+        let work = carried(work);
         thread::Builder::new()
             .name("sysgenid-watch".to_owned())
-            .spawn(move || work::work(&works, changes, first, report.as_ref()))
+            .spawn(work)
             .map_err(|error| Error::io("starting a thread", &error))?;
         CURRENT.store(Some(Arc::clone(&running)));
         Ok(Background(running))
