@@ -184,7 +184,7 @@ def test_coroutines_are_refused() -> None:
             with pytest.raises(TypeError, match="aio"):
                 register(hook)
         with pytest.raises(TypeError, match="function"):
-            register(None)  # type: ignore[type-var,call-overload]
+            register(None)  # type: ignore[type-var]
     # Seen when it runs, and not forgotten without a word.
     sysgenid.after_restore(lambda generation: rebuild(generation))
     with pytest.raises(sysgenid.HookError, match="aio"):

@@ -167,9 +167,10 @@ fn unpack(vm: &Vm, root: &Path) -> Result<()> {
     if let Some(unpacked) = xz.stdout.take() {
         tar.stdin(unpacked);
     }
-    command::run(&mut tar)?;
+    // Not by `command::run`, which gives a command nothing to read.
+    let unpacked = tar.status().context(|| "cannot run tar")?;
     let status = xz.wait().context(|| "waiting for xz")?;
-    if !status.success() {
+    if !unpacked.success() || !status.success() {
         return Err(Error::new(format!("cannot unpack {}", archive.display())));
     }
     std::fs::remove_file(&archive).context(|| format!("cannot remove {}", archive.display()))
