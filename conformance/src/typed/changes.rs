@@ -55,7 +55,11 @@ fn expect_quiet(changes: &mut Changes) {
 }
 
 fn next(changes: &mut Changes) -> Change {
-    changes.wait(PATIENCE).expect("a change")
+    let began = Instant::now();
+    let change = changes.wait(PATIENCE).expect("a change");
+    // The deadline wakes as well, and the look after it finds what nothing has woken for.
+    assert!(began.elapsed() < PATIENCE, "a wake-up was lost");
+    change
 }
 
 fn handle(changes: &mut Changes, generation: Generation) {
@@ -109,8 +113,13 @@ fn changes_report_a_newer_change_while_one_is_held(subject: &Subject) {
     let mut held = next(&mut changes);
     for _ in 0..3 {
         expect_quiet(&mut changes);
+        let waiting = Background::start(move || {
+            let newer = next(&mut changes);
+            (newer, changes)
+        });
         let generation = subject.change();
-        let newer = next(&mut changes);
+        let newer;
+        (newer, changes) = waiting.finish("it is woken");
         assert_eq!(newer.generation(), generation);
         let older = std::mem::replace(&mut held, newer);
         assert_eq!(

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sysgenid::{Acknowledged, Change, Generation, PageFile, Source};
 use sysgenid_tokio::Changes;
@@ -28,7 +28,10 @@ fn looking(path: &Path, period: Duration) -> Changes {
 }
 
 async fn next(changes: &mut Changes) -> Change {
+    let began = Instant::now();
     let change = timeout(PATIENCE, changes.next_change()).await;
+    // The deadline wakes as well, and the look after it finds what nothing has woken for.
+    assert!(began.elapsed() < PATIENCE, "a wake-up was lost");
     change.expect("a change").unwrap()
 }
 
@@ -126,8 +129,11 @@ fn a_newer_change_is_told_while_an_older_one_is_held() {
         let mut held = next(&mut changes).await;
         for _ in 0..5 {
             is_quiet(&mut changes).await;
-            let generation = scene.trigger();
-            let newer = next(&mut changes).await;
+            // While it is waited for, so that it has to wake.
+            let (newer, generation) = tokio::join!(next(&mut changes), async {
+                tokio::time::sleep(A_MOMENT).await;
+                scene.trigger()
+            });
             assert_eq!(newer.generation(), generation);
             assert_eq!(held.acknowledge().unwrap(), Acknowledged::Overtaken);
             held = newer;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sysgenid::{Acknowledged, Change, Changes, ChangesOptions, Generation, Source};
 use sysgenid_broker::Background;
@@ -88,7 +88,11 @@ pub(crate) fn options_at(path: &Path) -> ChangesOptions {
 }
 
 pub(crate) fn next(changes: &mut Changes) -> Change {
-    changes.wait(PATIENCE).unwrap()
+    let began = Instant::now();
+    let change = changes.wait(PATIENCE).unwrap();
+    // The deadline wakes as well, and the look after it finds what nothing has woken for.
+    assert!(began.elapsed() < PATIENCE, "a wake-up was lost");
+    change
 }
 
 /// Nothing is told for a moment.
@@ -109,9 +113,9 @@ pub(crate) fn handle(changes: &mut Changes, generation: Generation) {
 
 /// Until the broker knows of so many tracked and outdated watchers. Changes go on meanwhile.
 pub(crate) fn until_watchers(scene: &Scene, changes: &mut Changes, wanted: (u32, u32)) {
-    let until = std::time::Instant::now() + PATIENCE;
+    let until = Instant::now() + PATIENCE;
     while scene.watchers() != wanted {
-        assert!(std::time::Instant::now() < until, "{:?}", scene.watchers());
+        assert!(Instant::now() < until, "{:?}", scene.watchers());
         let told = changes.wait(Duration::from_millis(2));
         assert!(
             told.as_ref().is_err_and(|error| error.is_timeout()),

@@ -63,9 +63,16 @@ fn a_newer_change_is_told_while_an_older_one_is_handled() {
     let mut held = vec![next(&mut changes)];
     for _ in 0..5 {
         is_quiet(&mut changes);
-        let generation = scene.trigger();
-        let change = next(&mut changes);
-        assert_eq!(change.generation(), generation);
+        // While it is waited for, so that it has to wake.
+        let change = thread::scope(|scope| {
+            let triggering = scope.spawn(|| {
+                thread::sleep(A_MOMENT);
+                scene.trigger()
+            });
+            let change = next(&mut changes);
+            assert_eq!(change.generation(), triggering.join().unwrap());
+            change
+        });
         held.push(change);
     }
     let last = held.pop().unwrap();
