@@ -32,6 +32,7 @@ def replace_session(generation: int) -> None:
 
 def main() -> None:
     """Watches in a thread, which reconnects by itself if the broker is restarted."""
+    sysgenid.verify()  # the thread would wait for a source without a word
     with sysgenid.background() as watchdog:
         print(f"watching from generation {watchdog.generation}", flush=True)
         for _ in range(CHANGES):

@@ -139,7 +139,7 @@ def test_watchdog_thread_outlives_its_broker(
     assert len(set(seen)) == 3
     code, complaints = example.ends()
     assert code == 0
-    assert "restores are not seen until it is there again" in complaints
+    assert "restores are not seen until the broker is there again" in complaints
 
 
 def test_poll_event_loop(start: Start, conductor: sysgenid.Orchestrator) -> None:

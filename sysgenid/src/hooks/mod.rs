@@ -18,7 +18,7 @@
 //! });
 //! hooks::before_snapshot(|_| println!("no request is under way"));
 //!
-//! hooks::run_before_snapshot()?; // the program is told of the snapshot in some other way
+//! hooks::run_before_snapshot()?; // the program has learned of the snapshot in another way
 //! hooks::run_after_restore(sysgenid::generation())?;
 //! # let _ = pool;
 //! # Ok::<(), hooks::HookErrors>(())
@@ -44,7 +44,7 @@
 //!
 //! # What is not guaranteed
 //!
-//! A hook is not the next thing to run: the other threads go on in the old generation meanwhile. What
+//! A hook is not the next thing to run: meanwhile the other threads run in the old generation. What
 //! must not be used twice belongs in a [`Guarded`](crate::Guarded), which looks at each use.
 
 mod background;

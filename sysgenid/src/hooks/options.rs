@@ -20,7 +20,7 @@ pub enum OnFailure {
     /// snapshot is not to be taken.
     #[default]
     Abort,
-    /// The failure is reported, and the run goes on to succeed.
+    /// The failure is reported, and the run succeeds nevertheless.
     Ignore,
 }
 
@@ -96,7 +96,7 @@ impl HookOptions {
     /// on without it; the hook goes on as well, because a thread cannot be stopped. It is not
     /// called again before it has ended, and fails instead.
     ///
-    /// A hook with a deadline runs on a thread of its own (`sysgenid-hook`), which is started for each
+    /// A hook with a deadline runs on its own thread (`sysgenid-hook`), which is started for each
     /// call: what is thread-local is not that of the thread that runs the hooks. The default is
     /// none: the hook runs on the calling thread, and the run waits for it as long as it takes.
     pub fn deadline(mut self, after: Duration) -> Self {

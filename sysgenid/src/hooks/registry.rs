@@ -48,7 +48,7 @@ where
 /// ```
 /// use sysgenid::hooks;
 ///
-/// let hook = hooks::before_snapshot(|_| std::fs::create_dir_all("/proc/self/no such folder"));
+/// let hook = hooks::before_snapshot(|_| std::fs::create_dir_all("/proc/self/not/possible"));
 /// let errors = hooks::run_before_snapshot().unwrap_err(); // do not take the snapshot
 /// assert_eq!(errors.failures().len(), 1);
 /// # hook.unregister();

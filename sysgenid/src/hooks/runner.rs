@@ -38,7 +38,7 @@ pub fn run_after_restore(generation: Generation) -> Result<HooksRan, HookErrors>
     run(Kind::AfterRestore, generation, None)
 }
 
-/// The same for a change that a source has told of.
+/// The same for a change that a source has reported.
 pub(super) fn run_for(change: &Change) -> Result<HooksRan, HookErrors> {
     make_old_for(change.generation());
     run(Kind::AfterRestore, change.generation(), change.cause())
@@ -65,7 +65,7 @@ pub fn run_before_snapshot() -> Result<HooksRan, HookErrors> {
 }
 
 fn run(kind: Kind, generation: Generation, cause: Option<Cause>) -> Result<HooksRan, HookErrors> {
-    // A hook with a deadline has a thread of its own, which does not hold the turn.
+    // A hook with a deadline has its own thread, which does not hold the turn.
     if is_in_hook() {
         return Err(HookErrors::REENTRANT);
     }

@@ -52,15 +52,15 @@ loom::lazy_static! {
 /// # Ok::<(), sysgenid::Error>(())
 /// ```
 ///
-/// - If a hook fails, all others run, and the change is **not acknowledged**: orchestrators go on
+/// - If a hook fails, all others run, and the change is **not acknowledged**: orchestrators keep
 ///   waiting, and name this process. The hooks are run again after a tenth of a second, then after
 ///   twice as long each time, up to half a minute; and at once when the generation changes again. The
 ///   failure is [`last_error`](Background::last_error), and is given to what
 ///   [`report`](BackgroundOptions::report) names. Nothing is printed.
 /// - There need not be a source: one that appears is watched, and counts as a change. A broker that has
 ///   ended is waited for. See [`Changes`].
-/// - There is one thread for a process. It goes on until it is [stopped](Background::stop), also when no
-///   handle is left, and ends with the process, which it never holds up.
+/// - There is one thread for a process. It runs until it is [stopped](Background::stop), also when no
+///   handle is left, and ends with the process, which it never delays.
 /// - A **forked child** has no such thread; the call starts one there. What the parent had not handled
 ///   at the fork, and what has changed since, is handled in the child. Nothing starts it by itself.
 ///
