@@ -23,6 +23,8 @@ use sysgenid_benches::{Bound, Bounds, Measured, REPEATED, ROUNDS, Subject, repea
 use sysgenid_sys::page::CounterPageMut;
 
 const ADDED: Bound = Bound::AtMost(0.5);
+const ADDED_BY_PROCESS: Bound = Bound::AtMost(0.6);
+const ADDED_BY_SHARED: Bound = Bound::AtMost(5.0);
 const SCALING: Bound = Bound::AtLeast(95.0);
 
 /// Reads of each thread in a round: long enough that starting a thread does not show.
@@ -114,9 +116,16 @@ fn main() -> ExitCode {
     added("for forks as well", Bound::Unbounded, &mut || {
         repeat(|| get(&mut of_probe))
     });
-    added("of the whole process", Bound::Unbounded, &mut || {
+    added("of the whole process", ADDED_BY_PROCESS, &mut || {
         repeat(|| get(&mut guarded))
     });
+    bounds.difference(
+        "`SharedGuarded::with` adds to the use of a value",
+        ADDED_BY_SHARED,
+        REPEATED,
+        || repeat(|| with(&shared)),
+        || repeat(|| *unguarded),
+    );
     if bounds.measured() {
         bounds.report(
             "`SharedGuarded::with` in two threads, throughput of each to one alone",
