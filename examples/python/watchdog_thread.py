@@ -32,7 +32,7 @@ def replace_session(generation: int) -> None:
 
 def main() -> None:
     """Watches in a thread, which reconnects by itself if the broker is restarted."""
-    with sysgenid.watch_in_background() as watchdog:
+    with sysgenid.background() as watchdog:
         print(f"watching from generation {watchdog.generation}", flush=True)
         for _ in range(CHANGES):
             # ... the service serves here ...

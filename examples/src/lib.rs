@@ -31,6 +31,8 @@ mod pages {
     mod quickstart {}
     #[doc = include_str!("../../docs/src/recipes.md")]
     mod recipes {}
+    #[doc = include_str!("../../docs/src/hooks.md")]
+    mod hooks {}
     #[doc = include_str!("../../docs/src/python.md")]
     mod python {}
     #[doc = include_str!("../../docs/src/python-random.md")]

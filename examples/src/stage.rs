@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sysgenid::{Generation, SOURCE_VARIABLE};
+use sysgenid_broker::testing::Broker;
 use sysgenid_tokio::AsyncOrchestrator;
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// What an example fails with: an error of whatever kind.
@@ -22,8 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Stage {
     source: PathBuf,
     orchestrator: AsyncOrchestrator,
-    /// In this order: the driver is stopped before its folder is removed.
-    own: Option<(sysgenid_broker::Background, TempDir)>,
+    own: Option<Broker>,
 }
 
 impl Stage {
@@ -36,9 +35,8 @@ impl Stage {
         let (source, own) = match env::var_os(SOURCE_VARIABLE) {
             Some(named) => (named.into(), None),
             None => {
-                let folder = tempfile::tempdir()?;
-                let driver = sysgenid_broker::spawn(folder.path())?;
-                (folder.path().to_owned(), Some((driver, folder)))
+                let driver = Broker::start()?;
+                (driver.path().to_owned(), Some(driver))
             }
         };
         let orchestrator = AsyncOrchestrator::open_at(&source).await?;

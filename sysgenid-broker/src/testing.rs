@@ -46,7 +46,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Makes a directory in the system's folder for temporary files, and serves it.
+    /// Makes a directory where the system keeps temporary files, and serves it.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl Broker {
         *self.serving() = None;
     }
 
-    /// Ends the broker if it runs, and serves the directory with a new one, which goes on with the
-    /// generation: for code that connects again by itself.
+    /// Ends the broker if it runs, and serves the directory with a new one, which continues the
+    /// generation: to test code that reconnects by itself.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl Directory {
 
         let parent = std::env::temp_dir();
         let failed = |error| Error::path(&parent, "make a directory for a test in it", error);
-        // It may be named from the current folder.
+        // The variable may have a relative path.
         let absolute = fs::canonicalize(&parent).map_err(failed)?;
         // The kernel's numbers keep tests of other processes apart that have this one's id: those of
         // other containers, and those before a restart.

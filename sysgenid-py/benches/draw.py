@@ -40,7 +40,7 @@ def main() -> int:
 
         bounds.ratio(
             "protected `random.random()` to the stock one",
-            2,
+            1.4,
             side(random.random),
             side(stock.random),
         )

@@ -43,7 +43,7 @@ def measure(bounds: Bounds, probe: sysgenid.Probe, view: memoryview) -> None:
 
     best = side("it[0]", view)
     ours = side("it.generation", probe)
-    bounds.ratio('`probe.generation` to `memoryview(mmap).cast("I")[0]`', 1.2, ours, best)
+    bounds.ratio('`probe.generation` to `memoryview(mmap).cast("I")[0]`', 1.02, ours, best)
     bounds.times(
         "read the generation in Python",
         {

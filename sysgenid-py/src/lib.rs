@@ -34,7 +34,8 @@ mod _native {
     use crate::guarded::Guarded;
     #[pymodule_export]
     use crate::hooks::{
-        register_hook, registered_hooks, run_after_restore, run_before_snapshot, unregister_hooks,
+        Background, register_hook, registered_hooks, run_after_restore, run_before_snapshot,
+        start_background, unregister_hooks,
     };
     #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};

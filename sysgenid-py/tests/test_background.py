@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sysgenid
@@ -25,7 +27,16 @@ def _none_is_left() -> Iterator[None]:
     yield
     for hook in _native.registered_hooks():
         hooks.unregister(hook)
-    assert not [thread for thread in threading.enumerate() if thread.name == "sysgenid-watch"]
+    eventually(lambda: "sysgenid-watch" not in native_threads(), "the end of the thread")
+
+
+def native_threads() -> list[str]:
+    """The names of this process's threads, Python's and others."""
+    names = []
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/comm") as name:
+            names.append(name.read().strip())
+    return names
 
 
 def acknowledged(orchestrator: sysgenid.Orchestrator, timeout: float = 10) -> None:
@@ -40,7 +51,7 @@ def descriptors() -> set[str]:
 def test_it_runs_the_hooks_and_acknowledges(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []
     sysgenid.after_restore(seen.append)
-    with sysgenid.watch_in_background() as background:
+    with sysgenid.background() as background:
         assert background.alive
         assert background.path == orchestrator.path
         for _ in range(3):
@@ -56,7 +67,8 @@ def test_it_runs_the_hooks_and_acknowledges(orchestrator: sysgenid.Orchestrator)
 
 def test_it_stops_at_once_and_keeps_nothing_open(orchestrator: sysgenid.Orchestrator) -> None:
     before = descriptors()
-    background = sysgenid.watch_in_background()
+    background = sysgenid.background()
+    eventually(lambda: "sysgenid-watch" in native_threads(), "the thread")
     assert "generation" in repr(background)
     assert background.stop(patient(10))
     assert background.stop()
@@ -66,20 +78,34 @@ def test_it_stops_at_once_and_keeps_nothing_open(orchestrator: sysgenid.Orchestr
 
 
 def test_there_is_one(broker: Broker) -> None:
-    with sysgenid.watch_in_background() as background:
-        assert sysgenid.watch_in_background() is background
+    with sysgenid.background() as background:
+        assert sysgenid.background() == background
         with pytest.raises(RuntimeError, match="runs already"):
-            sysgenid.watch_in_background(tracked=False)
+            sysgenid.background(tracked=False)
         with pytest.raises(RuntimeError, match="stop that one"):
-            sysgenid.watch_in_background(broker.source)
-    with sysgenid.watch_in_background(broker.source) as another:
-        assert another is not background
+            sysgenid.background(broker.source)
+    with sysgenid.background(broker.source) as another:
+        assert another != background
         assert another.path == broker.source
 
 
-def test_errors_of_opening_are_the_callers() -> None:
-    with pytest.raises(sysgenid.AbsentError):
-        sysgenid.watch_in_background("/nonexistent/sysgenid")
+def test_a_source_that_appears_is_watched_and_counts_as_a_change(tmp_path: Path) -> None:
+    seen: list[int] = []
+    sysgenid.after_restore(seen.append)
+    folder = tmp_path / "served"
+    with sysgenid.background(folder, look_every=0.01) as background:
+        assert background.alive
+        assert not background.watching
+        assert (background.generation, background.path) == (None, None)
+        assert repr(background) == "<sysgenid.Background of no source, waiting>"
+        broker = Broker(folder)
+        try:
+            eventually(lambda: len(seen) == 1 and background.watching, "the appearance")
+            with sysgenid.Orchestrator(broker.source) as orchestrator:
+                generation = orchestrator.trigger()
+                eventually(lambda: seen[-1] == generation, "the change")
+        finally:
+            broker.stop()
 
 
 def test_a_change_whose_hook_fails_is_not_acknowledged_and_is_tried_again(
@@ -94,7 +120,7 @@ def test_a_change_whose_hook_fails_is_not_acknowledged_and_is_tried_again(
         if not may_succeed.is_set():
             raise OSError("no entropy")
 
-    with sysgenid.watch_in_background() as background:
+    with sysgenid.background() as background:
         generation = orchestrator.trigger()
         orchestrator.acknowledge()
         with pytest.raises(sysgenid.TimedOutError):
@@ -115,27 +141,22 @@ def test_a_change_whose_hook_fails_is_not_acknowledged_and_is_tried_again(
     assert str(record.exc_info[1]) == "no entropy"
 
 
-def test_another_generation_is_tried_at_once(
-    orchestrator: sysgenid.Orchestrator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sysgenid.background._FIRST_PAUSE", 3600.0)
-    monkeypatch.setattr("sysgenid.background._LONGEST_PAUSE", 3600.0)
-    failing: list[int] = []
+def test_another_generation_is_tried_at_once(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []
 
     @sysgenid.after_restore
     def reseed(generation: int) -> None:
-        if not failing:
-            failing.append(generation)
-            raise OSError
         seen.append(generation)
+        if generation == seen[0]:
+            raise OSError
 
-    with sysgenid.watch_in_background():
+    with sysgenid.background():
         orchestrator.trigger()
-        eventually(lambda: bool(failing), "the failure")
+        # The pauses between attempts grow to half a minute.
+        eventually(lambda: len(seen) >= 4, "some attempts")
         generation = orchestrator.trigger()
         acknowledged(orchestrator)
-        eventually(lambda: seen == [generation], "the next generation")
+        assert seen[-1] == generation
 
 
 def test_a_hook_cannot_end_the_thread(orchestrator: sysgenid.Orchestrator) -> None:
@@ -147,7 +168,7 @@ def test_a_hook_cannot_end_the_thread(orchestrator: sysgenid.Orchestrator) -> No
             ended.append(generation)
             sys.exit("goodbye")
 
-    with sysgenid.watch_in_background() as background:
+    with sysgenid.background() as background:
         orchestrator.trigger()
         acknowledged(orchestrator)
         assert background.alive
@@ -156,7 +177,7 @@ def test_a_hook_cannot_end_the_thread(orchestrator: sysgenid.Orchestrator) -> No
 
 def test_a_hook_may_stop_it(orchestrator: sysgenid.Orchestrator) -> None:
     stopped: list[bool] = []
-    background = sysgenid.watch_in_background()
+    background = sysgenid.background()
     sysgenid.after_restore(lambda generation: stopped.append(background.stop()))
     orchestrator.trigger()
     eventually(lambda: not background.alive, "the end of the thread")
@@ -169,27 +190,46 @@ def test_a_broker_that_is_restarted_is_watched_again(
     caplog.set_level(logging.INFO, "sysgenid")
     seen: list[int] = []
     sysgenid.after_restore(seen.append)
-    with sysgenid.watch_in_background(broker.source) as background:
+    with sysgenid.background(broker.source) as background:
         broker.kill()
-        eventually(lambda: isinstance(background.error, sysgenid.LostError), "the loss")
+        eventually(lambda: not background.watching, "the loss")
         assert background.alive
         broker.start()
         with sysgenid.Orchestrator(broker.source) as orchestrator:
             generation = orchestrator.trigger()
             eventually(lambda: seen == [generation], "the change after the restart")
             acknowledged(orchestrator)
-        eventually(lambda: background.error is None, "all is well")
-    levels = [record.levelno for record in caplog.records]
+        assert background.watching
+        eventually(lambda: levels_of(caplog)[-1] == logging.INFO, "the log")
+    levels = levels_of(caplog)
     assert levels[0] == logging.WARNING
     assert levels[-1] == logging.INFO
     assert levels.count(logging.WARNING) == 1, "it is not said at each attempt"
 
 
+def levels_of(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [record.levelno for record in caplog.records if record.name == "sysgenid"]
+
+
+def test_a_failure_that_is_ignored_is_logged_and_acknowledged(
+    orchestrator: sysgenid.Orchestrator, caplog: pytest.LogCaptureFixture
+) -> None:
+    @sysgenid.after_restore(on_failure="ignore", timeout=patient(20))
+    def warm_up(generation: int) -> None:
+        raise OSError("cold")
+
+    with sysgenid.background() as background:
+        orchestrator.trigger()
+        acknowledged(orchestrator)
+        eventually(lambda: levels_of(caplog) == [logging.WARNING], "the log")
+        assert background.error is None
+    assert "warm_up failed, which is ignored" in caplog.text
+
+
 def test_it_stops_while_it_waits_for_a_broker(broker: Broker) -> None:
-    with sysgenid.watch_in_background(broker.source) as background:
+    with sysgenid.background(broker.source) as background:
         broker.kill()
-        eventually(lambda: background.error is not None, "the loss")
-        time.sleep(0.5)  # until the pauses are long
+        eventually(lambda: not background.watching, "the loss")
         assert background.stop(patient(1))
 
 
@@ -197,18 +237,34 @@ def test_it_stops_while_it_waits_for_a_broker(broker: Broker) -> None:
 
 
 def test_a_child_has_none(orchestrator: sysgenid.Orchestrator) -> None:
-    with sysgenid.watch_in_background() as background:
-        before = descriptors()
-
-        def look() -> tuple[bool, bool, bool]:
-            # The child's copies are closed: they would keep the parent's watcher open.
-            kept = before & descriptors()
-            return background.alive, background.stop(), len(kept) < len(before)
-
-        assert in_child(look) == (False, True, True)
+    with sysgenid.background() as background:
+        assert in_child(lambda: (background.alive, background.stop())) == (False, True)
         assert background.alive
         orchestrator.trigger()
         acknowledged(orchestrator)
+
+
+def test_a_childs_copies_hold_nobody_up(orchestrator: sysgenid.Orchestrator) -> None:
+    @sysgenid.after_restore
+    def fails(generation: int) -> None:
+        raise OSError
+
+    reader, writer = os.pipe()
+    with sysgenid.background() as background:
+        orchestrator.trigger()
+        eventually(lambda: background.error is not None, "the failure")
+
+        def stop_in_the_parent() -> None:
+            os.close(writer)
+            os.read(reader, 1)
+
+        child = threading.Thread(target=in_child, args=[stop_in_the_parent])
+        child.start()
+        assert background.stop(patient(10))
+        acknowledged(orchestrator)
+    os.close(writer)
+    child.join()
+    os.close(reader)
 
 
 def test_a_child_may_have_one_and_misses_nothing(orchestrator: sysgenid.Orchestrator) -> None:
@@ -219,23 +275,23 @@ def test_a_child_may_have_one_and_misses_nothing(orchestrator: sysgenid.Orchestr
         # A change that comes before the child has a watcher of its own.
         with sysgenid.Orchestrator() as another:
             generation = another.trigger()
-            with sysgenid.watch_in_background() as background:
+            with sysgenid.background() as background:
                 eventually(lambda: background.generation == generation, "the first change")
                 generation = another.trigger()
                 eventually(lambda: background.generation == generation, "the second change")
         return [generation - number for number in seen]
 
-    with sysgenid.watch_in_background():
+    with sysgenid.background():
         assert in_child(watch) == [1, 0]
 
 
 def test_each_child_starts_one_if_the_program_says_so() -> None:
     script = """
         import os, sysgenid
-        os.register_at_fork(after_in_child=sysgenid.watch_in_background)
-        sysgenid.watch_in_background()
+        os.register_at_fork(after_in_child=sysgenid.background)
+        sysgenid.background()
         if os.fork() == 0:
-            os._exit(42 if sysgenid.watch_in_background().alive else 1)
+            os._exit(42 if sysgenid.background().alive else 1)
         print(os.waitstatus_to_exitcode(os.wait()[1]))
     """
     assert run(script) == ("42\n", "", 0)
@@ -263,7 +319,7 @@ def run(script: str, timeout: float = 20) -> tuple[str, str, int]:
     ],
 )
 def test_the_interpreter_ends_whichever_way(end: str, error: str, code: int) -> None:
-    start = "import sys, threading, time, sysgenid; watch = sysgenid.watch_in_background();"
+    start = "import sys, threading, time, sysgenid; watch = sysgenid.background();"
     began = time.monotonic()
     out, err, returned = run(start + end)
     assert (out, returned) == ("", code), err
@@ -282,7 +338,29 @@ def test_a_hook_that_never_ends_does_not_keep_the_interpreter() -> None:
             running.set()
             threading.Event().wait()
 
-        sysgenid.watch_in_background()
+        sysgenid.background()
+        sysgenid.Orchestrator().trigger()
+        running.wait(20)
+        print("the end", flush=True)
+        """
+    )
+    assert (out, err, code) == ("the end\n", "", 0)
+
+
+@pytest.mark.parametrize("timeout", ["None", "3600"])
+def test_a_hook_that_is_busy_at_the_end_does_not_abort_the_process(timeout: str) -> None:
+    out, err, code = run(
+        f"""
+        import threading, time, sysgenid
+        running = threading.Event()
+
+        @sysgenid.after_restore(timeout={timeout})
+        def busy(generation):
+            running.set()
+            while True:
+                time.sleep(0.0001)  # asks for the interpreter's lock each time
+
+        sysgenid.background()
         sysgenid.Orchestrator().trigger()
         running.wait(20)
         print("the end", flush=True)
@@ -303,7 +381,7 @@ def test_a_hook_that_is_running_may_end_before_the_interpreter() -> None:
             time.sleep(0.2)
             print("handled", flush=True)
 
-        sysgenid.watch_in_background()
+        sysgenid.background()
         sysgenid.Orchestrator().trigger()
         running.wait(20)
         """
@@ -317,7 +395,7 @@ def test_the_end_in_the_middle_of_changes() -> None:
             """
             import threading, sysgenid
             sysgenid.after_restore(lambda generation: None)
-            sysgenid.watch_in_background()
+            sysgenid.background()
             orchestrator = sysgenid.Orchestrator()
             def change():
                 for _ in range(10000):

@@ -25,9 +25,6 @@ Call = Callable[[str, sysgenid.Watcher, sysgenid.Orchestrator], object]
 TIMED: dict[str, Call] = {
     "Watcher": lambda source, _, __: sysgenid.Watcher(source, answer_within=TIMEOUT),
     "Orchestrator": lambda source, _, __: sysgenid.Orchestrator(source, answer_within=TIMEOUT),
-    "watch_in_background": lambda source, _, __: sysgenid.watch_in_background(
-        source, answer_within=TIMEOUT
-    ),
     "status": lambda source, _, __: sysgenid.status(source, TIMEOUT),
     "trigger": lambda source, _, __: sysgenid.trigger(source, TIMEOUT),
     "Watcher.wait": lambda _, watcher, __: watcher.wait(TIMEOUT),
@@ -240,14 +237,17 @@ def test_a_reconnect_waits_for_a_broker_that_is_slow(broker: Broker) -> None:
         assert watcher.try_changed() is None
 
 
-def test_the_thread_stops_although_its_broker_hangs(broker: Broker) -> None:
-    with sysgenid.watch_in_background(broker.source) as background:
-        broker.kill()
-        eventually(lambda: background.error is not None, "the loss")
-        broker.start()
-        with broker.frozen():
-            assert background.stop(5 + LATE)
-        assert not background.alive
+def test_the_thread_starts_and_stops_although_its_broker_hangs(broker: Broker) -> None:
+    with broker.frozen():
+        begun = time.monotonic()
+        background = sysgenid.background(broker.source, answer_within=TIMEOUT)
+        assert time.monotonic() - begun < TIMEOUT + LATE
+        assert background.alive
+        assert not background.watching
+    eventually(lambda: background.watching, "the answer")
+    with broker.frozen():
+        assert background.stop(LATE)
+    assert not background.alive
 
 
 def test_a_broker_that_does_not_answer_gets_more_time_and_none_that_is_not_there() -> None:

@@ -377,13 +377,13 @@ def test_a_change_that_only_a_watcher_sees_is_told_by_the_hooks(build: Counted) 
 
 
 def test_a_guard_in_a_circle_with_its_value_is_collected() -> None:
-    holder: list[sysgenid.Guarded[tuple[object, ...]]] = []
+    holder: list[object] = []
     guard = sysgenid.Guarded(lambda: (holder[0],))
     holder.append(guard)
     guard.get()
     gone = weakref.ref(guard)
     holder.clear()
-    del guard, holder
+    del guard
     gc.collect()
     assert gone() is None
 
@@ -394,15 +394,10 @@ def test_a_value_in_a_circle_is_wiped() -> None:
     class Secret:
         guard: object = None
 
-    def wipe(secret: Secret) -> None:
-        wiped.append(1)
+    def make() -> None:
+        guard = sysgenid.Guarded(Secret, wipe=lambda secret: wiped.append(1))
+        guard.use(lambda secret: setattr(secret, "guard", guard))
 
-    guard = sysgenid.Guarded(Secret, wipe=wipe)
-
-    def tie(secret: Secret) -> None:
-        secret.guard = guard
-
-    guard.use(tie)
-    del guard, tie
+    make()
     gc.collect()
     assert wiped == [1]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import threading
@@ -187,7 +186,7 @@ def test_coroutines_are_refused() -> None:
         with pytest.raises(TypeError, match="function"):
             register(None)  # type: ignore[type-var,call-overload]
     # Seen when it runs, and not forgotten without a word.
-    sysgenid.after_restore(functools.partial(rebuild))
+    sysgenid.after_restore(lambda generation: rebuild(generation))
     with pytest.raises(sysgenid.HookError, match="aio"):
         sysgenid.run_after_restore(1)
 

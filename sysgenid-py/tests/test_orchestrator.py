@@ -215,7 +215,7 @@ def test_settled_is_a_value(orchestrator: sysgenid.Orchestrator) -> None:
     assert settled == again
     assert hash(settled) == hash(again)
     assert repr(settled) == (
-        f"<sysgenid.Settled generation={settled.generation}, watchers={settled.watchers}>"
+        f"sysgenid.Settled(generation={settled.generation}, watchers={settled.watchers})"
     )
     orchestrator.trigger()
     orchestrator.acknowledge()

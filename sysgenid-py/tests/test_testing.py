@@ -78,6 +78,7 @@ FIXTURES = """
 
     GENERATION = "import sysgenid; print(sysgenid.generation())"
     OUTSIDE = os.environ.get("SYSGENID_SOURCE")
+    SOURCES = sysgenid.protection().sources
     seen = []
 
     @pytest.fixture
@@ -106,8 +107,7 @@ FIXTURES = """
         assert os.environ.get("SYSGENID_SOURCE") == OUTSIDE
         assert len(set(seen)) == 2
         assert not any(Path(path).exists() for path in seen)
-        if OUTSIDE is not None:
-            sysgenid.verify()
+        assert sysgenid.protection().sources == SOURCES
         assert key.get() == key.get() == 0
 """
 

@@ -27,10 +27,10 @@ def waiting(request: pytest.FixtureRequest, source: str) -> Iterator[Waiting]:
     with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
         calls: dict[str, Waiting] = {
             "Watcher.wait": lambda timeout: watcher.wait(timeout),  # type: ignore[arg-type]
-            "Watcher.handle": lambda timeout: watcher.handle(print, timeout),  # type: ignore[arg-type]
+            "Watcher.handle": lambda timeout: watcher.handle(print, timeout),  # type: ignore[call-overload]
             "Orchestrator.wait": lambda timeout: orchestrator.wait(timeout),  # type: ignore[arg-type]
             "wait_for_watchers": lambda timeout: orchestrator.wait_for_watchers(timeout),  # type: ignore[arg-type]
-            "settle": lambda timeout: orchestrator.settle(print, timeout),  # type: ignore[arg-type]
+            "settle": lambda timeout: orchestrator.settle(print, timeout),  # type: ignore[call-overload]
         }
         if request.param in ("wait_for_watchers", "settle"):
             # Somebody is missing.

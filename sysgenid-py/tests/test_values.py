@@ -68,7 +68,7 @@ def test_stragglers_are_compared_and_kept(orchestrator: sysgenid.Orchestrator, s
         assert str(straggler.acknowledged) in repr(straggler)
         for refused in pickle.dumps, copy.copy, copy.deepcopy:
             with pytest.raises(TypeError, match="attributes"):
-                refused(straggler)  # type: ignore[operator]
+                refused(straggler)
         watcher.acknowledge(watcher.generation)
         orchestrator.acknowledge()
 
@@ -97,7 +97,7 @@ def own(request: pytest.FixtureRequest) -> Iterator[object]:
 def test_what_is_a_process_s_own_says_that_it_cannot_be_sent(own: object) -> None:
     for refused in pickle.dumps, copy.copy, copy.deepcopy:
         with pytest.raises(TypeError, match="cannot be pickled"):
-            refused(own)  # type: ignore[operator]
+            refused(own)
 
 
 def test_a_copy_of_a_watcher_does_not_close_it() -> None:

@@ -53,9 +53,8 @@ pub fn changes() -> Changes {
 /// use sysgenid::Source;
 /// use sysgenid_tokio::Changes;
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let source = Source::at(folder.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let source = Source::at(broker.path())?;
 /// let mut changes = Changes::from(sysgenid::Changes::options().on(source.clone()).open());
 ///
 /// let generation = source.trigger(Duration::from_secs(5))?;

@@ -8,9 +8,8 @@ use sysgenid::Error;
 /// with all that it has not acknowledged.
 ///
 /// ```
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let watcher = sysgenid::Watcher::open_at(broker.path())?;
 ///
 /// // Nothing can be awaited here, outside of a runtime.
 /// let refused = sysgenid_tokio::Watcher::new(watcher).unwrap_err();

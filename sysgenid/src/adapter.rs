@@ -92,7 +92,7 @@ pub fn may_reconnect(error: &Error) -> bool {
 }
 
 /// The descriptor with which an event loop waits for a watcher, if the loop registers another one at each
-/// reconnect: see [`resume`]. It is readable when the descriptor of [`AsFd`](std::os::fd::AsFd) is. On the
+/// reconnect: see [`resume`]. It is readable when the descriptor of [`AsFd`] is. On the
 /// broker it is the connection, for which the other one, an epoll instance, waits: a wake-up costs one step
 /// less.
 #[must_use]

@@ -46,7 +46,8 @@
 //! - [`Watcher`]: the same for one source. It waits for a change and acknowledges it, alone or in an event loop: of mio by the
 //!   feature `mio`, in tokio by the crate `sysgenid-tokio`, in any other by its descriptor.
 //! - [`Observer`]: waits for a change of a counter that the hypervisor writes, where that notifies.
-//! - [`hooks`]: functions that are called before a snapshot and after a restore.
+//! - [`hooks`]: functions that are called before a snapshot and after a restore, and [`background`], the
+//!   thread that has them called.
 //! - [`Orchestrator`]: triggers a change, or notices it, and waits until all have acknowledged.
 //! - [`Straggler`] and [`StragglerSummary`]: the processes that have not, one by one and in a line.
 //! - [`PageFile`]: the writer of a page file, for a host that has no driver.
@@ -105,6 +106,7 @@ pub use hold::{
     Bound, BuildError, Gate, Guarded, Loaded, Pass, SharedGuarded, SharedReader, Stale,
     ThreadGuarded,
 };
+pub use hooks::{Background, background};
 pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from sysgenid import hooks as hooks
     from sysgenid import random as random
     from sysgenid import testing as testing
-    from sysgenid.background import Background, watch_in_background
+    from sysgenid._background import Background, background
     from sysgenid.caching import cached
     from sysgenid.hooks import (
         HookError,
@@ -75,16 +75,16 @@ if TYPE_CHECKING:
 # Imported when they are asked for, so that those who ask for none pay for none.
 _MODULES = ("aio", "hooks", "random", "testing")
 _HOMES = {
-    "Background": "background",
+    "Background": "_background",
     "HookError": "hooks",
     "after_restore": "hooks",
+    "background": "_background",
     "before_snapshot": "hooks",
     "cached": "caching",
     "register_after_restore": "hooks",
     "register_before_snapshot": "hooks",
     "run_after_restore": "hooks",
     "run_before_snapshot": "hooks",
-    "watch_in_background": "background",
 }
 
 __all__ = [
@@ -120,6 +120,7 @@ __all__ = [
     "after_restore",
     "aio",
     "assume_restored",
+    "background",
     "before_snapshot",
     "cached",
     "entropy",
@@ -138,7 +139,6 @@ __all__ = [
     "trigger",
     "uniqueness",
     "verify",
-    "watch_in_background",
 ]
 
 

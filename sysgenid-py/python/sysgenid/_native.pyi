@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from datetime import timedelta
 from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, final
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, final, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, deprecated
 
 _Path: TypeAlias = str | PathLike[str]
 _Timeout: TypeAlias = float | timedelta | None
+# What has yet to run when a function returns it.
+_Deferred: TypeAlias = Awaitable[Any] | Generator[Any, Any, Any] | AsyncIterator[Any]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 __all__ = [
+    "Background",
     "Broker",
     "CachedBase",
     "Changes",
@@ -21,6 +24,7 @@ __all__ = [
     "GuardedLock",
     "Orchestrator",
     "Probe",
+    "Protection",
     "Settled",
     "Status",
     "Straggler",
@@ -31,14 +35,16 @@ __all__ = [
     "assume_restored",
     "entropy",
     "generation",
+    "init",
     "is_deferred",
+    "protection",
     "refresh",
     "register_hook",
     "registered_hooks",
     "run_after_restore",
     "run_before_snapshot",
     "shows_restores",
-    "sources",
+    "start_background",
     "status",
     "trigger",
     "uniqueness",
@@ -138,6 +144,10 @@ class Watcher:
     def try_changed(self) -> int | None: ...
     def wait(self, timeout: _Timeout) -> int: ...
     def acknowledge(self, generation: int | None = None) -> None: ...
+    @overload
+    @deprecated("the callback is an ordinary function: for a coroutine there is sysgenid.aio")
+    def handle(self, callback: Callable[[int], _Deferred], timeout: _Timeout) -> NoReturn: ...
+    @overload
     def handle(self, callback: Callable[[int], object], timeout: _Timeout) -> int: ...
     def probe(self) -> Probe: ...
     def set_tracking(self, tracked: bool) -> None: ...
@@ -205,6 +215,10 @@ class Orchestrator:
     def wait(self, timeout: _Timeout) -> int: ...
     def acknowledge(self, generation: int | None = None) -> int: ...
     def wait_for_watchers(self, timeout: _Timeout) -> Settled: ...
+    @overload
+    @deprecated("the callback is an ordinary function: for a coroutine there is sysgenid.aio")
+    def settle(self, callback: Callable[[int], _Deferred], timeout: _Timeout) -> NoReturn: ...
+    @overload
     def settle(self, callback: Callable[[int], object], timeout: _Timeout) -> Settled: ...
     def stragglers(self) -> list[Straggler]: ...
     def reconnect(self, timeout: _Timeout) -> None: ...
@@ -242,6 +256,40 @@ class Broker:
     ) -> None: ...
     def __reduce__(self) -> NoReturn: ...
 
+@final
+class Background:
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def watching(self) -> bool: ...
+    @property
+    def generation(self) -> int | None: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    def stop(self, timeout: _Timeout = 5.0) -> bool: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+def start_background(
+    path: _Path | None,
+    /,
+    *,
+    tracked: bool,
+    look_every: _Timeout,
+    answer_within: _Timeout,
+    report: Callable[[str, int, object], None],
+) -> Background: ...
 def generation() -> int: ...
 def uniqueness() -> Uniqueness: ...
 def assume_restored() -> None: ...
@@ -272,10 +320,14 @@ class Guarded(Generic[_T]):
         cls, build: Callable[[], _T], *, wipe: Callable[[_T], object] | None = None
     ) -> Self: ...
     def get(self) -> _T: ...
+    @overload
+    @deprecated("the function is an ordinary one: a coroutine would run after the check")
+    def use(self, function: Callable[[_T], _Deferred]) -> NoReturn: ...
+    @overload
     def use(self, function: Callable[[_T], _R]) -> _R: ...
     def forget(self) -> None: ...
     def __reduce__(self) -> NoReturn: ...
-    def __class_getitem__(cls, key: Any, /) -> Any: ...
+    def __class_getitem__(cls, key: Any) -> Any: ...
 
 class CachedBase:
     def __new__(
@@ -291,7 +343,6 @@ class CachedBase:
     def __deepcopy__(self, memo: object) -> Self: ...
 
 def is_deferred(function: object) -> bool: ...
-
 def register_hook(
     function: Callable[..., object],
     /,

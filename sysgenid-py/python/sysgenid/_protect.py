@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sysgenid import _numpy, hooks
 from sysgenid._generator import SHORTCUTS, Random, guard
-from sysgenid._native import GuardedDraws, shows_restores, protection, verify
+from sysgenid._native import GuardedDraws, protection, shows_restores, verify
 from sysgenid.errors import Error
 
 _lock = threading.RLock()

@@ -159,7 +159,8 @@ class _Changing(Generic[_S]):
     def __reduce__(self) -> NoReturn:
         # A copy would close the original, when it is dropped.
         raise TypeError(
-            f"{type(self).__name__} cannot be pickled or copied: it is an event loop's, so open another"
+            f"{type(self).__name__} cannot be pickled or copied: it is an event loop's, so open "
+            "another"
         )
 
     def __repr__(self) -> str:

@@ -76,8 +76,9 @@ def cached(
     CacheInfo(hits=2, misses=2, maxsize=None, currsize=2)
 
     What is guaranteed: what is returned was computed since the last change that can be seen at the
-    return, and not across it. The whole cache is forgotten, and its numbers begin anew. No lock is held
-    while the function runs: threads may share it, and a forked child never waits for its parent's.
+    return, and not across it. The whole cache is forgotten, and its numbers begin anew. No lock is
+    held while the function runs: threads may share it, and a forked child never waits for its
+    parent's.
 
     What is not: that the function runs once. Threads that ask for the same result at the same time
     may each compute it, and a computation that a change overtook is made again. A change that

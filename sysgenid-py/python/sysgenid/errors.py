@@ -98,7 +98,7 @@ class UnsettledError(Error):
 
 
 class ReentrantError(Error):
-    """A guard was used by its own build, or two threads build what needs the other's (`EDEADLK`)."""
+    """A guard was used by its own build, or by builds that wait for each other (`EDEADLK`)."""
 
     __module__ = "sysgenid"
 

@@ -14,8 +14,8 @@ True
 
 Or it is put behind that module, for all that the process has loaded: see `protect`.
 
-A draw costs less than twice what it costs in `random`. Neither module makes secrets: keys are made
-from `sysgenid.entropy`, passwords and tokens by `secrets`.
+A draw costs at most 1.4 times what it costs in `random`. Neither module makes secrets: keys are
+made from `sysgenid.entropy`, passwords and tokens by `secrets`.
 """
 
 from __future__ import annotations

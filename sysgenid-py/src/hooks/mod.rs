@@ -4,6 +4,7 @@
 //! A hook is called on whichever thread the SDK runs it: on the one that runs the hooks, on the
 //! background thread, or on a thread of its own if it has a deadline.
 
+mod background;
 mod call;
 mod failure;
 
@@ -18,6 +19,7 @@ use sysgenid::{Generation, ProcessWide, Witness};
 
 use crate::timeout::AnswerTime;
 use crate::waiting;
+pub(crate) use background::{Background, start_background};
 use call::Function;
 
 /// A hook with its function, for those who know it by that.

@@ -30,9 +30,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// assert_eq!(orchestrator.trigger().await?.get(), 1);
     /// assert_eq!(orchestrator.changed().await?.get(), 1);
     /// # Ok(())
@@ -58,9 +57,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// assert_eq!(orchestrator.trigger_at_least(7).await?.get(), 7);
     /// # Ok(())
     /// # }
@@ -88,10 +86,9 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
-    /// let _watcher = Watcher::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
+    /// let _watcher = Watcher::open_at(broker.path()).await?;
     /// orchestrator.trigger().await?;
     /// for straggler in orchestrator.stragglers().await? {
     ///     println!("{straggler} is at generation {}", straggler.acknowledged);

@@ -24,11 +24,10 @@ use crate::{NotRegistered, readiness, runtime};
 /// use std::time::Duration;
 /// use sysgenid_tokio::{AsyncOrchestrator, Watcher};
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let service = Watcher::open_at(folder.path()).await?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let service = Watcher::open_at(broker.path()).await?;
 ///
-/// let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+/// let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
 /// let generation = orchestrator.trigger().await?;
 /// orchestrator.acknowledge()?;
 ///
@@ -102,9 +101,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// assert_eq!(orchestrator.generation().get(), 0);
     /// # Ok(())
     /// # }
@@ -133,9 +131,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let source = sysgenid::Source::at(folder.path())?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let source = sysgenid::Source::at(broker.path())?;
     /// let options = sysgenid::Orchestrator::options().require_watchers(1);
     /// let orchestrator = AsyncOrchestrator::open_on(options, source).await?;
     /// # drop(orchestrator);
@@ -173,9 +170,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let orchestrator = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let orchestrator = sysgenid::Orchestrator::open_at(broker.path())?;
     /// let orchestrator = AsyncOrchestrator::new(orchestrator.into())?;
     /// orchestrator.wait_for_watchers(Duration::from_secs(5)).await?;
     /// # Ok(())
@@ -216,9 +212,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// let generation = orchestrator.trigger().await?;
     /// let told = std::future::poll_fn(|cx| orchestrator.poll_changed(cx)).await?;
     /// assert_eq!(told, generation);
@@ -250,10 +245,9 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
-    /// let overseer = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
+    /// let overseer = sysgenid::Orchestrator::open_at(broker.path())?;
     /// let generation = overseer.trigger()?;
     /// assert_eq!(orchestrator.changed().await?, generation);
     /// # Ok(())
@@ -278,9 +272,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// let generation = orchestrator.trigger().await?;
     /// assert_eq!(orchestrator.acknowledge()?, generation);
     /// # Ok(())

@@ -44,10 +44,9 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
-    /// let watcher = Watcher::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
+    /// let watcher = Watcher::open_at(broker.path()).await?;
     /// orchestrator.trigger().await?;
     /// orchestrator.acknowledge()?;
     /// let (waited, handled) = tokio::join!(
@@ -95,9 +94,8 @@ impl AsyncOrchestrator {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// # use sysgenid_tokio::{AsyncOrchestrator, Watcher};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let orchestrator = AsyncOrchestrator::open_at(folder.path()).await?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let orchestrator = AsyncOrchestrator::open_at(broker.path()).await?;
     /// orchestrator.trigger().await?;
     /// let settled = orchestrator
     ///     .settle(Duration::from_secs(5), async |generation| {

@@ -40,10 +40,9 @@ impl Watcher {
     ///     }
     /// }
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = Watcher::open_at(folder.path()).await?;
-    /// let generation = sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = Watcher::open_at(broker.path()).await?;
+    /// let generation = sysgenid::Orchestrator::open_at(broker.path())?.trigger()?;
     ///
     /// let keys = Arc::new(Keys);
     /// let task = tokio::spawn(async move {
@@ -66,10 +65,9 @@ impl Watcher {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # async fn rotate(keys: &mut Vec<u64>, by: u64) -> std::io::Result<()> { keys.push(by); Ok(()) }
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
-    /// # sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let watcher = sysgenid_tokio::Watcher::open_at(broker.path()).await?;
+    /// # sysgenid::Orchestrator::open_at(broker.path())?.trigger()?;
     /// let mut keys = Vec::new();
     /// loop {
     ///     let generation = watcher.changed().await?;

@@ -24,10 +24,9 @@ use crate::{NotRegistered, readiness, runtime};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use sysgenid_tokio::Watcher;
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let watcher = Watcher::open_at(folder.path()).await?;
-/// sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let watcher = Watcher::open_at(broker.path()).await?;
+/// sysgenid::Orchestrator::open_at(broker.path())?.trigger()?;
 ///
 /// let generation = watcher.changed().await?;
 /// println!("rebuilding for generation {generation}");
@@ -121,9 +120,8 @@ impl Watcher {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(broker.path()).await?;
     /// assert_eq!(watcher.try_changed()?, None);
     /// # Ok(())
     /// # }
@@ -150,9 +148,8 @@ impl Watcher {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let source = sysgenid::Source::at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let source = sysgenid::Source::at(broker.path())?;
     /// let options = sysgenid::Watcher::options().tracked(false);
     /// let onlooker = sysgenid_tokio::Watcher::open_on(options, source).await?;
     /// # drop(onlooker);
@@ -186,9 +183,8 @@ impl Watcher {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid::Watcher::open_at(broker.path())?;
     /// let watcher = sysgenid_tokio::Watcher::new(watcher)?;
     /// assert_eq!(watcher.try_changed()?, None);
     /// # Ok(())
@@ -235,10 +231,9 @@ impl Watcher {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
-    /// let generation = sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(broker.path()).await?;
+    /// let generation = sysgenid::Orchestrator::open_at(broker.path())?.trigger()?;
     /// let told = std::future::poll_fn(|cx| watcher.poll_changed(cx)).await?;
     /// assert_eq!(told, generation);
     /// # Ok(())
@@ -275,13 +270,12 @@ impl Watcher {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(broker.path()).await?;
     /// let waited = tokio::time::timeout(Duration::from_millis(10), watcher.changed()).await;
     /// assert!(waited.is_err());
     ///
-    /// let generation = sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// let generation = sysgenid::Orchestrator::open_at(broker.path())?.trigger()?;
     /// assert_eq!(watcher.changed().await?, generation);
     /// # Ok(())
     /// # }
@@ -324,10 +318,9 @@ impl Watcher {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// # let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
-    /// let orchestrator = sysgenid::Orchestrator::open_at(folder.path())?;
+    /// # let broker = sysgenid_broker::testing::Broker::start()?;
+    /// # let watcher = sysgenid_tokio::Watcher::open_at(broker.path()).await?;
+    /// let orchestrator = sysgenid::Orchestrator::open_at(broker.path())?;
     /// let first = orchestrator.trigger()?;
     /// let second = orchestrator.trigger()?;
     /// assert!(watcher.acknowledge(first).unwrap_err().is_stale());
@@ -382,11 +375,10 @@ impl Watcher {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid_tokio::Watcher::open_at(broker.path()).await?;
     /// watcher.set_tracking(false)?;
-    /// sysgenid::Orchestrator::open_at(folder.path())?.trigger()?;
+    /// sysgenid::Orchestrator::open_at(broker.path())?.trigger()?;
     /// let status = watcher.source().unwrap().status(std::time::Duration::from_secs(5))?;
     /// assert_eq!(status.watchers.unwrap().outdated, 0);
     /// # Ok(())

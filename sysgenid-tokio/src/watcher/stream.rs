@@ -61,10 +61,9 @@ impl Yielded {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use tokio_stream::StreamExt;
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let mut watcher = sysgenid_tokio::Watcher::open_at(folder.path()).await?;
-/// let orchestrator = sysgenid::Orchestrator::open_at(folder.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let mut watcher = sysgenid_tokio::Watcher::open_at(broker.path()).await?;
+/// let orchestrator = sysgenid::Orchestrator::open_at(broker.path())?;
 ///
 /// let first = orchestrator.trigger()?;
 /// assert_eq!(watcher.next().await.transpose()?, Some(first));

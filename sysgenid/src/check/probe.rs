@@ -26,9 +26,8 @@ use crate::source::{FileIdentity, Source, SourceKind};
 /// ```
 /// use sysgenid::Probe;
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let probe = Probe::open_at(folder.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let probe = Probe::open_at(broker.path())?;
 /// let before = probe.generation();
 /// // … the system may be restored here …
 /// assert_eq!(probe.generation(), before, "nothing restored this system");

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use crate::base::{Deadline, Generation};
+use crate::watch::Cause;
 
 /// What a hook is told when it is called.
 #[derive(Clone, Copy, Debug)]
 pub struct HookContext {
     pub(super) generation: Generation,
+    pub(super) cause: Option<Cause>,
     pub(super) deadline: Deadline,
 }
 
@@ -15,8 +17,15 @@ impl HookContext {
         self.generation
     }
 
+    /// Why the generation changed, if that is known: only the [background thread](crate::background) knows
+    /// it, where the source tells.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
     /// When this hook counts as failed, which is [`Deadline::NEVER`] for a hook without a
-    /// [deadline](crate::HookOptions::deadline). A hook passes it on to what it waits for.
+    /// [deadline](crate::hooks::HookOptions::deadline). A hook passes it on to what it waits for.
     #[must_use]
     pub fn deadline(&self) -> Deadline {
         self.deadline

@@ -24,7 +24,8 @@
 //! # Ok::<(), hooks::HookErrors>(())
 //! ```
 //!
-//! Nothing runs by itself. A program that waits for changes itself calls [`run_after_restore`] and
+//! Nothing runs by itself. [`background`] starts a thread that runs the hooks for each change and
+//! acknowledges it. A program that waits for changes itself calls [`run_after_restore`], and
 //! acknowledges if that succeeded.
 //!
 //! # What a hook is
@@ -46,6 +47,7 @@
 //! A hook is not the next thing to run: the other threads go on in the old generation meanwhile. What
 //! must not be used twice belongs in a [`Guarded`](crate::Guarded), which looks at each use.
 
+mod background;
 mod context;
 mod entry;
 mod failure;
@@ -53,6 +55,7 @@ mod options;
 mod registry;
 mod runner;
 
+pub use background::{Background, BackgroundError, BackgroundEvent, BackgroundOptions, background};
 pub use context::HookContext;
 pub use failure::{HookErrors, HookFailure, HooksRan};
 pub use options::{HookOptions, HookResult, OnFailure, options};

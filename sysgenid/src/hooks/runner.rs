@@ -8,6 +8,7 @@ use super::registry::in_order;
 use crate::base::fork_lock::ForkLock;
 use crate::base::{Deadline, Generation};
 use crate::check::{ProcessWide, Witness, assume_restored};
+use crate::watch::{Cause, Change};
 
 /// Held by a run. A child that is forked during one is not kept from its own.
 #[cfg(not(sysgenid_loom))]
@@ -33,12 +34,22 @@ loom::lazy_static! {
 /// all the others have run: do not acknowledge the change. [`HookErrors::is_reentrant`] if the call
 /// was made by a hook.
 pub fn run_after_restore(generation: Generation) -> Result<HooksRan, HookErrors> {
+    make_old_for(generation);
+    run(Kind::AfterRestore, generation, None)
+}
+
+/// The same for a change that a source has told of.
+pub(super) fn run_for(change: &Change) -> Result<HooksRan, HookErrors> {
+    make_old_for(change.generation());
+    run(Kind::AfterRestore, change.generation(), change.cause())
+}
+
+fn make_old_for(generation: Generation) {
     let is_seen = ProcessWide.shows_restores(); // first, because it looks for a source
     if !is_seen || generation != crate::check::generation() {
         // Without a source the number of the process means nothing.
         assume_restored();
     }
-    run(Kind::AfterRestore, generation)
 }
 
 /// Runs the hooks for a snapshot, in reverse order of registration. Only the program knows that one is
@@ -50,10 +61,10 @@ pub fn run_after_restore(generation: Generation) -> Result<HooksRan, HookErrors>
 /// all the others have run: do not take the snapshot. [`HookErrors::is_reentrant`] if the call was
 /// made by a hook.
 pub fn run_before_snapshot() -> Result<HooksRan, HookErrors> {
-    run(Kind::BeforeSnapshot, crate::check::generation())
+    run(Kind::BeforeSnapshot, crate::check::generation(), None)
 }
 
-fn run(kind: Kind, generation: Generation) -> Result<HooksRan, HookErrors> {
+fn run(kind: Kind, generation: Generation, cause: Option<Cause>) -> Result<HooksRan, HookErrors> {
     // A hook with a deadline has a thread of its own, which does not hold the turn.
     if is_in_hook() {
         return Err(HookErrors::REENTRANT);
@@ -63,6 +74,7 @@ fn run(kind: Kind, generation: Generation) -> Result<HooksRan, HookErrors> {
     };
     let context = HookContext {
         generation,
+        cause,
         deadline: Deadline::NEVER,
     };
     let mut count = 0;

@@ -29,11 +29,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// use std::time::Duration;
 /// use sysgenid::{Orchestrator, Watcher};
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let service = Watcher::open_at(folder.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let service = Watcher::open_at(broker.path())?;
 ///
-/// let orchestrator = Orchestrator::open_at(folder.path())?;
+/// let orchestrator = Orchestrator::open_at(broker.path())?;
 /// let generation = orchestrator.trigger()?;
 /// orchestrator.acknowledge()?;
 ///
@@ -72,13 +71,12 @@ impl OrchestratorOptions {
     /// use std::time::Duration;
     /// use sysgenid::{Orchestrator, Watcher};
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let orchestrator = Orchestrator::options().require_watchers(1).open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let orchestrator = Orchestrator::options().require_watchers(1).open_at(broker.path())?;
     /// let error = orchestrator.wait_for_watchers(Duration::ZERO).unwrap_err();
     /// assert!(error.is_missing());
     ///
-    /// let _service = Watcher::open_at(folder.path())?;
+    /// let _service = Watcher::open_at(broker.path())?;
     /// let settled = orchestrator.wait_for_watchers(Duration::from_secs(5))?;
     /// assert_eq!(settled.watchers, Some(1));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -337,9 +335,8 @@ impl Orchestrator {
     /// use std::time::Duration;
     /// use sysgenid::Orchestrator;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let orchestrator = Orchestrator::open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let orchestrator = Orchestrator::open_at(broker.path())?;
     /// orchestrator.trigger()?;
     /// let settled = orchestrator.settle(Duration::from_secs(5), |generation| {
     ///     println!("new host keys for generation {generation}");

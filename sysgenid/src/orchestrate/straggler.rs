@@ -92,10 +92,9 @@ impl fmt::Debug for Straggler {
 /// ```
 /// use sysgenid::{Orchestrator, StragglerSummary, Watcher};
 ///
-/// let directory = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(directory.path())?;
-/// let _service = Watcher::open_at(directory.path())?;
-/// let orchestrator = Orchestrator::open_at(directory.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let _service = Watcher::open_at(broker.path())?;
+/// let orchestrator = Orchestrator::open_at(broker.path())?;
 /// orchestrator.trigger()?;
 ///
 /// let stragglers = orchestrator.stragglers()?;

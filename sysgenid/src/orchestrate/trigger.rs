@@ -23,9 +23,8 @@ impl Source {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let source = sysgenid::Source::at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let source = sysgenid::Source::at(broker.path())?;
     /// assert_eq!(source.trigger(Duration::from_secs(5))?.get(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -13,7 +13,7 @@ mod snapshot_safe;
 mod thread;
 mod versions;
 
-#[cfg(all(test, feature = "rng"))]
+#[cfg(all(test, feature = "rng", feature = "testing"))]
 mod tests;
 
 #[cfg(feature = "rand_core")]

@@ -155,10 +155,9 @@ impl Source {
     /// ```
     /// use sysgenid::{Source, SourceKind};
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// assert_eq!(Source::at(folder.path())?.kind(), SourceKind::Broker);
-    /// assert_eq!(Source::at(folder.path().join("page"))?.kind(), SourceKind::PageFile);
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// assert_eq!(Source::at(broker.path())?.kind(), SourceKind::Broker);
+    /// assert_eq!(Source::at(broker.path().join("page"))?.kind(), SourceKind::PageFile);
     /// assert!(Source::at("/dev/null").unwrap_err().is_wrong_kind());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -207,9 +206,8 @@ impl Source {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let source = sysgenid::Source::at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let source = sysgenid::Source::at(broker.path())?;
     /// let status = source.status(Duration::from_secs(5))?;
     /// assert_eq!(status.generation.get(), 0);
     /// assert_eq!(status.watchers.unwrap().total, 0);

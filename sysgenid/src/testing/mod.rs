@@ -6,7 +6,7 @@
 //! [`Restores::scope`] puts the test's thread into it: [`uniqueness`](crate::uniqueness),
 //! [`generation`](crate::generation), `rng()` and every guard on
 //! [`ProcessWide`](crate::ProcessWide) then look at this world, and not at the machine.
-//! [`changes`](crate::changes) tell of its restores, and a [hook](crate::hooks) that is registered there
+//! [`changes`](crate::changes) report its restores, and a [hook](crate::hooks) that is registered there
 //! runs there only. The code under test stays as it is, and so does its signature.
 //!
 //! ```
@@ -47,7 +47,7 @@
 //! - No memory is copied and no process made. A test that wants a real fork forks; that is seen in a
 //!   world as well.
 //! - A [`Watcher`](crate::Watcher), an [`Observer`](crate::Observer) and an
-//!   [`Orchestrator`](crate::Orchestrator) have a source of their own, which no world changes; so does
+//!   [`Orchestrator`](crate::Orchestrator) have their own source, which no world changes. So does
 //!   a [`Probe`](crate::Probe), but that sees the forks that are played. An isolated source for a
 //!   test is `sysgenid_broker::testing::Broker`.
 //! - Hooks that are registered outside of all worlds run in every one, and two tests never run hooks

@@ -67,7 +67,7 @@ impl Restores {
     }
 
     /// The system is restored: everything that was unique is not, and the generation is another one,
-    /// which [`changes`](crate::changes) that were opened in the world tell of.
+    /// which [`changes`](crate::changes) that were opened in the world report.
     ///
     /// A use that begins in any thread after this has returned sees it. The generation is that of a
     /// driver, so 0 follows the largest number of 32 bits.
@@ -83,7 +83,7 @@ impl Restores {
         self.0.restore_to(generation);
     }
 
-    /// The process is forked, and the test goes on in the child: the generation stays, and nothing
+    /// The process is forked, and the test continues in the child: the generation stays, and nothing
     /// is unique any more. [`RestoreOnly`](crate::RestoreOnly) does not see it, and neither do
     /// [`changes`](crate::changes).
     pub fn fork(&self) {
@@ -136,7 +136,7 @@ impl Restores {
 
     /// Puts this thread into the world until what is returned is dropped.
     ///
-    /// A thread can be in several: the one that it was put into last counts. What is built in one
+    /// A thread can be in several: the one that it was put into last counts. A value that is built in one
     /// scope counts as changed in another, and outside.
     ///
     /// In a test of an asynchronous function that one thread runs (`#[tokio::test]`, `block_on`), the
@@ -213,7 +213,8 @@ pub struct Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         self.entered = None;
-        // What was seeded in the world is not used outside of it, where nothing may show restores.
+        // A generator that was seeded in the world is not used outside of it, where nothing may show
+        // restores.
         #[cfg(feature = "rng")]
         crate::random::forget_thread();
     }

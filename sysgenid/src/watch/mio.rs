@@ -62,12 +62,11 @@ register_by_descriptor! {
     /// use mio::{Events, Interest, Poll, Token};
     /// use sysgenid::{Orchestrator, Watcher};
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let mut watcher = Watcher::open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let mut watcher = Watcher::open_at(broker.path())?;
     /// let mut poll = Poll::new()?;
     /// poll.registry().register(&mut watcher, Token(0), Interest::READABLE)?;
-    /// # let orchestrator = Orchestrator::open_at(folder.path())?;
+    /// # let orchestrator = Orchestrator::open_at(broker.path())?;
     /// # orchestrator.trigger()?;
     ///
     /// let mut events = Events::with_capacity(8);

@@ -14,8 +14,9 @@ use std::thread;
 use sysgenid::rand_core::Rng;
 use sysgenid::testing::{Look, Restores};
 use sysgenid::{
-    BuildError, Generation, Guarded, PageFile, Probe, ProcessWide, RestoreOnly, SharedGuarded,
-    ThreadGuarded, Uniqueness, Witness, assume_restored, generation, protection, uniqueness,
+    Bound, BuildError, Gate, Generation, Guarded, PageFile, Probe, ProcessWide, RestoreOnly,
+    SharedGuarded, ThreadGuarded, Uniqueness, Witness, assume_restored, generation, protection,
+    uniqueness,
 };
 
 /// Counts its builds.
@@ -107,6 +108,22 @@ fn a_result_that_a_restore_overtook_is_computed_again() {
         *value
     });
     assert_eq!((result.unwrap(), runs), (2, 2));
+}
+
+#[test]
+fn what_must_not_outlive_a_change_is_refused_after_one_that_is_played() {
+    let restores = Restores::new();
+    let _scope = restores.scope();
+    let changes: [fn(&Restores); 3] = [Restores::restore, Restores::fork, |_| assume_restored()];
+    for change in changes {
+        let (mut bound, gate) = (Bound::unwiped(uniqueness(), 7), Gate::new());
+        let pass = gate.check().unwrap();
+        assert_eq!(*bound.get().unwrap(), 7);
+        change(&restores);
+        assert!(bound.get_mut().is_err() && pass.check().is_err() && gate.check().is_err());
+        gate.open(gate.mark());
+        assert!(gate.is_open());
+    }
 }
 
 #[test]

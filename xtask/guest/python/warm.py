@@ -64,7 +64,7 @@ async def main(name: str) -> None:
         }
         print(word, *(f"{key}={value}" for key, value in values.items()), flush=True)
 
-    with sysgenid.watch_in_background():
+    with sysgenid.background():
         watching = asyncio.create_task(count_wakes(counts))
         reader = await requests()
         # Until the watcher sleeps. Were it slower, it would still notice: the wait is no edge.

@@ -234,6 +234,15 @@ impl World {
     }
 }
 
+/// Each is equal to itself only.
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for World {}
+
 impl Witness for World {
     fn mark(&self) -> Uniqueness {
         self.act(Look::Mark);

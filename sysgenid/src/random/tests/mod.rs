@@ -13,7 +13,10 @@ mod versions;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use chacha20::ChaCha12Rng;
 use proptest::prelude::*;
@@ -23,65 +26,73 @@ use sysgenid_sys::internal::lend::Stock;
 use self::model::Model;
 use super::SnapshotSafeRng;
 use super::buffer::Buffer;
-use crate::base::Generation;
 use crate::check::unchanged::ATTEMPTS;
-use crate::check::{ProcessWide, RestoreOnly, Uniqueness, Witness};
+use crate::check::{ProcessWide, RestoreOnly, Witness};
 use crate::random::entropy::test::{calls, fail_after, on_call};
+use crate::testing::{Look, Restores};
 
-/// A witness for which something changes just before chosen looks, counted from 0; and whenever
-/// [`EXTRA`] does.
-#[derive(Debug, Default)]
+/// A world in which something changes just before chosen looks, counted from 0; and whenever
+/// [`change_here`] is called.
 struct Script {
-    changes: RefCell<BTreeSet<u32>>,
-    looks: Cell<u32>,
-    generation: Cell<u64>,
+    world: Restores,
+    looks: Arc<Looks>,
+}
+
+#[derive(Default)]
+struct Looks {
+    count: AtomicU32,
+    changes: Mutex<BTreeSet<u32>>,
     /// Whether a glance leaves everything open, as one does without `MADV_WIPEONFORK`.
-    is_shy: Cell<bool>,
-    /// Whether it reports that it shows no restores.
-    is_blind: Cell<bool>,
+    are_shy: AtomicBool,
 }
 
 impl Script {
-    fn now(&self) -> u64 {
-        self.generation.get() + EXTRA.get()
+    fn new() -> Self {
+        Self::of(Restores::new())
     }
 
-    fn change(&self) {
-        self.generation.set(self.generation.get() + 1);
+    fn of(world: Restores) -> Self {
+        let looks = Arc::new(Looks::default());
+        let script = Arc::clone(&looks);
+        world.before_looks(move |world, look| {
+            let number = script.count.fetch_add(1, SeqCst);
+            if script.changes.lock().unwrap().contains(&number) {
+                world.restore();
+            }
+            if look == Look::Glance && script.are_shy.load(SeqCst) {
+                world.blur();
+            }
+        });
+        HERE.set(Some(world.clone()));
+        Self { world, looks }
+    }
+
+    fn now(&self) -> u64 {
+        self.generation().get()
+    }
+
+    fn be_shy(&self, whether: bool) {
+        self.looks.are_shy.store(whether, SeqCst);
     }
 
     /// Changes at these looks from now on.
     fn restart(&self, changes: impl IntoIterator<Item = u32>) {
-        self.looks.set(0);
-        *self.changes.borrow_mut() = changes.into_iter().collect();
+        self.looks.count.store(0, SeqCst);
+        *self.looks.changes.lock().unwrap() = changes.into_iter().collect();
     }
 }
 
-impl Witness for Script {
-    fn mark(&self) -> Uniqueness {
-        if self.changes.borrow().contains(&self.looks.get()) {
-            self.change();
-        }
-        self.looks.set(self.looks.get() + 1);
-        Uniqueness::of(Generation::new(self.now()))
-    }
+impl Deref for Script {
+    type Target = Restores;
 
-    fn glance(&self) -> Uniqueness {
-        let seen = self.mark();
-        if self.is_shy.get() {
-            return Uniqueness::of(Generation::new(u64::MAX));
-        }
-        seen
-    }
-
-    fn shows_restores(&self) -> bool {
-        !self.is_blind.get()
+    fn deref(&self) -> &Restores {
+        &self.world
     }
 }
 
 /// As `ThreadRng` does it: small numbers of words have a way of their own.
-fn fill(buffer: &mut Buffer, witness: &Script, bytes: &mut [u8]) -> crate::Result<()> {
-    fn words<const N: usize>(buffer: &mut Buffer, witness: &Script) -> Option<Vec<u8>> {
+fn fill(buffer: &mut Buffer, witness: &Restores, bytes: &mut [u8]) -> crate::Result<()> {
+    fn words<const N: usize>(buffer: &mut Buffer, witness: &Restores) -> Option<Vec<u8>> {
         buffer.need(N);
         let (words, _) = buffer.words::<N>(buffer.count(), witness);
         Some(words?.map(u32::to_le_bytes).concat())
@@ -101,10 +112,10 @@ fn fill(buffer: &mut Buffer, witness: &Script, bytes: &mut [u8]) -> crate::Resul
 }
 
 thread_local! {
-    /// Changes that nobody looked at when they happened.
-    static EXTRA: Cell<u64> = const { Cell::new(0) };
+    /// The world of this test's last script.
+    static HERE: RefCell<Option<Restores>> = const { RefCell::new(None) };
 
-    /// At which of the next calls of a spied generator there is one of those.
+    /// At which of the next calls of a spied generator something changes there.
     static CHANGES: RefCell<VecDeque<bool>> = const { RefCell::new(VecDeque::new()) };
 
     /// The seeds of all the generators that this test made.
@@ -142,9 +153,14 @@ impl TryRng for Spied {
     }
 }
 
+/// A change that nobody looks at when it happens.
+fn change_here() {
+    HERE.with_borrow(|world| world.as_ref().unwrap().restore());
+}
+
 fn meddle() {
     if CHANGES.with_borrow_mut(VecDeque::pop_front) == Some(true) {
-        EXTRA.set(EXTRA.get() + 1);
+        change_here();
     }
 }
 
@@ -200,9 +216,9 @@ proptest! {
         draws in prop::collection::vec(draw(), 1..30),
         is_shy: bool,
     ) {
-        let witness = Script::default();
-        witness.is_shy.set(is_shy);
-        let mut rng = SnapshotSafeRng::<Spied, _>::new(&witness).unwrap();
+        let witness = Script::new();
+        witness.be_shy(is_shy);
+        let mut rng = SnapshotSafeRng::<Spied, _>::new(&*witness).unwrap();
         let mut plain = ChaCha12Rng::from_seed(last_seed());
         for draw in draws {
             let expected = draw.from(&mut plain).unwrap();
@@ -216,8 +232,8 @@ proptest! {
     fn no_number_is_drawn_across_a_change(
         script in prop::collection::vec(step(), 1..12),
     ) {
-        let witness = Script::default();
-        let mut rng = SnapshotSafeRng::<Spied, _>::new(&witness).unwrap();
+        let witness = Script::new();
+        let mut rng = SnapshotSafeRng::<Spied, _>::new(&*witness).unwrap();
         let (mut seed, mut plain) = (last_seed(), ChaCha12Rng::from_seed(last_seed()));
         for (draw, looks, calls) in script {
             let before = witness.now();
@@ -243,7 +259,7 @@ proptest! {
     /// [`Model`] says what it hands out.
     #[test]
     fn the_buffer_hands_out_each_word_once(lengths in prop::collection::vec(length(), 1..60)) {
-        let witness = Script::default();
+        let witness = Script::new();
         let mut buffer = Buffer::EMPTY;
         fill(&mut buffer, &witness, &mut []).unwrap();
         buffer.set_key([7; 32]);
@@ -278,19 +294,21 @@ fn no_byte_of_a_buffer_is_drawn_across_a_change() {
             3 * Buffer::BYTES + 5,
             1 << 20,
         ] {
-            let original = Script::default();
-            original.is_shy.set(is_shy);
+            let original = Script::new();
+            original.be_shy(is_shy);
             let mut buffer = Buffer::EMPTY;
             fill(&mut buffer, &original, &mut [0; 100]).unwrap();
             let copy = |changes: &[u32]| {
-                let witness = Script::default();
-                witness.is_shy.set(is_shy);
+                // Each time the same world, of which there are copies.
+                let witness = Script::of(original.world.clone());
+                witness.restore_to(0);
+                witness.be_shy(is_shy);
                 witness.restart(changes.iter().copied());
                 let mut bytes = vec![0; length];
                 fail_after((1 << 20) * u32::from(!changes.is_empty()));
                 fill(&mut buffer.clone(), &witness, &mut bytes).unwrap();
                 fail_after(None);
-                (bytes, witness.looks.get())
+                (bytes, witness.looks.count.load(SeqCst))
             };
             // Without a change, and without entropy, two copies draw the same.
             let (unchanged, looks) = copy(&[]);
@@ -323,7 +341,9 @@ fn seeds_if_the_first_is_late(draw: impl FnOnce()) -> u32 {
     let count = Rc::clone(&calls);
     on_call(move || {
         count.set(count.get() + 1);
-        EXTRA.set(EXTRA.get() + u64::from(count.get() == 1));
+        if count.get() == 1 {
+            change_here();
+        }
     });
     draw();
     on_call(|| {});
@@ -332,22 +352,22 @@ fn seeds_if_the_first_is_late(draw: impl FnOnce()) -> u32 {
 
 #[test]
 fn a_seed_is_not_used_that_was_drawn_across_a_change() {
-    let witness = Script::default();
-    let mut rng = SnapshotSafeRng::<Spied, _>::new(&witness).unwrap();
+    let witness = Script::new();
+    let mut rng = SnapshotSafeRng::<Spied, _>::new(&*witness).unwrap();
     let mut buffer = Buffer::EMPTY;
     fill(&mut buffer, &witness, &mut [0; 16]).unwrap();
-    witness.change();
+    witness.restore();
     let seeds = seeds_if_the_first_is_late(|| rng.try_fill_bytes(&mut [0; 16]).unwrap());
     assert_eq!(seeds, 2);
-    witness.change();
+    witness.restore();
     let seeds = seeds_if_the_first_is_late(|| fill(&mut buffer, &witness, &mut [0; 16]).unwrap());
     assert_eq!(seeds, 2);
 }
 
 #[test]
 fn a_draw_ends_though_changes_do_not() {
-    let witness = Script::default();
-    let mut rng = SnapshotSafeRng::<Spied, _>::new(&witness).unwrap();
+    let witness = Script::new();
+    let mut rng = SnapshotSafeRng::<Spied, _>::new(&*witness).unwrap();
     witness.restart(0..1000);
     let drawn: Vec<_> = (0..3).map(|_| rng.try_next_u64().unwrap()).collect();
     assert!(drawn[0] != drawn[1] && drawn[1] != drawn[2], "{drawn:?}");
@@ -362,9 +382,8 @@ fn a_draw_ends_though_changes_do_not() {
 /// The witnesses around another one pass the question on.
 #[test]
 fn where_restores_are_not_seen_there_is_no_generator() {
-    let witness = Script::default();
-    witness.is_blind.set(true);
-    let witnesses: [&dyn Witness; 3] = [&witness, &&witness, &RestoreOnly(&witness)];
+    let witness = Script::of(Restores::without_source());
+    let witnesses: [&dyn Witness; 3] = [&*witness, &&*witness, &RestoreOnly(&*witness)];
     for witness in witnesses {
         assert!(!witness.shows_restores());
         let mut rng = SnapshotSafeRng::<Spied, _>::new(witness).unwrap();
@@ -386,8 +405,8 @@ fn where_restores_are_not_seen_there_is_no_generator() {
     assert_eq!(SEEDS.with_borrow(Vec::len), 0);
 
     // A source appears.
-    let mut rng = SnapshotSafeRng::<Spied, _>::new(&witness).unwrap();
-    witness.is_blind.set(false);
+    let mut rng = SnapshotSafeRng::<Spied, _>::new(&*witness).unwrap();
+    witness.appear();
     rng.try_next_u64().unwrap();
     let before = calls();
     rng.try_next_u64().unwrap();
@@ -402,11 +421,11 @@ fn without_entropy_nothing_is_made_and_nothing_returned() {
     assert!(error.is_entropy(), "{error}");
     fail_after(None);
 
-    let witness = Script::default();
-    let mut rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&witness).unwrap();
+    let witness = Script::new();
+    let mut rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&*witness).unwrap();
     fail_after(0);
     rng.try_next_u64().unwrap();
-    witness.change();
+    witness.restore();
     let mut bytes = [0xa5; 32];
     assert!(rng.try_fill_bytes(&mut bytes).unwrap_err().is_entropy());
     assert_eq!(bytes, [0; 32], "no byte of the old generator");
@@ -418,7 +437,7 @@ fn without_entropy_nothing_is_made_and_nothing_returned() {
 
 #[test]
 fn a_buffer_without_entropy_returns_nothing_after_a_change_but_goes_on_before_it() {
-    let witness = Script::default();
+    let witness = Script::new();
     let mut buffer = Buffer::EMPTY;
     fill(&mut buffer, &witness, &mut [0; 1]).unwrap();
     fail_after(0);
@@ -426,7 +445,7 @@ fn a_buffer_without_entropy_returns_nothing_after_a_change_but_goes_on_before_it
     fill(&mut buffer, &witness, &mut many).unwrap();
     assert!(many.windows(16).all(|window| window != [0; 16]));
 
-    witness.change();
+    witness.restore();
     for length in [16, 100_000] {
         let mut bytes = vec![0xa5; length];
         let error = fill(&mut buffer, &witness, &mut bytes).unwrap_err();
@@ -443,7 +462,7 @@ fn a_buffer_without_entropy_returns_nothing_after_a_change_but_goes_on_before_it
 #[test]
 fn entropy_is_added_after_64_kib() {
     for size in [16, 1024, 100_000] {
-        let witness = Script::default();
+        let witness = Script::new();
         let mut buffer = Buffer::EMPTY;
         fill(&mut buffer, &witness, &mut [0; 1]).unwrap();
         let mut copy = buffer.clone();
@@ -468,7 +487,7 @@ fn entropy_is_added_after_64_kib() {
 /// Where a word may not begin, and in the middle of blocks.
 #[test]
 fn any_place_in_memory_is_filled_to_its_end() {
-    let witness = Script::default();
+    let witness = Script::new();
     let mut buffer = Buffer::EMPTY;
     for start in 0..5 {
         for length in [Buffer::LARGE, Buffer::LARGE + 1, 3 * Buffer::LARGE - 1] {
@@ -487,9 +506,9 @@ fn any_place_in_memory_is_filled_to_its_end() {
 #[test]
 #[should_panic(expected = "random")]
 fn an_infallible_generator_panics_without_entropy() {
-    let witness = Script::default();
-    let rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&witness).unwrap();
-    witness.change();
+    let witness = Script::new();
+    let rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&*witness).unwrap();
+    witness.restore();
     fail_after(0);
     UnwrapErr(rng).next_u32();
 }

@@ -26,9 +26,9 @@ fn by_earlier_traits_a_lack_of_entropy_is_an_error_or_a_panic_as_well() {
     assert!(error.is_entropy());
     fail_after(None);
 
-    let witness = Script::default();
-    let mut rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&witness).unwrap();
-    witness.change();
+    let witness = Script::new();
+    let mut rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&*witness).unwrap();
+    witness.restore();
     fail_after(0);
     assert!(TryRngCore::try_next_u32(&mut rng).unwrap_err().is_entropy());
     check(&mut rng);

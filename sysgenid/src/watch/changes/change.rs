@@ -101,9 +101,8 @@ impl Change {
     /// use std::time::Duration;
     /// use sysgenid::{Acknowledged, Changes, Source};
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let source = Source::at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let source = Source::at(broker.path())?;
     /// let mut changes = Changes::options().on(source.clone()).open();
     ///
     /// source.trigger(Duration::from_secs(5))?;

@@ -75,6 +75,12 @@ impl Core {
         slots.filter_map(|slot| slot.0.as_ref().map(Member::source))
     }
 
+    /// What is watched, the preferred source first.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        let slots = [&self.driver, &self.beside].into_iter();
+        slots.filter_map(|slot| slot.0.as_ref())
+    }
+
     /// A change to report, if there is one. Never waits for a broker.
     ///
     /// `is_open` says that an event of a moment ago was one of a connection, and not its loss.
@@ -165,11 +171,10 @@ impl Core {
         if !takes_another {
             has_moved |= self.beside.0.take().is_some();
         } else if !self.beside.works() {
-            self.beside.0 = None;
+            has_moved |= self.beside.0.take().is_some();
             if let Some(counter) = Source::hypervisor() {
-                self.beside.choose(Ok(counter), tracked, is_owed);
+                has_moved |= self.beside.choose(Ok(counter), tracked, is_owed);
             }
-            has_moved = true;
         }
         self.layout += u64::from(has_moved);
         let is_driven = self.driver.0.as_ref().is_some_and(|it| !it.is_polled());

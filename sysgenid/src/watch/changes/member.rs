@@ -38,7 +38,17 @@ impl Record {
         self.is_owed.store(false, Ordering::Relaxed);
     }
 
-    fn handled(&self) -> Generation {
+    /// Has what `other` has, of the same source.
+    pub(super) fn copy(&self, other: &Self) {
+        self.handle(other.handled());
+        self.is_owed.store(other.is_owed(), Ordering::Relaxed);
+    }
+
+    pub(super) fn owe(&self) {
+        self.is_owed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn handled(&self) -> Generation {
         Generation::new(self.handled.load(Ordering::Relaxed))
     }
 
@@ -187,6 +197,18 @@ impl Member {
         rank(self.source())
     }
 
+    /// Whether a broker has been asked for a connection and has not answered.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|link| link.opening.is_some())
+    }
+
+    /// Whether there is no connection to a broker.
+    pub(super) fn is_lost(&self) -> bool {
+        self.link.is_some() && self.is_polled()
+    }
+
     /// Whether it has to be looked at from time to time.
     pub(super) fn is_polled(&self) -> bool {
         matches!(self.eye, Eye::Page(_))
@@ -315,7 +337,7 @@ impl Member {
             link.next = Some(now);
         } else {
             // One that takes connections only to close them is not asked without a pause.
-            link.next = Some(now + link.pauses.next());
+            link.next = Some(now + link.pauses.next_if(true));
         }
     }
 
@@ -338,9 +360,9 @@ impl Member {
                     return false;
                 }
                 Err(error) if error.is_timeout() && now < *until => return false,
-                Err(_) => {
+                Err(error) => {
                     link.opening = None;
-                    link.next = Some(now + link.pauses.next());
+                    link.next = Some(now + link.pauses.next(&error));
                     self.has_moved = true;
                     return false;
                 }
@@ -368,7 +390,7 @@ impl Member {
                 link.opening = Some((opening, now + ANSWER_TIME));
                 self.has_moved = true;
             }
-            Err(_) => link.next = Some(now + link.pauses.next()),
+            Err(error) => link.next = Some(now + link.pauses.next(&error)),
         }
         false
     }

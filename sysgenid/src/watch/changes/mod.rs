@@ -8,6 +8,7 @@ pub(crate) mod event;
 mod member;
 mod options;
 mod poller;
+mod service;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use self::core::Core;
 use self::event::Event;
 pub use self::options::ChangesOptions;
 use self::poller::Poller;
+pub(crate) use self::service::Handled;
 pub use self::shared::ChangesWaker;
 use crate::base::Deadline;
 use crate::base::error::{Error, Kind, Result};
@@ -50,9 +52,8 @@ pub fn changes() -> Changes {
 /// use std::time::Duration;
 /// use sysgenid::{Changes, Source};
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let source = Source::at(folder.path())?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let source = Source::at(broker.path())?;
 /// let mut changes = Changes::options().on(source.clone()).open();
 ///
 /// let generation = source.trigger(Duration::from_secs(5))?;
@@ -96,7 +97,7 @@ pub fn changes() -> Changes {
 ///
 /// While no driver is watched, sources are looked for once in a period; otherwise once in ten, for one
 /// that is preferred or was replaced. A lost broker is tried again at once, then after pauses that grow
-/// to 40 milliseconds in the first half minute and to three quarters of a second later. A broker that
+/// to 40 milliseconds in the first ten seconds and to three quarters of a second later. A broker that
 /// hangs is given five seconds for an answer, and delays nothing else.
 ///
 /// # What is not guaranteed
@@ -145,12 +146,22 @@ impl Changes {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<Change> {
-        let deadline = deadline.into();
+        self.wait_with(deadline.into(), |_| ())
+    }
+
+    /// The same, and calls `looked` after each look at the sources.
+    pub(crate) fn wait_with(
+        &mut self,
+        deadline: Deadline,
+        mut looked: impl FnMut(&Self),
+    ) -> Result<Change> {
         loop {
             if self.is_stopped() {
                 return Err(Error::new(Kind::Interrupted));
             }
-            if let Some(change) = self.core.look(false) {
+            let change = self.core.look(false);
+            looked(self);
+            if let Some(change) = change {
                 return Ok(change);
             }
             if self.core.shared().take_wake() {

@@ -43,10 +43,9 @@ pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// use std::time::Duration;
 /// use sysgenid::{Orchestrator, Watcher};
 ///
-/// let folder = tempfile::tempdir()?;
-/// let _broker = sysgenid_broker::spawn(folder.path())?;
-/// let watcher = Watcher::open_at(folder.path())?;
-/// Orchestrator::open_at(folder.path())?.trigger()?;
+/// let broker = sysgenid_broker::testing::Broker::start()?;
+/// let watcher = Watcher::open_at(broker.path())?;
+/// Orchestrator::open_at(broker.path())?.trigger()?;
 ///
 /// let generation = watcher.handle(Duration::from_secs(5), |generation| {
 ///     println!("rebuilding for generation {generation}");
@@ -130,10 +129,9 @@ impl WatcherOptions {
     /// use std::time::Duration;
     /// use sysgenid::Watcher;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
     /// let options = Watcher::options().answer_within(Duration::from_secs(1));
-    /// let watcher = options.open_at(folder.path())?;
+    /// let watcher = options.open_at(broker.path())?;
     /// # drop(watcher);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -265,9 +263,8 @@ impl Watcher {
     /// Options for a watcher that is not the default one.
     ///
     /// ```
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let onlooker = sysgenid::Watcher::options().tracked(false).open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let onlooker = sysgenid::Watcher::options().tracked(false).open_at(broker.path())?;
     /// # drop(onlooker);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -352,9 +349,8 @@ impl Watcher {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid::Watcher::open_at(broker.path())?;
     /// let error = watcher.wait(Duration::from_millis(10)).unwrap_err();
     /// assert!(error.is_timeout());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -386,10 +382,9 @@ impl Watcher {
     /// ```
     /// use sysgenid::{Generation, Orchestrator, Watcher};
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = Watcher::open_at(folder.path())?;
-    /// Orchestrator::open_at(folder.path())?.trigger()?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = Watcher::open_at(broker.path())?;
+    /// Orchestrator::open_at(broker.path())?.trigger()?;
     ///
     /// let error = watcher.acknowledge(Generation::new(0)).unwrap_err();
     /// assert!(error.is_stale());
@@ -459,9 +454,8 @@ impl Watcher {
     /// ```
     /// use std::time::Duration;
     ///
-    /// let folder = tempfile::tempdir()?;
-    /// let _broker = sysgenid_broker::spawn(folder.path())?;
-    /// let watcher = sysgenid::Watcher::open_at(folder.path())?;
+    /// let broker = sysgenid_broker::testing::Broker::start()?;
+    /// let watcher = sysgenid::Watcher::open_at(broker.path())?;
     /// watcher.set_tracking(false)?;
     /// let status = watcher.source().unwrap().status(Duration::from_secs(5))?;
     /// assert_eq!(status.watchers.unwrap().tracked, 0);

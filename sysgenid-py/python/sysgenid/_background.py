@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The log of the background thread, and its end with the interpreter. The thread is native."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._native import Background
+from .hooks import HookError, _log_ignored, _name
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from os import PathLike
+
+__all__ = ["Background", "background"]
+
+_log = logging.getLogger("sysgenid")
+
+_AT_EXIT = 1.0
+"""Seconds that a hook has to end when the interpreter exits."""
+
+_last: Background | None = None
+
+
+def background(
+    path: str | PathLike[str] | None = None,
+    *,
+    tracked: bool = True,
+    look_every: float | timedelta = 1.0,
+    answer_within: float | timedelta | None = 5.0,
+) -> Background:
+    """Starts a thread that runs the hooks of `after_restore` for each change, and acknowledges it.
+
+    >>> import sysgenid
+    >>> with sysgenid.background() as background:
+    ...     # ... the program ...
+    ...     background.alive
+    True
+
+    There is one for the process. A second call returns the one that runs; to stop it stops it for
+    all. `tracked=False` has orchestrators not wait for the hooks. `look_every` is how often a page
+    that notifies nobody is looked at, and `answer_within` how long this call may wait for a broker
+    that hangs: the thread waits on.
+
+    - If a hook fails, all others run, the failure goes to the log `sysgenid` and to `error`, and
+      the change is **not acknowledged**: orchestrators go on waiting, and name this process. All
+      hooks are run again after a tenth of a second, then after twice that, up to half a minute; and
+      at once when the generation changes again.
+    - There need not be a source: one that appears is watched, and counts as a change. A broker that
+      has ended is waited for, and what changed meanwhile is told then.
+    - It ends with the interpreter, whichever way that ends; a hook that is running then has a
+      second.
+    - A **forked child** has no such thread, and the call starts one there: to have one in each
+      child, say `os.register_at_fork(after_in_child=sysgenid.background)` before the fork. A change
+      between the fork and the call is not missed: the hooks run for it. With multiprocessing's
+      spawn, call it in the child.
+
+    Hooks run in that thread, while the others go on with what they were at, in the old generation:
+    what must not be used in between belongs in a `Guarded`. A thread that never lets go of the
+    interpreter's lock, in C code, keeps them from running.
+
+    Raises `RuntimeError` if one runs that was started with other arguments.
+    """
+    global _last
+    _last = _native.start_background(
+        path,
+        tracked=tracked,
+        look_every=look_every,
+        answer_within=answer_within,
+        report=_report,
+    )
+    return _last
+
+
+def _report(event: str, generation: int, detail: Any) -> None:
+    """Called by the thread when something has happened."""
+    if event == "handled":
+        _log_ignored(detail)
+    elif event == "failed":
+        failures = detail.failures if isinstance(detail, HookError) else ((None, detail),)
+        for hook, failure in failures:
+            _log.error(
+                "generation %d is not handled: %s failed; it is tried again",
+                generation,
+                "the acknowledgement" if hook is None else _name(hook),
+                exc_info=failure,
+            )
+    elif event == "lost":
+        _log.warning("restores are not seen until the broker is there again")
+    else:
+        _log.info("watching the broker again")
+
+
+@atexit.register
+def _at_exit() -> None:
+    if _last is not None:
+        _last.stop(_AT_EXIT)

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The SDK's background thread.
+
+use std::error::Error as StdError;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use sysgenid::hooks::{BackgroundError, BackgroundEvent};
+use sysgenid::{Changes, Deadline, Error};
+
+use super::call::call_guarded;
+use super::failure;
+use crate::errors;
+use crate::timeout::{AnswerTime, Timeout};
+use crate::waiting;
+
+/// How long a wait for the thread lasts before signals are looked at.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// The thread that `sysgenid.background` has started.
+#[pyclass(frozen, weakref, module = "sysgenid")]
+pub(crate) struct Background(sysgenid::Background);
+
+#[pymethods]
+impl Background {
+    /// Whether the thread runs. False in a forked child, which has no such thread.
+    #[getter]
+    fn alive(&self) -> bool {
+        self.0.is_alive()
+    }
+
+    /// Whether a source is watched, and none is lost. While it is false, restores may be missed until
+    /// the source is there again.
+    #[getter]
+    fn watching(&self) -> bool {
+        self.0.is_watching()
+    }
+
+    /// The generation that was handled last, or that there was at the beginning. `None` while there is
+    /// no source.
+    #[getter]
+    fn generation(&self) -> Option<u64> {
+        self.0.generation().map(u64::from)
+    }
+
+    /// Where the source is. `None` while there is none.
+    #[getter]
+    fn path(&self) -> Option<OsString> {
+        self.0.path().map(Into::into)
+    }
+
+    /// Why the last change is not handled yet: a `HookError`, or what the source raised. `None` if all
+    /// is well.
+    #[getter]
+    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let error = self.0.last_error()?;
+        Some(exception_of(py, &error).into_value(py).into_any())
+    }
+
+    /// Stops the thread, and waits until it has ended; `None` waits forever.
+    ///
+    /// It stops at once, except for a hook that is running: that one goes on to its end or its
+    /// timeout. Then the result may be False: the thread has not ended in time, and will when the
+    /// hook has. A change whose hooks have not all succeeded is not acknowledged, and orchestrators
+    /// no longer wait for it.
+    ///
+    /// A second call does no harm, nor does one in a hook or in a forked child.
+    #[pyo3(signature = (timeout=Timeout::of(Duration::from_secs(5))), text_signature = "($self, timeout=5.0)")]
+    fn stop(&self, py: Python<'_>, timeout: Timeout) -> PyResult<bool> {
+        let deadline = timeout.0;
+        loop {
+            let slice = Deadline::after(deadline.remaining().unwrap_or(SLICE).min(SLICE));
+            let has_ended = py.detach(|| self.0.stop(slice));
+            // In a hook it does not wait.
+            if has_ended || deadline.has_passed() || !slice.has_passed() {
+                return Ok(has_ended);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.stop(py, Timeout::of(Duration::from_secs(5))).map(drop)
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    fn __hash__(&self) -> isize {
+        // One runs at a time, and equal ones have the same.
+        1
+    }
+
+    fn __repr__(&self) -> String {
+        let path = self.0.path();
+        let of = path.map_or("no source".into(), |path| path.display().to_string());
+        let state = match self.0.generation() {
+            _ if !self.0.is_alive() => "stopped".to_owned(),
+            Some(generation) => format!("generation {generation}"),
+            None => "waiting".to_owned(),
+        };
+        format!("<sysgenid.Background of {of}, {state}>")
+    }
+}
+
+/// Starts the thread, or returns the one that runs. `report` is called with what happens.
+#[pyfunction]
+#[pyo3(signature = (path, /, *, tracked, look_every, answer_within, report))]
+pub(crate) fn start_background(
+    py: Python<'_>,
+    path: Option<PathBuf>,
+    tracked: bool,
+    look_every: AnswerTime,
+    answer_within: AnswerTime,
+    report: Py<PyAny>,
+) -> PyResult<Background> {
+    let changes = Changes::options().tracked(tracked).look_every(look_every.0);
+    let changes = match path {
+        Some(path) => changes.at(path),
+        None => changes,
+    };
+    let options = sysgenid::Background::options()
+        .changes(changes)
+        .answer_within(answer_within.0)
+        .report(move |event| {
+            // The interpreter may be ending, and a log that fails is Python's to report.
+            Python::try_attach(|py| tell(py, &report, event));
+        });
+    let started = waiting::run(py, || options.start())?;
+    started.map(Background).map_err(|error| {
+        if let Some(raised) = waiting::ending(Some(&error)) {
+            return raised;
+        }
+        if error.is_unsupported() {
+            return PyRuntimeError::new_err(error.to_string());
+        }
+        errors::raise(py, &error)
+    })
+}
+
+fn tell(py: Python<'_>, report: &Py<PyAny>, event: &BackgroundEvent<'_>) {
+    let told = || {
+        let (event, generation, detail) = match event {
+            BackgroundEvent::Handled { generation, ran } => {
+                let ignored = failure::pairs(py, ran.ignored())?;
+                if ignored.is_empty() {
+                    return Ok(());
+                }
+                ("handled", Some(generation), ignored.into_py_any(py)?)
+            }
+            BackgroundEvent::Failed { generation, error } => {
+                let error = exception_of(py, error).into_value(py);
+                ("failed", Some(generation), error.into_any())
+            }
+            BackgroundEvent::Lost => ("lost", None, py.None()),
+            BackgroundEvent::Found => ("found", None, py.None()),
+            _ => return Ok(()),
+        };
+        let generation = generation.map_or(0, |generation| generation.get());
+        let arguments = (event, generation, detail).into_bound_py_any(py)?;
+        call_guarded(report.bind(py), arguments.cast::<PyTuple>()?).map(drop)
+    };
+    let told: PyResult<()> = told();
+    if let Err(error) = told {
+        error.write_unraisable(py, Some(report.bind(py)));
+    }
+}
+
+fn exception_of(py: Python<'_>, error: &BackgroundError) -> PyErr {
+    match (
+        error.hooks(),
+        error.source().and_then(|it| it.downcast_ref::<Error>()),
+    ) {
+        (Some(errors), _) => failure::raise(py, errors),
+        (None, Some(error)) => errors::raise(py, error),
+        (None, None) => PyRuntimeError::new_err(error.to_string()),
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the thread and its handles share. A forked child has a copy, and touches no lock of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use sysgenid_sys::internal::fork;
+
+use super::BackgroundError;
+use crate::base::Deadline;
+use crate::watch::changes::Handled;
+use crate::watch::{Changes, ChangesOptions, ChangesWaker};
+
+pub(super) struct Running {
+    process: u32,
+    options: ChangesOptions,
+    /// Nothing when the thread has ended, because it has a descriptor.
+    waker: ArcSwapOption<ChangesWaker>,
+    handled: ArcSwap<Handled>,
+    error: ArcSwapOption<BackgroundError>,
+    /// Relaxed, all of them: they say how things are, and publish nothing.
+    is_lost: AtomicBool,
+    is_stopping: AtomicBool,
+    has_ended: AtomicBool,
+    /// For those who wait for the end, in the process that the thread is of.
+    end: (Mutex<()>, Condvar),
+}
+
+impl Running {
+    pub(super) fn new(options: ChangesOptions, changes: &Changes) -> Self {
+        let handled = changes.handled(&Handled::default()).unwrap_or_default();
+        Self {
+            process: fork::process(),
+            options,
+            waker: ArcSwapOption::from_pointee(changes.waker()),
+            handled: ArcSwap::from_pointee(handled),
+            error: ArcSwapOption::empty(),
+            is_lost: AtomicBool::new(changes.is_lost()),
+            is_stopping: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            end: (Mutex::new(()), Condvar::new()),
+        }
+    }
+
+    /// Whether the thread is one of this process, at the cost of a system call.
+    pub(super) fn is_own(&self) -> bool {
+        self.process == fork::process()
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.has_ended() && self.is_own()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn options(&self) -> &ChangesOptions {
+        &self.options
+    }
+
+    pub(super) fn handled(&self) -> Arc<Handled> {
+        self.handled.load_full()
+    }
+
+    pub(super) fn is_watching(&self) -> bool {
+        let is_lost = self.is_lost.load(Ordering::Relaxed);
+        !is_lost && self.handled.load().generation().is_some()
+    }
+
+    /// Takes over what a look at the sources has shown. Returns whether a broker was lost or found.
+    pub(super) fn note(&self, changes: &Changes) -> Option<bool> {
+        if let Some(handled) = changes.handled(&self.handled.load()) {
+            self.handled.store(Arc::new(handled));
+        }
+        let is_lost = changes.is_lost();
+        let was_lost = self.is_lost.swap(is_lost, Ordering::Relaxed);
+        (was_lost != is_lost).then_some(is_lost)
+    }
+
+    pub(super) fn error(&self) -> Option<BackgroundError> {
+        self.error.load().as_deref().cloned()
+    }
+
+    pub(super) fn set_error(&self, error: Option<BackgroundError>) {
+        self.error.store(error.map(Arc::new));
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        if let Some(waker) = &*self.waker.load() {
+            waker.stop();
+        }
+    }
+
+    pub(super) fn set_ended(&self) {
+        self.waker.store(None);
+        let _held = self.end.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_ended.store(true, Ordering::Relaxed);
+        self.end.1.notify_all();
+    }
+
+    /// Returns whether the thread has ended.
+    pub(super) fn wait_for_end(&self, deadline: Deadline) -> bool {
+        let mut held = self.end.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.has_ended() && !deadline.has_passed() {
+            held = match deadline.remaining() {
+                Some(left) => match self.end.1.wait_timeout(held, left) {
+                    Ok((held, _)) => held,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => self
+                    .end
+                    .1
+                    .wait(held)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        self.has_ended()
+    }
+}

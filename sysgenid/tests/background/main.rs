@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The thread that runs the hooks, over a real broker.
+#![cfg(all(target_os = "linux", not(sysgenid_loom)))]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+mod failing;
+mod forks;
+mod scene;
+mod sources;
+mod stopping;
