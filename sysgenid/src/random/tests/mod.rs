@@ -7,6 +7,10 @@
     reason = "a test"
 )]
 
+mod model;
+#[cfg(all(feature = "rand_core_06", feature = "rand_core_09"))]
+mod versions;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Deref;
@@ -19,6 +23,7 @@ use proptest::prelude::*;
 use rand_core::{Infallible, Rng, SeedableRng, TryRng, UnwrapErr};
 use sysgenid_sys::internal::lend::Stock;
 
+use self::model::Model;
 use super::SnapshotSafeRng;
 use super::buffer::Buffer;
 use crate::check::unchanged::ATTEMPTS;
@@ -259,7 +264,7 @@ proptest! {
         fill(&mut buffer, &witness, &mut []).unwrap();
         buffer.set_key([7; 32]);
         fail_after(0); // No entropy is added.
-        let mut model = Model { key: [7; 32], words: Vec::new() };
+        let mut model = Model::new([7; 32]);
         for length in lengths {
             let mut bytes = vec![0; length + 4];
             // From where a word may begin, as the model does.
@@ -270,65 +275,6 @@ proptest! {
             prop_assert!(buffer.used_is_erased());
         }
         fail_after(None);
-    }
-}
-
-/// The buffer, made of the plain generator: the last words of each filling are the key of the next,
-/// and the others are handed out from the end on.
-struct Model {
-    key: [u8; 32],
-    words: Vec<[u8; 4]>,
-}
-
-impl Model {
-    fn fill(&mut self, length: usize) -> Vec<u8> {
-        match length {
-            4 | 8 | 16 | 32 => self.whole(length / 4),
-            Buffer::LARGE.. => {
-                // A key for the blocks alone.
-                let key = self.whole(8).try_into().unwrap();
-                let mut bytes = vec![0; length - length % 256];
-                ChaCha12Rng::from_seed(key).fill_bytes(&mut bytes);
-                bytes.extend(self.some(length % 256));
-                bytes
-            }
-            _ => self.some(length),
-        }
-    }
-
-    /// Words that lie together. If there are too few, the rest is given up.
-    fn whole(&mut self, count: usize) -> Vec<u8> {
-        if self.words.len() < count {
-            self.refill();
-        }
-        self.some(4 * count)
-    }
-
-    fn some(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut missing = length.div_ceil(4);
-        loop {
-            let left = self.words.len() - missing.min(self.words.len());
-            let taken = self.words.split_off(left);
-            missing -= taken.len();
-            bytes.extend(taken.concat());
-            if missing == 0 {
-                break;
-            }
-            self.refill();
-        }
-        bytes.truncate(length);
-        bytes
-    }
-
-    fn refill(&mut self) {
-        let mut plain = ChaCha12Rng::from_seed(self.key);
-        let mut filling = [0; Buffer::BYTES];
-        plain.fill_bytes(&mut filling);
-        let (drawn, next) = filling.split_at(Buffer::BYTES - 32);
-        self.key = next.try_into().unwrap();
-        let words = drawn.chunks_exact(4);
-        self.words = words.map(|word| word.try_into().unwrap()).collect();
     }
 }
 
@@ -565,40 +511,6 @@ fn an_infallible_generator_panics_without_entropy() {
     witness.restore();
     fail_after(0);
     UnwrapErr(rng).next_u32();
-}
-
-#[cfg(all(feature = "rand_core_06", feature = "rand_core_09"))]
-#[test]
-fn by_earlier_traits_a_lack_of_entropy_is_an_error_or_a_panic_as_well() {
-    use std::panic::catch_unwind;
-
-    use rand_core_06::RngCore;
-    use rand_core_09::TryRngCore;
-
-    use super::KernelRng;
-
-    fn check(mut rng: impl RngCore) {
-        let mut bytes = [0xa5; 32];
-        let error = RngCore::try_fill_bytes(&mut rng, &mut bytes).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOSYS));
-        assert_eq!(bytes, [0; 32]);
-    }
-    fail_after(0);
-    check(KernelRng);
-    check(crate::rng());
-    assert!(catch_unwind(|| RngCore::next_u32(&mut KernelRng)).is_err());
-    assert!(catch_unwind(|| RngCore::fill_bytes(&mut KernelRng, &mut [0])).is_err());
-    let error = TryRngCore::try_next_u64(&mut KernelRng).unwrap_err();
-    assert!(error.is_entropy());
-    fail_after(None);
-
-    let witness = Script::new();
-    let mut rng = SnapshotSafeRng::<ChaCha12Rng, _>::new(&*witness).unwrap();
-    witness.restore();
-    fail_after(0);
-    assert!(TryRngCore::try_next_u32(&mut rng).unwrap_err().is_entropy());
-    check(&mut rng);
-    fail_after(None);
 }
 
 #[test]
