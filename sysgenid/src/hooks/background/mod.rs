@@ -21,6 +21,8 @@ use super::entry::is_in_hook;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::fork_lock::ForkLock;
 use crate::base::{Deadline, Generation};
+#[cfg(feature = "testing")]
+use crate::check::world::{carried, room};
 use crate::watch::{Changes, ChangesOptions};
 
 /// The thread that was started last, in this process or in one that it is a copy of.
@@ -205,7 +207,14 @@ impl BackgroundOptions {
                 "called by a signal handler that interrupted the same call",
             )));
         };
-        let previous = CURRENT.load_full();
+        // In a world of a test there is another one.
+        #[cfg(feature = "testing")]
+        let own = room::<ArcSwapOption<Running>>();
+        #[cfg(feature = "testing")]
+        let current = own.as_deref().unwrap_or(&CURRENT);
+        #[cfg(not(feature = "testing"))]
+        let current = &CURRENT;
+        let previous = current.load_full();
         if let Some(running) = previous
             .as_ref()
             .filter(|it| it.is_alive() && !it.is_stopping())
@@ -226,11 +235,14 @@ impl BackgroundOptions {
         let running = Arc::new(Running::new(self.changes, &changes));
         let works = Arc::clone(&running);
         let report = self.report;
+        let work = move || work::work(&works, changes, first, report.as_ref());
+        #[cfg(feature = "testing")]
+        let work = carried(work);
         thread::Builder::new()
             .name("sysgenid-watch".to_owned())
-            .spawn(move || work::work(&works, changes, first, report.as_ref()))
+            .spawn(work)
             .map_err(|error| Error::io("starting a thread", &error))?;
-        CURRENT.store(Some(Arc::clone(&running)));
+        current.store(Some(Arc::clone(&running)));
         Ok(Background(running))
     }
 }
