@@ -19,8 +19,8 @@ type Function =
 #[repr(C)]
 struct Parameters {
     size_of_opaque_state: u32,
-    protection: u32,
-    flags: u32,
+    protection: c_int,
+    flags: c_int,
     reserved: [u32; 13],
 }
 
@@ -67,8 +67,8 @@ impl Vdso {
             libc::mmap(
                 ptr::null_mut(),
                 4096,
-                parameters.protection.cast_signed(),
-                parameters.flags.cast_signed(),
+                parameters.protection,
+                parameters.flags,
                 -1,
                 0,
             )

@@ -4,11 +4,14 @@
 //! A coroutine, a future or a generator is a promise. Where nothing here keeps it, a change would be
 //! acknowledged that no code has handled, or a value used that was wiped meanwhile.
 
+use std::mem;
+use std::thread;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 /// In the flags of a function's code: a generator, a coroutine, one that `types.coroutine` has made of
 /// a generator, an asynchronous generator.
@@ -130,4 +133,66 @@ fn refusal(result: &Bound<'_, PyAny>, what: &str) -> PyErr {
         "{what} returned an object of type {}, which has yet to run: nothing runs it here",
         name.unwrap_or_default()
     ))
+}
+
+mod raw {
+    use pyo3::ffi::PyObject;
+
+    unsafe extern "C-unwind" {
+        // As in `pyo3::ffi`, but the call may unwind.
+        pub(super) fn PyObject_Call(
+            callable: *mut PyObject,
+            arguments: *mut PyObject,
+            named: *mut PyObject,
+        ) -> *mut PyObject;
+    }
+}
+
+/// Keeps the thread from unwinding: it sleeps instead, until the process ends.
+struct Hang;
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        loop {
+            thread::park();
+        }
+    }
+}
+
+/// Calls a function as `call1` does, on a thread that the interpreter may end, as it does daemon threads.
+///
+/// When the interpreter ends, Python before 3.14 ends each thread that asks for its lock again, in
+/// the middle of the function, by `pthread_exit`. That unwinds the thread's stack, and a Rust
+/// function in it would have the process abort. The thread is stopped here instead, as Python 3.14
+/// does it: it has no lock then, and all that is on its stack stays there.
+pub(crate) fn call_guarded<'py>(
+    function: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: The thread is attached to the interpreter, and both objects are alive over the call,
+    // since they are borrowed. No named arguments are given. The result is a new reference, or null
+    // with an exception set.
+    unsafe {
+        let result = call_raw(function.as_ptr(), arguments.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(function.py(), result)
+    }
+}
+
+/// The same, as the interpreter has it.
+///
+/// # Safety
+///
+/// As `PyObject_Call`: the thread is attached, `arguments` is a tuple, and `named` a dictionary or NULL.
+#[inline]
+pub(crate) unsafe fn call_raw(
+    function: *mut ffi::PyObject,
+    arguments: *mut ffi::PyObject,
+    named: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let hang = Hang;
+    // SAFETY: The caller's promise. The declaration is that of the stable ABI; it unwinds only by
+    // `pthread_exit`, which goes no further than `Hang`.
+    let result = unsafe { raw::PyObject_Call(function, arguments, named) };
+    mem::forget(hang);
+    result
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 use sysgenid::{Deadline, Error, Generation, adapter};
 
 use crate::errors::raise;
@@ -274,7 +274,7 @@ impl Orchestrator {
     /// if some are required and the source does not tell how many there are. `OutdatedError` if the
     /// orchestrator's own watcher is or becomes outdated: a change came, so rebuild and `acknowledge` first,
     /// or use `settle`. `LostError` if the broker ended, or takes no more connections. `ValueError` if
-    /// it is closed, within a second also where another thread closes it meanwhile.
+    /// it is closed; if another thread closes it meanwhile, within a second.
     fn wait_for_watchers(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;
         let wait = |deadline: Deadline| orchestrator.wait_for_watchers(deadline);
@@ -312,7 +312,8 @@ impl Orchestrator {
         let fail = |error: &Error| raise(py, error);
         loop {
             while let Some(generation) = watcher.try_changed().map_err(|error| fail(&error))? {
-                let result = callback.call1((generation.get(),))?;
+                let told = PyTuple::new(py, [generation.get()])?;
+                let result = callbacks::call_guarded(callback, &told)?;
                 callbacks::refuse_deferred(&result, "a callback")?;
                 match watcher.acknowledge(generation) {
                     Ok(()) => {}

@@ -129,7 +129,7 @@ pub(crate) fn get(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
 fn make(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     let getbuffer: unsafe extern "C" fn(*mut ffi::PyObject, *mut View, c_int) -> c_int = getbuffer;
     let name = intern!(py, "generation");
-    // Kept for ever, as the type is.
+    // It is never given back, as the type is not.
     NAME.store(name.clone().into_ptr(), Ordering::Relaxed);
     let getattro: ffi::getattrofunc = getattro;
     let base = py.get_type::<ProbeBase>();

@@ -83,23 +83,25 @@ pub(crate) fn change(
             Some(wake) => wake,
             none => none.insert(Wake::when_closed(handle)?),
         };
-        let left = deadline.remaining().unwrap_or(SLICE);
-        // Also a thread that takes no signals looks again: nothing is lost but a little time.
-        let slice = left.min(SLICE);
+        // Only the main thread takes signals.
+        let slice = match deadline.remaining() {
+            left if gettid() != getpid() => left,
+            left => Some(left.map_or(SLICE, |left| left.min(SLICE))),
+        };
         py.detach(|| sleep(watcher, wake, slice))?;
         py.check_signals()?;
         wake.check()?;
     }
 }
 
-/// Until one of the two has something to tell, or a signal came, or the time is over.
-fn sleep(watcher: &Watcher, wake: &Wake<'_>, time: Duration) -> std::io::Result<()> {
+/// Waits until one of the two is readable, a signal has come, or the time is over.
+fn sleep(watcher: &Watcher, wake: &Wake<'_>, time: Option<Duration>) -> std::io::Result<()> {
     let mut fds = [
         PollFd::new(watcher, PollFlags::IN),
         PollFd::new(wake.fd(), PollFlags::IN),
     ];
     // Rounded up, so that a wait is not over before its time.
-    let time = Timespec::try_from(time + Duration::from_nanos(1)).ok();
+    let time = time.and_then(|time| Timespec::try_from(time + Duration::from_nanos(1)).ok());
     match poll(&mut fds, time.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(errno.into()),

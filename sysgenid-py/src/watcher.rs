@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use sysgenid::{Deadline, Error, Generation, adapter};
 
 use crate::errors::raise;
@@ -176,7 +177,7 @@ impl Watcher {
         let watcher = self.held.get()?;
         loop {
             let generation = self.wait_until(py, timeout.0)?;
-            let result = callback.call1((generation,))?;
+            let result = callbacks::call_guarded(callback, &PyTuple::new(py, [generation])?)?;
             callbacks::refuse_deferred(&result, "a callback")?;
             match watcher.acknowledge(Generation::new(generation)) {
                 Ok(()) => return Ok(generation),
@@ -210,7 +211,7 @@ impl Watcher {
     }
 
     /// Connects to the broker again after it was lost, and tries until the deadline: a broker that is
-    /// started again is there a moment later. The pauses between the attempts grow to half a second,
+    /// started again is there a moment later. The pauses between the attempts grow,
     /// and differ from client to client.
     ///
     /// The watcher goes on where it was: outdated, if the generation has changed meanwhile. `fileno()`

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import support
 import sysgenid
-from support import Broker, patient
+from support import Broker, eventually, patient
 
 FOLDER = Path(__file__).parents[2] / "examples/python"
 EXAMPLES = sorted(path.name for path in FOLDER.glob("*.py"))
@@ -270,7 +270,55 @@ def test_run_sandbox_agent_names_who_is_late(
     assert agent.ends() == (5, "")
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+def test_survive_restores(start: Start, tmp_path: Path) -> None:
+    directory = tmp_path / "late"
+    example = start("survive_restores.py", source=str(directory))
+    seen: set[str] = set()
+
+    def answer(request: str = "request") -> tuple[str, str]:
+        example.say(request)
+        token, session = example.expect("token ").split(" session ")
+        return token, session
+
+    def answers_anew(request: str = "request") -> None:
+        for number in answer(request):
+            assert number not in seen
+            seen.add(number)
+
+    def settles() -> None:
+        with sysgenid.Orchestrator(directory, require_watchers=1) as orchestrator:
+            orchestrator.wait_for_watchers(patient(20))
+
+    answers_anew()
+    before = answer()
+    assert seen.issuperset(before)
+    broker = Broker(directory)
+    try:
+        # A source that appears counts as a change: nothing tells what happened before.
+        eventually(lambda: answer() != before, "the source is noticed")
+        seen.update(answer())
+        sysgenid.trigger(directory)
+        answers_anew()
+        settles()
+        # A restart is no change, and one that comes after it is seen and acknowledged.
+        broker.kill()
+        assert seen.issuperset(answer())
+        broker.start()
+        assert seen.issuperset(answer())
+        sysgenid.trigger(directory)
+        answers_anew()
+        settles()
+        answers_anew("fork")
+        assert seen.issuperset(answer())
+        sysgenid.trigger(directory)
+        answers_anew()
+        # Python 3.12 and later warn of the fork, because the background is another thread.
+        assert example.ends()[0] == 0
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "survive_restores.py"])
 def test_without_a_source_it_says_so(start: Start, name: str, tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     code, complaint = start(name, source=missing).ends()

@@ -281,3 +281,33 @@ else:
     raise AssertionError("it needs itself")
 """
     )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "sysgenid.Guarded(slow).get",
+        "lambda: sysgenid.Guarded(bytearray).use(slow)",
+        "sysgenid.cached(slow)",
+    ],
+)
+def test_a_daemon_thread_in_a_build_or_a_use_does_not_abort_the_end(call: str) -> None:
+    run_python(
+        f"""
+import sys, threading, time, sysgenid
+
+def slow(*_):
+    while True:
+        time.sleep(0.001)
+
+class Late:
+    # Keeps the interpreter busy with its end, so that the threads ask for its lock.
+    def __del__(self, sleep=time.sleep):
+        sleep(0.3)
+
+sys.late = Late()
+for _ in range(4):
+    threading.Thread(target={call}, daemon=True).start()
+time.sleep(0.2)
+"""
+    )

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import forking
 import numpy as np
 import pytest
 import support
@@ -397,3 +398,36 @@ def test_nothing_is_imported_that_nobody_uses() -> None:
         "assert not any(name.partition('.')[0] == 'numpy' for name in sys.modules)\n"
     )
     assert "numpy" in sys.modules
+
+
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_a_child_does_not_wait_for_a_thread_of_its_parent_that_draws(is_legacy: bool) -> None:
+    ours: Any = np.random.mtrand._rand if is_legacy else default_rng()  # type: ignore[attr-defined,unused-ignore]
+    lock = ours._bit_generator.lock
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            go_on.wait(support.patient(20))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(support.patient(10))
+    try:
+        assert 0 <= forking.in_child(lambda: float(ours.random())) < 1
+    finally:
+        go_on.set()
+        thread.join(support.patient(10))
+
+
+def test_a_fork_by_the_thread_that_holds_the_lock_leaves_it_held() -> None:
+    ours = default_rng()
+
+    def draw() -> float:
+        return float(ours.random())
+
+    with ours.bit_generator.lock:
+        # The child is this thread, and holds it as well.
+        assert 0 <= forking.in_child(draw) < 1
+    assert 0 <= draw() < 1

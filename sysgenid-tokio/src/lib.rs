@@ -36,6 +36,8 @@
 //! - [`PolledProbe`]: looks every now and then, where nothing tells of changes.
 //! - [`SharedGuarded`]: a cached secret whose build awaits something, rebuilt after a restore or a fork.
 //! - `GateLayer` (feature `tower`): a service that serves nothing while a [`sysgenid::Gate`] is closed.
+//! - [`hook`]: makes an asynchronous function a hook of [`sysgenid::hooks`]; [`run_after_restore`] and
+//!   [`run_before_snapshot`] run all hooks without holding up the runtime.
 //! - [`NotRegistered`]: why a runtime did not take one of them, and the thing itself.
 //!
 //! Errors are [`sysgenid::Error`]. Those of a missing or ending runtime are
@@ -93,6 +95,7 @@
 mod changes;
 #[cfg(feature = "tower")]
 mod gate;
+mod hooks;
 mod not_registered;
 mod observer;
 mod orchestrator;
@@ -105,6 +108,7 @@ mod watcher;
 pub use changes::{Changes, changes};
 #[cfg(feature = "tower")]
 pub use gate::{Answer, GateLayer, Gated};
+pub use hooks::{hook, run_after_restore, run_before_snapshot};
 pub use not_registered::NotRegistered;
 pub use observer::Observer;
 pub use orchestrator::AsyncOrchestrator;

@@ -40,6 +40,11 @@ pub(crate) fn register<T: AsRawFd>(
     })
 }
 
+/// The runtime has ended, or is about to.
+pub(crate) fn shutting_down() -> Error {
+    adapter::no_runtime(SHUTTING_DOWN, None)
+}
+
 /// Why the runtime does not wait for a descriptor, or does not any more.
 pub(crate) fn not_registered(error: &io::Error, source: Option<&Source>) -> Error {
     match error.raw_os_error() {

@@ -2,8 +2,8 @@
 //! The guards, in every order of steps and with every value that the memory model allows:
 //! `RUSTFLAGS="--cfg sysgenid_loom" cargo test --release -p sysgenid --test 'loom*' --target-dir target/loom`
 //!
-//! What arc-swap does is replaced by a stand-in with the same promises (`src/hold/published.rs`); its own
-//! atomics are its own project's to check. A panic cannot be modelled, because loom would change
+//! The place that threads share (`sysgenid_sys::internal::published`) has models of its own, and is
+//! replaced by a stand-in with the same promises (`src/hold/published.rs`). A panic cannot be modelled, because loom would change
 //! threads in the middle of it: `tests/guarded` has panics, with real threads.
 #![cfg(all(target_os = "linux", sysgenid_loom))]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]

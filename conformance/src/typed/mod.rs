@@ -3,6 +3,7 @@
 //! kernel driver and the userspace driver.
 
 mod broker_only;
+mod changes;
 mod device_only;
 mod end_of_range;
 mod event_source;
@@ -59,6 +60,7 @@ pub fn cases(
     let common = [
         watcher::CASES,
         handle::CASES,
+        changes::CASES,
         tracking::CASES,
         orchestrator::CASES,
         readiness::CASES,

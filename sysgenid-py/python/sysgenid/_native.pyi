@@ -343,7 +343,6 @@ class CachedBase:
     def __deepcopy__(self, memo: object) -> Self: ...
 
 def is_deferred(function: object) -> bool: ...
-
 def register_hook(
     function: Callable[..., object],
     /,

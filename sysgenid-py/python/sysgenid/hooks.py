@@ -70,6 +70,8 @@ class HookError(RuntimeError):
 def after_restore(function: _F, /) -> _F: ...
 @overload
 def after_restore(
+    function: None = None,
+    /,
     *,
     timeout: float | timedelta | None = None,
     on_failure: Literal["abort", "ignore"] = "abort",
@@ -105,6 +107,8 @@ def after_restore(function: Any = None, /, **options: Any) -> Any:
 def before_snapshot(function: _F, /) -> _F: ...
 @overload
 def before_snapshot(
+    function: None = None,
+    /,
     *,
     timeout: float | timedelta | None = None,
     on_failure: Literal["abort", "ignore"] = "abort",

@@ -146,12 +146,26 @@ impl CachedBase {
         let py = slf.py();
         for _ in 0..attempts {
             let Standing { mark, cache } = Self::current(slf)?;
-            let result = cache.into_bound(py).call(args, kwargs)?;
+            let result = call(&cache.into_bound(py), args, kwargs)?;
             if is_current(mark) {
                 return Ok(result);
             }
         }
         Err(unsettled(py))
+    }
+}
+
+fn call<'py>(
+    function: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let kwargs = kwargs.map_or(std::ptr::null_mut(), |kwargs| kwargs.as_ptr());
+    // SAFETY: The thread is attached, and the objects are borrowed over the call. The result is a new
+    // reference, or NULL with an exception set.
+    unsafe {
+        let result = callbacks::call_raw(function.as_ptr(), args.as_ptr(), kwargs);
+        Bound::from_owned_ptr_or_err(function.py(), result)
     }
 }
 
@@ -162,7 +176,7 @@ impl CachedBase {
 ///
 /// Only the interpreter calls it, on a thread that is attached, for an object of the type that it is a slot
 /// of, which has its base's contents. `args` is a tuple, and `kwargs` a dictionary or NULL.
-unsafe extern "C" fn call(
+unsafe extern "C" fn tp_call(
     object: *mut ffi::PyObject,
     args: *mut ffi::PyObject,
     kwargs: *mut ffi::PyObject,
@@ -178,7 +192,7 @@ unsafe extern "C" fn call(
         let cache = cache.into_bound(py);
         if is_current(mark) {
             attempts -= 1;
-            let result = ffi::PyObject_Call(cache.as_ptr(), args, kwargs);
+            let result = callbacks::call_raw(cache.as_ptr(), args, kwargs);
             if result.is_null() || is_current(mark) {
                 return result;
             }
@@ -202,7 +216,7 @@ unsafe extern "C" fn call(
 pub(crate) fn cached_type(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let made = TYPE.get_or_try_init(py, || {
-        let call: ffi::ternaryfunc = call;
+        let call: ffi::ternaryfunc = tp_call;
         let slots = [(ffi::Py_tp_call, call as *mut c_void)];
         let base = py.get_type::<CachedBase>();
         // SAFETY: The function is static, and has the signature of its slot.
@@ -224,7 +238,7 @@ impl Computation {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let result = self.0.bind(py).call(args, kwargs)?;
+        let result = call(self.0.bind(py), args, kwargs)?;
         // It would run once, or not at all, for all who are given it.
         callbacks::refuse_deferred(&result, "a cached function")?;
         Ok(result)

@@ -14,6 +14,7 @@ use std::sync::atomic::{Ordering, fence};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use rustix::io::Errno;
 use sysgenid::{ProcessWide, Uniqueness, Witness};
 
@@ -111,8 +112,8 @@ impl Shared for Option<Built> {
 ///   builds. While the value is up to date no thread waits.
 /// - A build that is interrupted, by Ctrl-C or by whatever a signal handler raises, leaves the guard as
 ///   one that failed.
-/// - In a forked child the value is built anew. A build that another thread of the parent was at does
-///   not hold up the child.
+/// - A forked child builds a value of its own. It does not wait for a build that another thread of the
+///   parent was at.
 ///
 /// What is not:
 ///
@@ -184,10 +185,11 @@ impl Guarded {
         let this = slf.get();
         for _ in 0..ATTEMPTS {
             let built = Self::current(slf)?;
-            let result = match &this.wipe {
-                None => function.call1((built.value.bind(py),)),
-                Some(_) => function.call1((wiped::value_in(built.value.bind(py))?,)),
-            }?;
+            let value = match &this.wipe {
+                None => built.value.bind(py).clone(),
+                Some(_) => wiped::value_in(built.value.bind(py))?,
+            };
+            let result = callbacks::call_guarded(function, &PyTuple::new(py, [value])?)?;
             if is_current(built.mark) {
                 callbacks::refuse_deferred(&result, "a use")?;
                 return Ok(result);
@@ -283,7 +285,7 @@ impl Guarded {
         Self::store(slf, None);
         for _ in 0..ATTEMPTS {
             let mark = mark_for_build(py);
-            let value = this.build.bind(py).call0()?;
+            let value = callbacks::call_guarded(this.build.bind(py), &PyTuple::empty(py))?;
             callbacks::refuse_deferred(&value, "build")?;
             let value = match &this.wipe {
                 None => value,

@@ -10,19 +10,23 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use rustix::io::Errno;
+use rustix::process::getpid;
 use rustix::thread::futex::{self, Flags, Timespec};
+use rustix::thread::gettid;
 use sysgenid::adapter::this_thread;
 
 use super::Guarded;
 use crate::errors;
 
-/// How long a signal may stay unnoticed that comes between Python's look for it and the sleep.
+/// How long a signal may stay unnoticed that comes between Python's look for it and the sleep. Only the
+/// main thread takes signals. The others sleep until they are woken: a daemon thread that asks for the
+/// interpreter when that ends would have the process abort.
 const SLICE: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
 
-/// Who is building. As the lock of the SDK's own guarded values, but that a thread which waits lets
+/// The thread that is building. It is as the lock of the SDK's own guarded values, but that a thread which waits lets
 /// others use the interpreter, and obeys signals.
 ///
 /// No instruction of Python's lies between the taking and the opening but those of the build itself, so
@@ -53,11 +57,16 @@ impl Turn {
     }
 
     fn sleep_while(&self, opened: u32) {
-        match futex::wait(&self.opened, Flags::PRIVATE, opened, Some(&SLICE)) {
+        let slice = (gettid() == getpid()).then_some(&SLICE);
+        match futex::wait(&self.opened, Flags::PRIVATE, opened, slice) {
             Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
             // A sandbox that has no such call.
             Err(_) => thread::sleep(Duration::from_millis(1)),
         }
+    }
+
+    fn wake_one(&self) {
+        let _ = futex::wake(&self.opened, Flags::PRIVATE, 1);
     }
 }
 
@@ -77,7 +86,7 @@ impl Drop for Taken<'_> {
             // Release: its partner is the acquire load in `take`. So who has read the number before
             // finds the lock shut, and who sleeps on it is woken.
             self.turn.opened.fetch_add(1, Ordering::Release);
-            let _ = futex::wake(&self.turn.opened, Flags::PRIVATE, 1);
+            self.turn.wake_one();
         }
     }
 }
@@ -110,12 +119,16 @@ pub(super) fn take<'a>(guard: &'a Bound<'_, Guarded>) -> PyResult<Taken<'a>> {
             if waits_for(me, builder) {
                 return Err(reentrant(
                     py,
-                    "two threads build values that need each other's: each would wait for ever",
+                    "two threads build values that need each other's: neither would ever end",
                 ));
             }
             py.detach(|| turn.sleep_while(opened));
             drop(waiting);
-            py.check_signals()?;
+            if let Err(raised) = py.check_signals() {
+                // It may have been this thread that was woken.
+                turn.wake_one();
+                return Err(raised);
+            }
             continue;
         }
         // It is free, or was left behind in the process that this one is a copy of. Acquire: its partner
@@ -167,8 +180,8 @@ impl<'py> Greenlet<'py> {
     }
 }
 
-/// The threads that wait for a turn, with the guards that they wait for. Guards that nobody waits for
-/// are in no list.
+/// The threads that wait for a turn, with the guards that they wait for. A guard without such threads is
+/// in no list.
 ///
 /// It is held by threads that are attached to the interpreter, for a few instructions in which no code of
 /// Python's runs. So under the interpreter's lock no fork finds it held. Without that lock one may; in

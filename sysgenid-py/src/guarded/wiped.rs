@@ -26,7 +26,8 @@ impl WipedBase {
     }
 
     fn __del__(&self, py: Python<'_>) -> PyResult<()> {
-        let result = self.wipe.bind(py).call1((&self.value,))?;
+        let value = PyTuple::new(py, [&self.value])?;
+        let result = callbacks::call_guarded(self.wipe.bind(py), &value)?;
         callbacks::refuse_deferred(&result, "wipe")
     }
 
@@ -36,14 +37,14 @@ impl WipedBase {
     }
 }
 
-/// What has the value, to be dropped when it is to be wiped.
+/// Returns an object that has the value, and wipes it when it is dropped.
 pub(super) fn wrap<'py>(
     value: &Bound<'py, PyAny>,
     wipe: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let wrapped = class(value.py()).and_then(|class| class.call1((value, wipe)));
     if wrapped.is_err() {
-        // There is nobody else to do it.
+        // No object will do it.
         let _ = wipe.call1((value,));
     }
     wrapped

@@ -3,7 +3,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::thread;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyException;
@@ -11,6 +10,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use sysgenid::{Generation, adapter};
+
+pub(super) use crate::callbacks::call_guarded;
 
 /// A function, and what it is called with: the generation, unless there are arguments.
 pub(super) struct Function {
@@ -97,48 +98,3 @@ impl fmt::Display for Raised {
 }
 
 impl StdError for Raised {}
-
-mod raw {
-    use pyo3::ffi::PyObject;
-
-    unsafe extern "C-unwind" {
-        // As in `pyo3::ffi`, but the call may unwind.
-        pub(super) fn PyObject_Call(
-            callable: *mut PyObject,
-            arguments: *mut PyObject,
-            named: *mut PyObject,
-        ) -> *mut PyObject;
-    }
-}
-
-/// Keeps the thread from unwinding: it sleeps instead, until the process ends.
-struct Hang;
-
-impl Drop for Hang {
-    fn drop(&mut self) {
-        loop {
-            thread::park();
-        }
-    }
-}
-
-/// Calls a function as `call1` does, on a thread that the interpreter may end.
-///
-/// When the interpreter ends, Python before 3.14 ends each thread that asks for its lock again, in
-/// the middle of the function, by `pthread_exit`. That unwinds the thread's stack, and a Rust
-/// function in it would have the process abort. The thread is stopped here instead, as Python 3.14
-/// does it: it has no lock then, and all that is on its stack stays there.
-pub(crate) fn call_guarded<'py>(
-    function: &Bound<'py, PyAny>,
-    arguments: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let hang = Hang;
-    // SAFETY: The thread is attached to the interpreter, and both objects are alive over the call,
-    // since they are borrowed. No named arguments are given. The declaration is that of the stable
-    // ABI; it unwinds only by `pthread_exit`, which goes no further than `Hang`.
-    let result =
-        unsafe { raw::PyObject_Call(function.as_ptr(), arguments.as_ptr(), std::ptr::null_mut()) };
-    std::mem::forget(hang);
-    // SAFETY: The result is a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(function.py(), result) }
-}

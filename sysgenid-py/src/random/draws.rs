@@ -173,8 +173,7 @@ impl DrawsBase {
 }
 
 impl DrawsBase {
-    /// What a method has drawn, once nothing has changed meanwhile; `None` if there is no end to the
-    /// changes.
+    /// Draws from a new seed until nothing has changed meanwhile. Returns `None` if that does not end.
     ///
     /// There is no check before the draw: what the one after it refuses is seen by nobody.
     #[cold]
@@ -199,7 +198,8 @@ impl DrawsBase {
         Ok(None)
     }
 
-    /// Draws once. NULL with no exception set if something has changed, so that it is to be drawn anew.
+    /// Draws once. The result is false if something has changed, so that another must be drawn: then there is
+    /// no exception.
     ///
     /// # Safety
     ///
@@ -217,7 +217,7 @@ impl DrawsBase {
         if drawn.is_null() || mark == Some(Mark::now()) {
             return (drawn, true);
         }
-        // SAFETY: It is this function's own reference, and nobody has seen it.
+        // SAFETY: It is this function's own reference.
         unsafe { ffi::Py_DECREF(drawn) };
         (ptr::null_mut(), false)
     }

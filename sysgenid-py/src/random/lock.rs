@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use sysgenid::adapter::this_thread;
 
 use super::Seeded;
 
@@ -12,13 +13,19 @@ use super::Seeded;
 /// that is this process's own.
 ///
 /// `reseed` sets a new one, while the lock is held.
+///
+/// A forked child finds the lock as it was. If a thread held it that the child does not have, the child
+/// opens it: what that thread was at is its parent's business.
 #[pyclass(frozen, module = "sysgenid._native")]
 pub(crate) struct GuardedLock {
+    lock: Py<PyAny>,
     acquire: Py<PyAny>,
     release: Py<PyAny>,
     reseed: Py<PyAny>,
     seeded: Seeded,
     looks: AtomicBool,
+    /// In which process the lock is one of living threads.
+    process: AtomicU64,
 }
 
 #[pymethods]
@@ -27,11 +34,13 @@ impl GuardedLock {
     #[pyo3(signature = (lock, reseed, /))]
     fn new(lock: &Bound<'_, PyAny>, reseed: Py<PyAny>) -> PyResult<Self> {
         Ok(Self {
+            lock: lock.clone().unbind(),
             acquire: lock.getattr("acquire")?.unbind(),
             release: lock.getattr("release")?.unbind(),
             reseed,
             seeded: Seeded::now(),
             looks: AtomicBool::new(true),
+            process: AtomicU64::new(this_process()),
         })
     }
 
@@ -41,6 +50,7 @@ impl GuardedLock {
         text_signature = "($self, /, blocking=True, timeout=-1.0)"
     )]
     fn acquire(slf: &Bound<'_, Self>, blocking: bool, timeout: f64) -> PyResult<bool> {
+        Self::open_in_child(slf)?;
         let py = slf.py();
         let acquired = slf
             .get()
@@ -86,10 +96,12 @@ impl GuardedLock {
         function: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        Self::open_in_child(slf)?;
         slf.get().seeded.renew(slf, || function.call1(args))
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::open_in_child(slf)?;
         slf.get().acquire.bind(slf.py()).call0()?;
         Self::check(slf)?;
         Ok(true)
@@ -108,13 +120,46 @@ impl GuardedLock {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.lock)?;
         visit.call(&self.acquire)?;
         visit.call(&self.release)?;
         visit.call(&self.reseed)
     }
 }
 
+/// A number of the process, which changes by nothing but a fork.
+fn this_process() -> u64 {
+    this_thread() >> 32
+}
+
 impl GuardedLock {
+    /// Before anything else is done with it in a forked child. A fork is a change, so a state that is
+    /// current is one of this process.
+    #[inline]
+    fn open_in_child(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().seeded.is_current(slf) {
+            return Ok(());
+        }
+        Self::open_left_behind(slf)
+    }
+
+    #[cold]
+    fn open_left_behind(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let lock = this.lock.bind(slf.py());
+        let process = this_process();
+        // Of several threads one does it, and none is attached before it has been done: neither method
+        // lets go of the interpreter.
+        if this.process.swap(process, Ordering::Relaxed) != process
+            && lock.hasattr("_at_fork_reinit")?
+            // The thread that forked may hold it, and will open it.
+            && !lock.call_method0("_is_owned")?.is_truthy()?
+        {
+            lock.call_method0("_at_fork_reinit")?;
+        }
+        Ok(())
+    }
+
     /// With the lock held; it is not any more if this fails.
     #[inline]
     fn check(slf: &Bound<'_, Self>) -> PyResult<()> {

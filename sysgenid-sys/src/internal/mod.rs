@@ -2,6 +2,10 @@
 //! What the other crates of this project stand on, and what is nobody else's: the memory that a whole
 //! process looks at, and system calls that rustix does not have. It changes with each release.
 
+#[cfg(feature = "std")]
+mod barrier;
+#[cfg(feature = "std")]
+mod claims;
 pub mod clock;
 #[cfg(feature = "std")]
 pub mod counters;
@@ -14,6 +18,8 @@ pub mod environment;
 pub mod fork;
 #[cfg(feature = "std")]
 pub mod lend;
+#[cfg(feature = "std")]
+pub mod published;
 pub mod socket;
 #[cfg(feature = "std")]
 pub(crate) mod sync;

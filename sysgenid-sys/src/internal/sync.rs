@@ -3,10 +3,10 @@
 //! which tries all orders in which the threads may come. What is in mapped memory is never loom's.
 
 #[cfg(not(sysgenid_loom))]
-pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(sysgenid_loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// What a process-wide counter points at.
 #[cfg(not(sysgenid_loom))]
@@ -37,7 +37,7 @@ macro_rules! shared {
 /// A constructor that a static can use; loom's atomics have none that is constant.
 #[cfg(not(sysgenid_loom))]
 macro_rules! constant {
-    ($(#[$about:meta])* pub(crate) fn $($rest:tt)*) => { $(#[$about])* pub(crate) const fn $($rest)* };
+    ($(#[$about:meta])* $visible:vis fn $($rest:tt)*) => { $(#[$about])* $visible const fn $($rest)* };
 }
 
 #[cfg(sysgenid_loom)]

@@ -2,6 +2,7 @@
 //! Changes of whichever source there is.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -16,8 +17,13 @@ use crate::scene::{PATIENCE, Process, Scene, Ticks, one_thread, threads};
 /// As long as something is waited for that is not to come.
 const A_MOMENT: Duration = Duration::from_millis(60);
 
-fn at(path: &std::path::Path) -> Changes {
-    let options = sysgenid::Changes::options().look_every(Duration::from_millis(10));
+/// Looks at nothing by a timer: whatever is reported, an event has come.
+fn at(path: &Path) -> Changes {
+    looking(path, Duration::from_secs(3600))
+}
+
+fn looking(path: &Path, period: Duration) -> Changes {
+    let options = sysgenid::Changes::options().look_every(period);
     options.at(path).open().into()
 }
 
@@ -76,7 +82,7 @@ fn a_broker_is_found_late_lost_and_found_again() {
     one_thread().block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run");
-        let mut changes = at(&path);
+        let mut changes = looking(&path, Duration::from_millis(10));
         is_quiet(&mut changes).await;
         let mut broker = sysgenid_broker::spawn(&path).unwrap();
         next(&mut changes).await.acknowledge().unwrap();
@@ -156,7 +162,7 @@ fn a_page_is_looked_at_by_the_runtimes_timer() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("page");
         let mut page = PageFile::open(&path).unwrap();
-        let mut changes = at(&path);
+        let mut changes = looking(&path, Duration::from_millis(10));
         is_quiet(&mut changes).await;
         let generation = page.change().unwrap();
         handle(&mut changes, generation).await;

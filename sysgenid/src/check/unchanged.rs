@@ -40,20 +40,10 @@ pub(crate) fn mark_for_build<W: Witness>(witness: &W) -> Uniqueness {
     mark
 }
 
-/// Repeats `attempt` until it returns something that no change has overtaken; `None` if each of a few
-/// attempts was overtaken.
-#[inline(always)]
-pub(crate) fn until_unchanged<R>(
-    mut attempt: impl FnMut() -> Result<Option<R>>,
-) -> Result<Option<R>> {
-    match attempt()? {
-        Some(result) => Ok(Some(result)),
-        None => again(attempt),
-    }
-}
-
+/// Repeats an attempt that a change has overtaken, until it returns something; `None` if each of a few
+/// was overtaken. The first attempt is the caller's, who has it where it is fast.
 #[cold]
-fn again<R>(mut attempt: impl FnMut() -> Result<Option<R>>) -> Result<Option<R>> {
+pub(crate) fn again<R>(mut attempt: impl FnMut() -> Result<Option<R>>) -> Result<Option<R>> {
     for _ in 1..ATTEMPTS {
         if let Some(result) = attempt()? {
             return Ok(Some(result));

@@ -28,18 +28,23 @@ pub use thread::ThreadGuarded;
 use std::error::Error as StdError;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::check::unchanged::{ATTEMPTS, until_unchanged};
+use crate::check::unchanged::{ATTEMPTS, again};
 
 /// What a build that fails returns. The question mark turns any error into it, and text as well.
 pub type BuildError = Box<dyn StdError + Send + Sync>;
 
-/// As [`until_unchanged`], where there is nothing else to fall back on.
+/// What the `first` attempt has returned, or if a change has overtaken that, one of a few more.
 #[inline(always)]
-fn settled<R>(attempt: impl FnMut() -> Result<Option<R>>) -> Result<R> {
-    match until_unchanged(attempt)? {
+fn settled<R>(first: Option<R>, attempt: impl FnMut() -> Result<Option<R>>) -> Result<R> {
+    match first {
         Some(result) => Ok(result),
-        None => Err(unsettled()),
+        None => settled_again(attempt),
     }
+}
+
+#[cold]
+fn settled_again<R>(attempt: impl FnMut() -> Result<Option<R>>) -> Result<R> {
+    again(attempt)?.ok_or_else(unsettled)
 }
 
 #[cold]

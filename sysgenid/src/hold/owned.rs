@@ -151,8 +151,27 @@ impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, W,
     /// attempts to build.
     #[inline]
     pub fn get(&mut self) -> Result<&mut T> {
+        if self.is_current() {
+            self.value
+                .as_mut()
+                .map(Wiped::get_mut)
+                .ok_or_else(unsettled)
+        } else {
+            self.get_renewed()
+        }
+    }
+
+    /// Whether there is a value that a glance shows to be up to date.
+    #[inline(always)]
+    fn is_current(&self) -> bool {
         // Of two conditions one branch: they hold together nearly always.
-        if !((self.mark == self.witness.glance()) & self.value.is_some()) {
+        (self.mark == self.witness.glance()) & self.value.is_some()
+    }
+
+    // As `get`, where the caller goes on and saves something anyway.
+    #[inline(always)]
+    fn make_current(&mut self) -> Result<&mut T> {
+        if !self.is_current() {
             self.renew()?;
         }
         match &mut self.value {
@@ -160,6 +179,17 @@ impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, W,
             // `renew` left one.
             None => Err(unsettled()),
         }
+    }
+
+    // The rest of `get` as a whole, so that a caller can jump there and saves nothing for it.
+    #[cold]
+    fn get_renewed(&mut self) -> Result<&mut T> {
+        self.renew()?;
+        // `renew` left one.
+        self.value
+            .as_mut()
+            .map(Wiped::get_mut)
+            .ok_or_else(unsettled)
     }
 
     /// Lets `compute` use the value, and returns its result only if nothing changed from before the
@@ -213,14 +243,14 @@ impl<T, W: Witness, B: FnMut(Generation) -> Result<T, BuildError>> Guarded<T, W,
         mut prepare: impl FnMut(&mut T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = settled(|| self.attempt(&mut prepare))?;
+        let prepared = settled(self.attempt(&mut prepare)?, || self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 
     /// What was prepared, unless a change overtook it: then the value is gone, too.
     #[inline(always)]
     fn attempt<R>(&mut self, prepare: &mut impl FnMut(&mut T) -> R) -> Result<Option<R>> {
-        self.get()?;
+        self.make_current()?;
         let mut in_use = InUse::of(&mut self.value);
         let Some(value) = in_use.get_mut() else {
             return Ok(None);

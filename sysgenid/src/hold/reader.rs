@@ -49,14 +49,19 @@ where
     #[inline]
     pub fn get(&mut self) -> Result<&T> {
         // Of two conditions one branch: they hold together nearly always.
-        if !((self.mark == self.guard.witness.glance()) & self.held.is_some()) {
-            self.renew()?;
+        if (self.mark == self.guard.witness.glance()) & self.held.is_some() {
+            self.held.as_deref().map(Built::get).ok_or_else(unsettled)
+        } else {
+            self.get_renewed()
         }
-        match &self.held {
-            Some(built) => Ok(built.get()),
-            // `renew` left one.
-            None => Err(unsettled()),
-        }
+    }
+
+    // The rest of `get` as a whole, so that a caller can jump there and saves nothing for it.
+    #[cold]
+    fn get_renewed(&mut self) -> Result<&T> {
+        self.renew()?;
+        // `renew` left one.
+        self.held.as_deref().map(Built::get).ok_or_else(unsettled)
     }
 
     /// As [`SharedGuarded::with`].
@@ -80,7 +85,7 @@ where
         mut prepare: impl FnMut(&T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = settled(|| self.attempt(&mut prepare))?;
+        let prepared = settled(self.attempt(&mut prepare)?, || self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 

@@ -8,13 +8,13 @@ use super::loaded::Loaded;
 use super::reader::SharedReader;
 use super::turn::Turn;
 use super::value::{self, Wiped};
-use super::{BuildError, settled, unsettled};
+use super::{BuildError, settled};
 use crate::base::Generation;
 use crate::base::error::Result;
 use crate::base::sync::constant;
 use crate::check::unchanged::is_unchanged;
 use crate::check::{ProcessWide, Uniqueness, Witness};
-use crate::hold::published::{Held, Published, hold, keep};
+use crate::hold::published::Published;
 
 /// A cached secret that many threads use, rebuilt when the system was restored or the process
 /// forked.
@@ -169,32 +169,58 @@ impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T,
         mut prepare: impl FnMut(&T) -> R,
         commit: impl FnOnce(R) -> S,
     ) -> Result<S> {
-        let prepared = settled(|| self.attempt(&mut prepare))?;
+        let prepared = settled(self.attempt(&mut prepare)?, || self.attempt(&mut prepare))?;
         Ok(commit(prepared))
     }
 
     /// What was prepared, unless a change overtook it: then another value is published.
     #[inline(always)]
     fn attempt<R>(&self, prepare: &mut impl FnMut(&T) -> R) -> Result<Option<R>> {
-        let held = self.current()?;
-        let Some(built) = held.as_ref() else {
-            return Ok(None);
-        };
+        // The value first, and then what it is compared with: a change that was to be seen when this
+        // was called is in what is looked at last.
+        if let Some(built) = self.published.load() {
+            if built.mark == self.witness.glance() {
+                return match self.compute(&built, prepare) {
+                    Ok(prepared) => Ok(Some(prepared)),
+                    Err(overtaken) => {
+                        // First: it may be this that keeps the old value in memory.
+                        drop(built);
+                        self.replace(overtaken)
+                    }
+                };
+            }
+        }
+        self.attempt_at_length(prepare)
+    }
+
+    #[cold]
+    fn attempt_at_length<R>(&self, prepare: &mut impl FnMut(&T) -> R) -> Result<Option<R>> {
+        let built = self.current()?;
+        match self.compute(&built, prepare) {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(overtaken) => {
+                // First, as above.
+                drop(built);
+                self.replace(overtaken)
+            }
+        }
+    }
+
+    /// What was prepared, or the number of the value if a change overtook it.
+    #[inline(always)]
+    fn compute<R>(&self, built: &Built<T>, prepare: &mut impl FnMut(&T) -> R) -> Result<R, u64> {
         let prepared = prepare(built.get());
         if is_unchanged(&self.witness, &built.mark) {
-            return Ok(Some(prepared));
+            Ok(prepared)
+        } else {
+            Err(built.number)
         }
-        self.replace(held)?;
-        Ok(None)
     }
 
     /// Has it be another value from now on, whatever the witness shows by then.
     #[cold]
-    fn replace(&self, overtaken: Held<Built<T>>) -> Result<()> {
-        let number = overtaken.as_ref().map(|built| built.number);
-        // First: it may be this that keeps the old value in memory.
-        drop(overtaken);
-        self.newer_than(number).map(drop)
+    fn replace<R>(&self, overtaken: u64) -> Result<Option<R>> {
+        self.newer_than(Some(overtaken)).map(|_| None)
     }
 
     /// Takes the value for longer than [`with`](Self::with) does: across an `await`, for example.
@@ -204,11 +230,13 @@ impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T,
     ///
     /// As [`with`](Self::with).
     pub fn load(&self) -> Result<Loaded<'_, T, W>> {
-        match keep(self.current()?) {
-            Some(built) => Ok(Loaded::new(&self.witness, built)),
-            // `current` found one.
-            None => Err(unsettled()),
-        }
+        let published = self.published.load();
+        let current = published.filter(|built| built.mark == self.witness.glance());
+        let built = match current.map(|built| built.keep()) {
+            Some(built) => built,
+            None => self.current()?,
+        };
+        Ok(Loaded::new(&self.witness, built))
     }
 
     /// A handle for one thread, that reads at the price of a [`Guarded`](crate::Guarded).
@@ -242,28 +270,16 @@ impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T,
     }
 
     /// What is published, if it is up to date; or what is built for it.
-    #[inline]
-    fn current(&self) -> Result<Held<Built<T>>> {
-        // The value first, and then what it is compared with: a change that was to be seen when
-        // this was called is in what is looked at last.
-        let held = self.published.load();
-        match held.as_ref() {
-            Some(built) if built.mark == self.witness.glance() => Ok(held),
-            _ => self.current_at_length(held),
-        }
-    }
-
     #[cold]
-    fn current_at_length(&self, held: Held<Built<T>>) -> Result<Held<Built<T>>> {
+    fn current(&self) -> Result<Arc<Built<T>>> {
         let mut outdated = None;
-        if let Some(built) = held.as_ref() {
+        if let Some(built) = self.published.load() {
             if built.mark == self.witness.mark() {
-                return Ok(held);
+                return Ok(built.keep());
             }
             outdated = Some(built.number);
         }
-        drop(held);
-        self.newer_than(outdated).map(hold)
+        self.newer_than(outdated)
     }
 
     /// A value that is up to date and not the one with this number, which its user saw become
@@ -294,8 +310,7 @@ impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T,
     /// What is published, if it is up to date and was not seen to be outdated before: a witness
     /// may show again what it showed once.
     fn settled(&self, outdated: &mut Option<u64>) -> Option<Arc<Built<T>>> {
-        let held = self.published.load();
-        let built = held.as_ref()?;
+        let built = self.published.load()?;
         if Some(built.number) == *outdated {
             return None;
         }
@@ -303,17 +318,17 @@ impl<T, W: Witness, B: Fn(Generation) -> Result<T, BuildError>> SharedGuarded<T,
             *outdated = Some(built.number);
             return None;
         }
-        Some(Arc::clone(built))
+        Some(built.keep())
     }
 }
 
 impl<T, W: fmt::Debug, B> fmt::Debug for SharedGuarded<T, W, B> {
     /// Shows the generation and not the value, which is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = self.published.load();
+        let built = self.published.load();
         f.debug_struct("SharedGuarded")
             .field("witness", &self.witness)
-            .field("built", &held.as_ref().map(|built| built.mark.generation()))
+            .field("built", &built.map(|built| built.mark.generation()))
             .finish_non_exhaustive()
     }
 }

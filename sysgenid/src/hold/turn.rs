@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::error::Error as StdError;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, TryLockError};
 
 use super::unsettled;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::fork_lock::{ForkGuard, ForkLock};
 use crate::base::sync::{AtomicU64, Ordering, constant};
-use crate::hold::published::Published;
 
 /// Lets one thread at a time build. Those who waited for a build that failed share its failure:
 /// what fails once is likely to fail again, and they would only queue up to see it.
@@ -17,8 +17,9 @@ pub(super) struct Turn {
     lock: ForkLock,
     /// How many turns are over. Who sees that grow while it waits has waited for one.
     over: AtomicU64,
-    /// How the last one failed.
-    failure: Published<Failure>,
+    /// How the last one failed. It is only looked at by the one that has the lock, so that no other thread
+    /// of this process is at it.
+    failure: Mutex<Option<Failure>>,
 }
 
 /// Why a build failed, for each who waited for it.
@@ -34,7 +35,7 @@ impl Turn {
             Self {
                 lock: ForkLock::new(),
                 over: AtomicU64::new(0),
-                failure: Published::empty(),
+                failure: Mutex::new(None),
             }
         }
     }
@@ -52,21 +53,37 @@ impl Turn {
         // Relaxed: it is written under the lock, which is this thread's now.
         let number = self.over.load(Ordering::Relaxed);
         if number != before {
-            if let Some(failure) = self.failure.load().as_ref() {
-                return Err(failure.error());
+            if let Some(error) = self.failure(|failure| failure.as_ref().map(Failure::error)) {
+                return Err(error);
             }
         }
         // What the others are told if `work` does not come back.
-        self.failure.store(Some(Arc::new(Failure::Panicked)));
+        self.set_failure(Some(Failure::Panicked));
         let round = Round {
             turn: self,
             number,
             _lock: lock,
         };
         let outcome = work(number);
-        let failure = outcome.as_ref().err().map(Failure::of).map(Arc::new);
-        round.turn.failure.store(failure);
+        round
+            .turn
+            .set_failure(outcome.as_ref().err().map(Failure::of));
         outcome
+    }
+
+    fn set_failure(&self, failure: Option<Failure>) {
+        // What was there is dropped outside.
+        let _last = self.failure(|last| mem::replace(last, failure));
+    }
+
+    /// A forked child may find it locked for ever, by a thread that it does not have. Then there is
+    /// no failure, and nobody shares one.
+    fn failure<R: Default>(&self, look: impl FnOnce(&mut Option<Failure>) -> R) -> R {
+        match self.failure.try_lock() {
+            Ok(mut failure) => look(&mut failure),
+            Err(TryLockError::Poisoned(failure)) => look(&mut failure.into_inner()),
+            Err(TryLockError::WouldBlock) => R::default(),
+        }
     }
 }
 

@@ -45,12 +45,13 @@ pub(super) fn build<T, W: Witness>(
     wipe: fn(&mut T),
     mut build: impl FnMut(Generation) -> Result<T, BuildError>,
 ) -> Result<(Uniqueness, Wiped<T>)> {
-    settled(|| {
+    let mut attempt = || {
         let mark = mark_for_build(witness);
         let value = build(mark.generation()).map_err(Error::rebuild)?;
         let value = Wiped::new(wipe, value);
         Ok(is_unchanged(witness, &mark).then_some((mark, value)))
-    })
+    };
+    settled(attempt()?, attempt)
 }
 
 /// A value in use, that is thrown away unless it is kept: a use that panics may have left it half

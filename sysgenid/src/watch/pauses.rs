@@ -4,10 +4,15 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
+use sysgenid_sys::Errno;
+
+use crate::base::Error;
+
 /// The times between the attempts to reach one broker.
 ///
-/// They double. While the loss is recent they stay so short that a client is back within 50 ms of a
-/// broker that is started anew; an attempt that finds no broker costs a few microseconds.
+/// They double. While the loss is recent, and as long as no broker is there, they stay so short that a client
+/// is back within 50 ms of a broker that is started anew: an attempt that finds no broker costs a few
+/// microseconds, and no broker anything. One that is there and has no room is not asked so often.
 pub(super) struct Pauses {
     next: Duration,
     /// When the first of them was taken.
@@ -27,17 +32,23 @@ impl Pauses {
     const SHORTEST: Duration = Duration::from_millis(2);
     /// The longest, as long as the loss is [recent](Self::RECENT).
     const LONGEST_AT_FIRST: Duration = Duration::from_millis(25);
-    const RECENT: Duration = Duration::from_secs(30);
+    const RECENT: Duration = Duration::from_secs(10);
     const LONGEST: Duration = Duration::from_millis(500);
 
-    /// The next one.
-    pub(super) fn next(&mut self) -> Duration {
-        let elapsed = self.since.get_or_insert_with(Instant::now).elapsed();
-        self.next_after(elapsed).mul_f64(random_share())
+    /// The next one, after an attempt that failed so.
+    pub(super) fn next(&mut self, error: &Error) -> Duration {
+        let is_there = error.raw_os_error() != Some(Errno::CONNREFUSED.raw_os_error());
+        self.next_if(is_there)
     }
 
-    fn next_after(&mut self, elapsed: Duration) -> Duration {
-        let longest = if elapsed < Self::RECENT {
+    /// The next one, if a broker is there or not.
+    pub(super) fn next_if(&mut self, is_there: bool) -> Duration {
+        let elapsed = self.since.get_or_insert_with(Instant::now).elapsed();
+        self.next_after(elapsed, is_there).mul_f64(random_share())
+    }
+
+    fn next_after(&mut self, elapsed: Duration, is_there: bool) -> Duration {
+        let longest = if elapsed < Self::RECENT && !is_there {
             Self::LONGEST_AT_FIRST
         } else {
             Self::LONGEST
@@ -57,19 +68,34 @@ fn random_share() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::indexing_slicing,
+        reason = "a failed expectation is a failed test"
+    )]
+
     use super::*;
 
     #[test]
     fn pauses_stay_short_at_first_and_grow_to_half_a_second() {
         let mut pauses = Pauses::default();
         let recent = Duration::from_secs(1);
-        let times: Vec<_> = (0..8).map(|_| pauses.next_after(recent)).collect();
+        let times: Vec<_> = (0..8).map(|_| pauses.next_after(recent, false)).collect();
         let expected = [2, 4, 8, 16, 25, 25, 25, 25].map(Duration::from_millis);
         assert_eq!(times, expected);
         let later = Duration::from_secs(60);
-        let times: Vec<_> = (0..6).map(|_| pauses.next_after(later)).collect();
+        let times: Vec<_> = (0..6).map(|_| pauses.next_after(later, false)).collect();
         let expected = [50, 100, 200, 400, 500, 500].map(Duration::from_millis);
         assert_eq!(times, expected);
+    }
+
+    #[test]
+    fn a_broker_that_refuses_is_not_asked_as_often_as_one_that_is_away() {
+        let mut pauses = Pauses::default();
+        let recent = Duration::from_secs(1);
+        let times: Vec<_> = (0..10).map(|_| pauses.next_after(recent, true)).collect();
+        assert_eq!(times[9], Pauses::LONGEST);
+        // It has ended.
+        assert_eq!(pauses.next_after(recent, false), Pauses::LONGEST_AT_FIRST);
     }
 
     #[test]

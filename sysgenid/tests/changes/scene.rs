@@ -55,12 +55,18 @@ impl Scene {
         Source::at(self.path()).unwrap()
     }
 
+    /// Looks at nothing by a timer: whatever is reported, an event has come.
     pub(crate) fn options(&self) -> ChangesOptions {
-        options_at(&self.path())
+        options_at(&self.path()).look_every(Duration::from_secs(3600))
     }
 
     pub(crate) fn changes(&self) -> Changes {
         self.options().open()
+    }
+
+    /// Looks often for a source, and at pages.
+    pub(crate) fn changes_by_looking(&self) -> Changes {
+        options_at(&self.path()).open()
     }
 
     pub(crate) fn trigger(&self) -> Generation {

@@ -11,7 +11,7 @@ use crate::scene::{PATIENCE, Scene, handle, is_quiet, next, options_at, until_wa
 #[test]
 fn without_a_source_nothing_is_told() {
     let scene = Scene::empty();
-    let mut changes = scene.changes();
+    let mut changes = scene.changes_by_looking();
     assert!(changes.try_next().unwrap().is_none());
     is_quiet(&mut changes);
     assert_eq!(changes.sources().count(), 0);
@@ -78,7 +78,7 @@ fn an_untracked_one_holds_nobody_up() {
 #[test]
 fn a_source_that_appears_counts_as_a_change() {
     let mut scene = Scene::empty();
-    let mut changes = scene.changes();
+    let mut changes = scene.changes_by_looking();
     is_quiet(&mut changes);
     scene.start();
     let change = next(&mut changes);
@@ -96,7 +96,7 @@ fn a_source_that_appears_counts_as_a_change() {
 #[test]
 fn who_has_not_handled_the_appearance_is_outdated() {
     let mut scene = Scene::empty();
-    let mut changes = scene.changes();
+    let mut changes = scene.changes_by_looking();
     scene.start();
     let change = next(&mut changes);
     until_watchers(&scene, &mut changes, (1, 1));
@@ -183,7 +183,7 @@ fn a_broker_in_the_place_of_another_counts_as_a_change() {
 fn a_broker_without_its_socket_leaves_a_page_to_look_at() {
     let scene = Scene::new();
     fs::remove_file(scene.path().join("watch.sock")).unwrap();
-    let mut changes = scene.changes();
+    let mut changes = scene.changes_by_looking();
     let control = scene.source();
     let generation = control.trigger(PATIENCE).unwrap();
     handle(&mut changes, generation);

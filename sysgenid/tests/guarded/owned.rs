@@ -11,18 +11,21 @@ use sysgenid::{BuildError, Generation, Guarded, Probe};
 use crate::world::{Fate, Page, Secret, make_hazy};
 
 /// A guard whose value is the generation it was built for, and the number of builds.
+type Boxed<T> = Box<dyn FnMut(Generation) -> Result<T, BuildError> + Send>;
+
 fn counted(
     page: &Page,
 ) -> (
-    Guarded<Generation, Probe, impl FnMut(Generation) -> Result<Generation, BuildError>>,
+    Guarded<Generation, Probe, Boxed<Generation>>,
     Arc<AtomicU32>,
 ) {
     let builds = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&builds);
-    let guarded = Guarded::unwiped_with_witness(page.probe(), move |generation| {
+    let build: Boxed<_> = Box::new(move |generation| {
         counter.fetch_add(1, Ordering::Relaxed);
         Ok(generation)
     });
+    let guarded = Guarded::unwiped_with_witness(page.probe(), build);
     (guarded, builds)
 }
 
@@ -138,16 +141,11 @@ fn what_compute_returns_may_borrow_from_outside() {
 }
 
 /// A guard over `world` whose values are counted.
-fn wiped(
-    world: &Restores,
-) -> (
-    Guarded<Secret, &Restores, impl FnMut(Generation) -> Result<Secret, BuildError> + use<>>,
-    Arc<Fate>,
-) {
+fn wiped(world: &Restores) -> (Guarded<Secret, &Restores, Boxed<Secret>>, Arc<Fate>) {
     let fate = Arc::new(Fate::default());
     let build = Arc::clone(&fate);
-    let guarded = Guarded::with_witness(world, move |_| Ok(build.build()));
-    (guarded, fate)
+    let build: Boxed<_> = Box::new(move |_| Ok(build.build()));
+    (Guarded::with_witness(world, build), fate)
 }
 
 #[test]

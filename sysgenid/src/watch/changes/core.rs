@@ -171,11 +171,10 @@ impl Core {
         if !takes_another {
             has_moved |= self.beside.0.take().is_some();
         } else if !self.beside.works() {
-            self.beside.0 = None;
+            has_moved |= self.beside.0.take().is_some();
             if let Some(counter) = Source::hypervisor() {
-                self.beside.choose(Ok(counter), tracked, is_owed);
+                has_moved |= self.beside.choose(Ok(counter), tracked, is_owed);
             }
-            has_moved = true;
         }
         self.layout += u64::from(has_moved);
         let is_driven = self.driver.0.as_ref().is_some_and(|it| !it.is_polled());

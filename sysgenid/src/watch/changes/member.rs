@@ -337,7 +337,7 @@ impl Member {
             link.next = Some(now);
         } else {
             // One that takes connections only to close them is not asked without a pause.
-            link.next = Some(now + link.pauses.next());
+            link.next = Some(now + link.pauses.next_if(true));
         }
     }
 
@@ -360,9 +360,9 @@ impl Member {
                     return false;
                 }
                 Err(error) if error.is_timeout() && now < *until => return false,
-                Err(_) => {
+                Err(error) => {
                     link.opening = None;
-                    link.next = Some(now + link.pauses.next());
+                    link.next = Some(now + link.pauses.next(&error));
                     self.has_moved = true;
                     return false;
                 }
@@ -390,7 +390,7 @@ impl Member {
                 link.opening = Some((opening, now + ANSWER_TIME));
                 self.has_moved = true;
             }
-            Err(_) => link.next = Some(now + link.pauses.next()),
+            Err(error) => link.next = Some(now + link.pauses.next(&error)),
         }
         false
     }

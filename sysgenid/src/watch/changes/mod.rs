@@ -97,7 +97,7 @@ pub fn changes() -> Changes {
 ///
 /// While no driver is watched, sources are looked for once in a period; otherwise once in ten, for one
 /// that is preferred or was replaced. A lost broker is tried again at once, then after pauses that grow
-/// to 40 milliseconds in the first half minute and to three quarters of a second later. A broker that
+/// to 40 milliseconds in the first ten seconds and to three quarters of a second later. A broker that
 /// hangs is given five seconds for an answer, and delays nothing else.
 ///
 /// # What is not guaranteed

@@ -38,7 +38,7 @@ impl Watcher {
     /// Connects to the broker again after it was [lost](Error::is_lost), and tries until the deadline:
     /// a broker that is started anew is there a moment later, and many clients come back to it at
     /// once. In between it waits, longer each time and each client a time of its own: up to 40
-    /// milliseconds in the first half minute, then up to three quarters of a second.
+    /// milliseconds in the first ten seconds, then up to three quarters of a second.
     ///
     /// The watcher goes on where it was: with the same tracking, and outdated if the generation has
     /// changed meanwhile. The descriptor of [`AsFd`](std::os::fd::AsFd) stays the same.
@@ -135,7 +135,7 @@ impl Reconnector {
             match BrokerWatcher::connect(source, lost.tracked, resume, answer_by) {
                 Ok(fresh) => return Ok(Reconnected(Some((source.clone(), fresh)))),
                 Err(error) if may_reconnect(&error) && !deadline.has_passed() => {
-                    pause(self.pauses.next(), deadline)?;
+                    pause(self.pauses.next(&error), deadline)?;
                 }
                 Err(error) => return Err(error.at(source.path())),
             }
