@@ -51,7 +51,8 @@
 //!   a [`Probe`](crate::Probe), but that sees the forks that are played. An isolated source for a
 //!   test is `sysgenid_broker::testing::Broker`.
 //! - Hooks that are registered outside of all worlds run in every one, and two tests never run hooks
-//!   at a time: as in a program, one run waits for the other.
+//!   at a time: as in a program, one run waits for the other. The [background](crate::background)
+//!   thread is the world's, and runs until it is stopped.
 //! - A thread that the code under test starts by itself is outside, unless that code runs it with
 //!   [`in_scope`](Restores::in_scope).
 //!

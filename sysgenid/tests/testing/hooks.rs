@@ -57,3 +57,31 @@ fn tests_that_run_at_once_do_not_run_each_others_hooks() {
     }
     outside.unregister();
 }
+
+#[test]
+fn each_world_has_its_own_background_thread() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            thread::spawn(|| {
+                let restores = Restores::new();
+                let _scope = restores.scope();
+                let (tell, told) = mpsc::channel();
+                hooks::after_restore(move |restore| {
+                    tell.send((restore.generation(), uniqueness()))
+                });
+                let background = sysgenid::background().unwrap();
+                for _ in 0..10 {
+                    restores.restore();
+                    let seen = told.recv_timeout(PATIENCE).unwrap();
+                    assert_eq!(seen, (generation(), uniqueness()));
+                }
+                assert!(background.stop(PATIENCE));
+                assert_eq!(told.try_iter().count(), 0, "of the other worlds");
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

@@ -2,6 +2,7 @@
 //! What a test plays in place of what a process can know. Nothing of this exists without the
 //! feature `testing`.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
@@ -52,6 +53,8 @@ pub(crate) struct World {
     act: RwLock<Option<Arc<Act>>>,
     /// Held while the generation is changed.
     shown: Mutex<Shown>,
+    /// For a module above that keeps one of something for a process, and here one for the world.
+    room: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 /// Where those see a change who wait for one.
@@ -94,8 +97,8 @@ impl Page {
     }
 }
 
-fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
-    shown.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number that the process has not had: Relaxed, because no other memory is published with it.
@@ -121,6 +124,7 @@ impl World {
             is_acting: AtomicBool::new(false),
             act: RwLock::new(None),
             shown: Mutex::default(),
+            room: Mutex::default(),
         }
     }
 
@@ -303,6 +307,14 @@ pub(crate) fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
         let _entered = world.as_ref().map(enter);
         work()
     }
+}
+
+/// What the world that this thread is in keeps one of; `None` outside.
+pub(crate) fn room<T: Default + Send + Sync + 'static>() -> Option<Arc<T>> {
+    let world = here()?;
+    let mut room = lock(&world.room);
+    let room = room.get_or_insert_with(|| Arc::new(T::default()));
+    Arc::clone(room).downcast().ok()
 }
 
 /// Where something was registered that is the process's: in a world, or outside of all.

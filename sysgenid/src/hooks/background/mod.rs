@@ -22,7 +22,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::fork_lock::ForkLock;
 use crate::base::{Deadline, Generation};
 #[cfg(feature = "testing")]
-use crate::check::world::carried;
+use crate::check::world::{carried, room};
 use crate::watch::{Changes, ChangesOptions};
 
 /// The thread that was started last, in this process or in one that it is a copy of.
@@ -207,7 +207,14 @@ impl BackgroundOptions {
                 "called by a signal handler that interrupted the same call",
             )));
         };
-        let previous = CURRENT.load_full();
+        // In a world of a test there is another one.
+        #[cfg(feature = "testing")]
+        let own = room::<ArcSwapOption<Running>>();
+        #[cfg(feature = "testing")]
+        let current = own.as_deref().unwrap_or(&CURRENT);
+        #[cfg(not(feature = "testing"))]
+        let current = &CURRENT;
+        let previous = current.load_full();
         if let Some(running) = previous
             .as_ref()
             .filter(|it| it.is_alive() && !it.is_stopping())
@@ -235,7 +242,7 @@ impl BackgroundOptions {
             .name("sysgenid-watch".to_owned())
             .spawn(work)
             .map_err(|error| Error::io("starting a thread", &error))?;
-        CURRENT.store(Some(Arc::clone(&running)));
+        current.store(Some(Arc::clone(&running)));
         Ok(Background(running))
     }
 }
