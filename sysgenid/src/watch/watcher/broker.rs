@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A watcher on the userspace driver.
 
+mod opening;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::fstat;
 use sysgenid_sys::Errno;
-use sysgenid_sys::internal::fork;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::slot::{Left, Slot};
 use sysgenid_sys::wire::{self, Answer, Op, Reply, Request};
 
-use super::{Driver, Tracking, Watcher, new_readiness};
+pub(crate) use self::opening::Opening;
+use super::Tracking;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
 use crate::source::Source;
 use crate::source::connection::{Connection, LOOK_TIME, accepted, gone};
-use crate::source::{FileIdentity, map_counter};
 
 pub(crate) struct BrokerWatcher {
     /// Readable while outdated. It is shared with a forked child, so that it is the state and not a
@@ -305,89 +305,6 @@ impl BrokerWatcher {
     }
 }
 
-/// A watcher that a broker was asked for and has not answered yet.
-pub(crate) struct Opening {
-    connection: Arc<Connection>,
-    source: Source,
-    tracked: bool,
-    resume: Option<u32>,
-}
-
-impl Opening {
-    /// Connects and asks. It waits until the broker takes the connection, but not with a deadline that
-    /// has passed.
-    pub(crate) fn begin(
-        source: &Source,
-        tracked: bool,
-        resume: Option<u32>,
-        deadline: Deadline,
-    ) -> Result<Self> {
-        let connection = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
-        let mut flags = 0;
-        if tracked {
-            flags |= wire::OPEN_TRACKED;
-        }
-        if resume.is_some() {
-            flags |= wire::OPEN_RESUME;
-        }
-        connection.ask_to_open(flags, resume.unwrap_or(0))?;
-        Ok(Self {
-            connection: Arc::new(connection),
-            source: source.clone(),
-            tracked,
-            resume,
-        })
-    }
-
-    /// What becomes readable when the broker answers, and is the watcher's then.
-    pub(crate) fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-
-    /// The watcher, and which page it has, if the broker has answered. Never waits.
-    ///
-    /// # Errors
-    ///
-    /// `is_timeout` if it has not.
-    pub(crate) fn finish(&self) -> Result<(Watcher, FileIdentity)> {
-        let finish = || {
-            let (broker, page) = self.answer(Deadline::after(Duration::ZERO))?;
-            let readiness = new_readiness()?;
-            broker.register(&readiness)?;
-            let watcher = Watcher {
-                driver: Driver::Broker(broker),
-                readiness,
-                source: Some(self.source.clone()),
-                process: fork::process(),
-            };
-            Ok((watcher, page))
-        };
-        finish().map_err(|error: Error| error.at(self.source.path()))
-    }
-
-    fn answer(&self, deadline: Deadline) -> Result<(BrokerWatcher, FileIdentity)> {
-        let (reply, [page, slot]) = self.connection.opened(deadline)?;
-        let slot = Slot::map(&slot).map_err(|error| Error::io("mapping the slot", &error))?;
-        if self.resume.is_none_or(|resume| resume == reply.generation) {
-            // It begins up to date with the generation that the broker opened it at. If the slot
-            // was emptied for the next change already, this says nothing of that one.
-            let _ = slot.acknowledge(reply.generation);
-        }
-        let status = fstat(&page).map_err(|errno| Error::call("fstat", errno))?;
-        let acknowledged = self.resume.unwrap_or(reply.generation);
-        let watcher = BrokerWatcher {
-            connection: Arc::clone(&self.connection),
-            page: map_counter(&page)?,
-            slot,
-            number: reply.watcher,
-            acknowledged: AtomicU32::new(acknowledged),
-            tracked: AtomicBool::new(self.tracked),
-            is_trimming: AtomicBool::new(false),
-        };
-        Ok((watcher, FileIdentity::of(&status)))
-    }
-}
-
 /// A moment between the steps of an acknowledgement.
 #[derive(PartialEq, Eq)]
 enum Moment {
@@ -399,6 +316,7 @@ enum Moment {
 mod tests {
     use std::thread;
 
+    use super::super::{Driver, Watcher};
     use super::*;
     use crate::orchestrate::Orchestrator;
 
