@@ -80,7 +80,7 @@ fn a_child_handles_what_the_parent_was_handling_at_the_fork() {
         let own = scene.background();
         eventually("the child's run", || own.generation() == Some(generation));
         // The parent's is outdated still.
-        assert_eq!(scene.watchers(), (2, 1));
+        eventually("two watchers", || scene.watchers() == (2, 1));
         assert!(own.stop(LONG));
     });
     release.send(()).unwrap();

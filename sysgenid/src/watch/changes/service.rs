@@ -56,13 +56,15 @@ impl Changes {
     /// Looks, and waits until a broker that is there has answered, or the deadline. Returns a change that
     /// was there by then.
     pub(crate) fn connect(&mut self, deadline: Deadline) -> Result<Option<Change>> {
+        let mut first = None;
         loop {
+            // The page may show a change before the broker has answered. A newer one takes its place.
             if let Some(change) = self.core.look(false) {
-                return Ok(Some(change));
+                first = Some(change);
             }
             let is_done = !self.core.members().any(|member| member.is_connecting());
             if is_done || deadline.has_passed() {
-                return Ok(None);
+                return Ok(first);
             }
             self.poller.wait_for(&self.core);
             let next = self.core.next_look();
