@@ -79,8 +79,9 @@ fn guards_of_every_kind_were_used_and_overtaken(outcome: &Outcome) {
         let is_computed = !kind.name.ends_with("get");
         assert!(!is_computed || kind.thrown_away > 0, "{}", kind.name);
     }
-    assert!(outcome.sum(|kind| kind.builds) > 1000);
-    assert!(outcome.shared_builds > 1000);
+    // Where others have the processors, the changes come while nobody uses a guard.
+    assert!(outcome.sum(|kind| kind.builds) > 100);
+    assert!(outcome.shared_builds > 100);
 }
 
 fn no_stale_value_was_handed_out(outcome: &Outcome) {
