@@ -19,3 +19,9 @@ pub(crate) fn in_child(work: impl FnOnce()) -> bool {
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     status == 0
 }
+
+/// The same where it must.
+#[allow(dead_code, reason = "not each test needs it")]
+pub(crate) fn assert_in_child(work: impl FnOnce()) {
+    assert!(in_child(work), "the child panicked");
+}

@@ -1,36 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Real forks. The broker is on a thread of the parent.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::child::assert_in_child;
 use crate::scene::{A_MOMENT, LONG, Scene, Stopping, eventually};
-
-/// Runs `work` in a forked child, and returns when that has ended.
-fn in_child(work: impl FnOnce()) {
-    // SAFETY: The child has one thread, allocates, which the C library lets it do, and ends below without
-    // running what the parent has registered.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0);
-    if pid == 0 {
-        let outcome = catch_unwind(AssertUnwindSafe(work));
-        // SAFETY: It only ends the process.
-        unsafe { libc::_exit(i32::from(outcome.is_err())) };
-    }
-    let mut status = 0;
-    // SAFETY: `status` may be written, and the child is this thread's own.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert_eq!(status, 0, "the child panicked");
-}
 
 #[test]
 fn a_child_has_none_and_nothing_to_stop() {
     let scene = Scene::new();
     let background = Stopping(scene.background());
-    in_child(|| {
+    assert_in_child(|| {
         assert!(!background.0.is_alive() && !background.0.is_watching());
         assert!(background.0.stop(Duration::ZERO));
         std::mem::forget(background.0.clone());
@@ -47,7 +30,7 @@ fn a_child_may_have_one_and_misses_nothing() {
     let scene = Scene::new();
     let seen = scene.note();
     let background = Stopping(scene.background());
-    in_child(|| {
+    assert_in_child(|| {
         // A change that comes before the child has a watcher of its own.
         let first = scene.trigger();
         let own = scene.background();
@@ -76,7 +59,7 @@ fn a_child_handles_what_the_parent_was_handling_at_the_fork() {
     let background = Stopping(scene.background());
     let generation = scene.trigger();
     eventually("the parent's hook", || begun.load(Ordering::SeqCst));
-    in_child(|| {
+    assert_in_child(|| {
         let own = scene.background();
         eventually("the child's run", || own.generation() == Some(generation));
         // The parent's is outdated still.
@@ -98,7 +81,7 @@ fn a_child_runs_nothing_for_what_the_parent_had_handled() {
     eventually("the change", || {
         background.0.generation() == Some(generation)
     });
-    in_child(|| {
+    assert_in_child(|| {
         let own = scene.background();
         std::thread::sleep(A_MOMENT);
         assert_eq!(seen.all(), [generation]);

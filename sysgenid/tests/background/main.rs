@@ -3,6 +3,8 @@
 #![cfg(all(target_os = "linux", not(sysgenid_loom)))]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
+#[path = "../../../conformance/tests/common/child.rs"]
+mod child;
 mod failing;
 mod forks;
 mod scene;

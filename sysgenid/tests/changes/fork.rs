@@ -1,28 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Real forks. The broker is on a thread of the parent.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use sysgenid::{Acknowledged, PageFile};
 
+use crate::child::assert_in_child;
 use crate::scene::{Scene, handle, is_quiet, next, options_at, until_watchers};
-
-/// Runs `work` in a forked child, and returns when that has ended.
-fn in_a_child(work: impl FnOnce()) {
-    // SAFETY: The child has one thread, allocates, which the C library lets it do, and ends below without
-    // running what the parent has registered.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0);
-    if pid == 0 {
-        let outcome = catch_unwind(AssertUnwindSafe(work));
-        // SAFETY: It only ends the process.
-        unsafe { libc::_exit(i32::from(outcome.is_err())) };
-    }
-    let mut status = 0;
-    // SAFETY: `status` may be written, and the child is this thread's own.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert_eq!(status, 0, "the child panicked");
-}
 
 #[test]
 fn a_child_is_told_of_what_the_parent_had_not_handled() {
@@ -31,7 +13,7 @@ fn a_child_is_told_of_what_the_parent_had_not_handled() {
     until_watchers(&scene, &mut changes, (1, 0));
     let generation = scene.trigger();
     let change = next(&mut changes);
-    in_a_child(|| {
+    assert_in_child(|| {
         handle(&mut changes, generation);
         // The parent's is outdated still.
         until_watchers(&scene, &mut changes, (2, 1));
@@ -48,7 +30,7 @@ fn a_child_is_told_of_what_has_changed_since_the_fork_and_no_more() {
     let generation = scene.trigger();
     handle(&mut changes, generation);
     until_watchers(&scene, &mut changes, (1, 0));
-    in_a_child(|| {
+    assert_in_child(|| {
         is_quiet(&mut changes);
         until_watchers(&scene, &mut changes, (2, 0));
         let generation = scene.trigger();
@@ -67,7 +49,7 @@ fn a_childs_copy_of_a_change_acknowledges_nothing() {
     until_watchers(&scene, &mut changes, (1, 0));
     scene.trigger();
     let mut change = Some(next(&mut changes));
-    in_a_child(|| {
+    assert_in_child(|| {
         let copy = change.take().unwrap();
         assert_eq!(copy.acknowledge().unwrap(), Acknowledged::Overtaken);
         assert_eq!(scene.watchers(), (1, 1));
@@ -84,7 +66,7 @@ fn a_childs_copy_that_is_dropped_or_told_does_not_wake_the_parent() {
     scene.trigger();
     let mut change = Some(next(&mut changes));
     let waker = changes.waker();
-    in_a_child(|| {
+    assert_in_child(|| {
         drop(change.take());
         waker.stop();
         drop(next(&mut changes));
@@ -104,7 +86,7 @@ fn a_child_looks_at_a_page_by_itself() {
     let mut changes = options_at(&path).open();
     let generation = page.change().unwrap();
     let change = next(&mut changes);
-    in_a_child(|| handle(&mut changes, generation));
+    assert_in_child(|| handle(&mut changes, generation));
     change.acknowledge().unwrap();
     is_quiet(&mut changes);
 }

@@ -9,13 +9,10 @@
     reason = "a test that fails panics, also in a helper"
 )]
 
-#[path = "changes/fork.rs"]
+#[path = "../../../conformance/tests/common/child.rs"]
+mod child;
 mod fork;
-#[path = "changes/hung.rs"]
 mod hung;
-#[path = "changes/scene.rs"]
 mod scene;
-#[path = "changes/sources.rs"]
 mod sources;
-#[path = "changes/told_again.rs"]
 mod told_again;
