@@ -79,6 +79,12 @@ pub(crate) fn refuse_deferred(result: &Bound<'_, PyAny>, what: &str) -> PyResult
     Ok(())
 }
 
+/// The same for Python's own code.
+#[pyfunction(name = "refuse_deferred")]
+pub(crate) fn refuse_deferred_result(result: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
+    refuse_deferred(result, what)
+}
+
 /// False for what most functions return: an object of a type of the interpreter's own that is neither
 /// awaited nor iterated.
 #[inline]

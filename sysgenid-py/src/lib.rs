@@ -29,7 +29,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::callbacks::is_deferred;
+    use crate::callbacks::{is_deferred, refuse_deferred_result};
     #[pymodule_export]
     use crate::guarded::Guarded;
     #[pymodule_export]

@@ -105,6 +105,17 @@ def test_ordinary_functions_are_not_refused(ordinary: object) -> None:
     assert not is_deferred(ordinary)
 
 
+def test_a_hook_that_returns_what_has_yet_to_run_has_failed(
+    promising: Callable[..., object],
+) -> None:
+    sysgenid.after_restore(promising)
+    try:
+        with pytest.raises(sysgenid.HookError, match="yet to run"):
+            sysgenid.run_after_restore(1)
+    finally:
+        sysgenid.hooks.unregister(promising)
+
+
 def test_a_watcher_is_not_handled_by_an_asynchronous_function(
     source: str, trigger: Trigger, function: Callable[..., object]
 ) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "is_deferred",
     "protection",
     "refresh",
+    "refuse_deferred",
     "register_hook",
     "registered_hooks",
     "run_after_restore",
@@ -343,6 +344,7 @@ class CachedBase:
     def __deepcopy__(self, memo: object) -> Self: ...
 
 def is_deferred(function: object) -> bool: ...
+def refuse_deferred(result: object, what: str) -> None: ...
 def register_hook(
     function: Callable[..., object],
     /,

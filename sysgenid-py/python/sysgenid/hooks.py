@@ -24,7 +24,6 @@ waits for the first, and a hook that runs hooks gets a `RuntimeError`.
 from __future__ import annotations
 
 import logging
-import types
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import _native
@@ -212,10 +211,7 @@ def _invoke(
     function: Callable[..., object], arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> None:
     """Calls a hook. All of it that is Python's happens in here."""
-    result = function(*arguments, **named)
-    if isinstance(result, types.CoroutineType):
-        result.close()
-        raise TypeError(_NOT_ASYNC)
+    _native.refuse_deferred(function(*arguments, **named), "a hook")
 
 
 def _log_ignored(failures: list[tuple[Callable[..., object] | None, BaseException]]) -> None:

@@ -12,7 +12,7 @@ use sysgenid_sys::internal::entropy;
 
 use crate::base::error::{Error, Kind, Result};
 
-/// Fills all of `bytes` with random bytes of the kernel, for a key, a token or a seed. [`array`] is
+/// Fills all of `bytes` with random bytes of the kernel, for a key, a token or a seed. [`array()`] is
 /// shorter where the length is known.
 ///
 /// It makes the system call `getrandom` itself, which leaves no state in this process. The C
