@@ -4,6 +4,7 @@
 //! A coroutine, a future or a generator is a promise. Where nothing here keeps it, a change would be
 //! acknowledged that no code has handled, or a value used that was wiped meanwhile.
 
+use std::hint::black_box;
 use std::mem;
 use std::thread;
 
@@ -154,6 +155,12 @@ mod raw {
     }
 }
 
+type Call = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
 /// Keeps the thread from unwinding: it sleeps instead, until the process ends.
 struct Hang;
 
@@ -196,9 +203,12 @@ pub(crate) unsafe fn call_raw(
     named: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     let hang = Hang;
+    // By a pointer of which the compiler knows nothing. PyO3 declares the same function as one that
+    // never unwinds, and where both are compiled together that is believed of either.
+    let call: Call = black_box(raw::PyObject_Call);
     // SAFETY: The caller's promise. The declaration is that of the stable ABI; it unwinds only by
     // `pthread_exit`, which goes no further than `Hang`.
-    let result = unsafe { raw::PyObject_Call(function, arguments, named) };
+    let result = unsafe { call(function, arguments, named) };
     mem::forget(hang);
     result
 }

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -125,7 +125,7 @@ def test_the_timeout_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysgenid, "status", status)
     for arguments in ([], ["--timeout", "0.2", "--source", "here"]):
         monkeypatch.setattr(sys, "argv", ["sysgenid", *arguments])
-        assert runpy.run_module("sysgenid", run_name="tested")["main"]() == 7
+        assert importlib.import_module("sysgenid.__main__").main() == 7
     assert asked == [(None, 5.0), ("here", 0.2)]
 
 

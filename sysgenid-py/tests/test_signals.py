@@ -50,12 +50,16 @@ class Interrupted:
             [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
         )
         assert self.hear() == "waiting"
-        # Until it sleeps: there is nothing else to tell it by.
+        # Until it sleeps, and goes on to: a wait for the watchers sleeps for the broker's answer
+        # first, and a signal that comes between the two is noticed by the next slice only.
         stat = f"/proc/{self._process.pid}/stat"
+        looks = 0
 
         def sleeps() -> bool:
+            nonlocal looks
             with open(stat) as file:
-                return file.read().rpartition(")")[2].split()[0] == "S"
+                looks = looks + 1 if file.read().rpartition(")")[2].split()[0] == "S" else 0
+            return looks > 10
 
         support.eventually(sleeps, "it does not wait")
 

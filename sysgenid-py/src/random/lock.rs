@@ -152,8 +152,9 @@ impl GuardedLock {
         // lets go of the interpreter.
         if this.process.swap(process, Ordering::Relaxed) != process
             && lock.hasattr("_at_fork_reinit")?
-            // The thread that forked may hold it, and will open it.
-            && !lock.call_method0("_is_owned")?.is_truthy()?
+            // The thread that forked may hold it, and will open it. Only a lock that one thread takes
+            // several times tells; numpy has one since 2.3, and before a plain one.
+            && !(lock.hasattr("_is_owned")? && lock.call_method0("_is_owned")?.is_truthy()?)
         {
             lock.call_method0("_at_fork_reinit")?;
         }
