@@ -270,7 +270,6 @@ def test_a_childs_copies_hold_nobody_up(orchestrator: sysgenid.Orchestrator) -> 
     os.close(reader)
 
 
-# On the kernel driver the second thread of the two does not come to its change in this test.
 @pytest.mark.broker_only
 def test_a_child_may_have_one_and_misses_nothing(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []

@@ -47,7 +47,13 @@ impl Changes {
         for member in self.core.members() {
             let mut known = handled.0.iter();
             match known.find(|record| record.source == *member.source()) {
-                Some(record) => member.record.copy(record),
+                Some(record) => {
+                    member.record.copy(record);
+                    // The kernel driver takes a watcher that was opened after a change to be up to date.
+                    if record.handled() != member.eye.generation(member.source()) {
+                        member.record.owe();
+                    }
+                }
                 None => member.record.owe(),
             }
         }
