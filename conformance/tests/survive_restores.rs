@@ -118,7 +118,7 @@ fn survive(directory: &Path) {
     settles(directory);
     assert_eq!(client.answer(), seen);
 
-    // A restart of the broker is no change, and one that comes after it is seen and acknowledged.
+    // A restart of the broker is not a change, and one that comes after it is seen and acknowledged.
     drop(broker);
     assert_eq!(client.answer(), seen);
     let _broker = sysgenid_broker::spawn(directory).unwrap();

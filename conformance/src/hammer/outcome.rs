@@ -79,7 +79,7 @@ fn guards_of_every_kind_were_used_and_overtaken(outcome: &Outcome) {
         let is_computed = !kind.name.ends_with("get");
         assert!(!is_computed || kind.thrown_away > 0, "{}", kind.name);
     }
-    // Where others have the processors, the changes come while nobody uses a guard.
+    // Where others have the processors, the changes come while no thread uses a guard.
     assert!(outcome.sum(|kind| kind.builds) > 100);
     assert!(outcome.shared_builds > 100);
 }

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Whether what a forked child does comes to its end without a panic.
+/// Does `work` in a forked child, and returns whether it ended without a panic.
 pub(crate) fn in_child(work: impl FnOnce()) -> bool {
     // SAFETY: The child never returns from here. It allocates, for which the C library sees to its own
     // lock, and takes no other lock that a thread of the parent's may have held.
@@ -15,7 +15,7 @@ pub(crate) fn in_child(work: impl FnOnce()) -> bool {
         unsafe { libc::_exit(failed.into()) }
     }
     let mut status = 0;
-    // SAFETY: It is this process's child, and nobody else waits for it.
+    // SAFETY: It is this process's child, and no other thread waits for it.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     status == 0
 }
