@@ -4,7 +4,10 @@
 use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
 
@@ -72,6 +75,53 @@ pub(crate) fn tee(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<
         .wait()
         .context(|| format!("waiting for `{}`", describe(command)))?;
     Ok(status.success())
+}
+
+/// How long the output of a program that has ended may be silent before it is over.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// As `tee`, for both streams in the order in which the program writes. Returns how it ended.
+///
+/// What the program leaves running may hold the streams open. Nothing waits for that.
+pub(crate) fn tee_both(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<ExitStatus> {
+    let description = describe(command);
+    let cannot = || format!("cannot run `{description}`");
+    let (reader, writer) = std::io::pipe().context(cannot)?;
+    command.stdin(Stdio::null());
+    command.stdout(writer.try_clone().context(cannot)?);
+    let child = command.stderr(writer).spawn();
+    // They would hold the streams open here.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.context(cannot)?;
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(reader).split(b'\n') {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                let line = line.context(|| format!("reading the output of `{description}`"))?;
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                watch(&line);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let ended = child.try_wait().context(|| "waiting for a program")?;
+                if ended.is_some() {
+                    break;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    std::io::stdout().flush().context(|| "standard output")?;
+    child
+        .wait()
+        .context(|| format!("waiting for `{description}`"))
 }
 
 /// Where `program` is on the PATH.

@@ -9,6 +9,8 @@ pub(crate) struct Failure {
     pub(crate) name: String,
     /// What it said of it, on one line.
     pub(crate) reason: String,
+    /// Lines below that, none of which is cut: how a run ended that could name no test.
+    pub(crate) details: Vec<String>,
 }
 
 /// The most characters of a reason. The whole of it stands where the test was run.
@@ -19,6 +21,7 @@ impl Failure {
         Self {
             name: name.into(),
             reason: String::new(),
+            details: Vec::new(),
         }
     }
 
@@ -40,14 +43,16 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
-        if self.reason.is_empty() {
-            return Ok(());
-        }
         let cut = self.reason.char_indices().nth(REASON);
         match cut.and_then(|(end, _)| self.reason.get(..end)) {
-            Some(start) => write!(f, ": {start}…"),
-            None => write!(f, ": {}", self.reason),
+            Some(start) => write!(f, ": {start}…")?,
+            None if self.reason.is_empty() => {}
+            None => write!(f, ": {}", self.reason)?,
         }
+        for line in &self.details {
+            write!(f, "\n    {line}")?;
+        }
+        Ok(())
     }
 }
 
@@ -63,5 +68,10 @@ mod tests {
         let shown = Failure::of("a", &longer).to_string();
         assert_eq!(shown, format!("a: {whole}…"));
         assert_eq!(Failure::new("a").to_string(), "a");
+        let failure = Failure {
+            details: vec![longer.clone()],
+            ..Failure::new("a")
+        };
+        assert_eq!(failure.to_string(), format!("a\n    {longer}"));
     }
 }

@@ -2,13 +2,14 @@
 //! The Python package: built, installed where nothing else is, and tested there.
 
 mod interpreter;
+mod pytest;
 mod venv;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::failure::Failure;
 use crate::tally::Tally;
 use crate::test::Depth;
@@ -233,9 +234,13 @@ impl<'a> Python<'a> {
             pytest.env(OPENINGS.0, OPENINGS.1);
         }
         pytest.env("PYTHONDONTWRITEBYTECODE", "1");
-        let mut tally = Tally::default();
-        let success = command::tee(&mut pytest, |line| tally.add_pytest_line(line))?;
-        let tally = tally.finish(success);
+        let note = self.folder.join(interpreter.name()).join("test.txt");
+        std::fs::write(&note, "").context(|| format!("cannot write {}", note.display()))?;
+        pytest.env(pytest::NOTE, &note);
+        let mut report = pytest::Report::default();
+        let status = command::tee_both(&mut pytest, |line| report.add_line(line))?;
+        let at = std::fs::read_to_string(&note).unwrap_or_default();
+        let tally = report.finish(&interpreter.name(), status, &at);
         if tally == Tally::default() {
             return Err(Error::new("pytest ran nothing"));
         }

@@ -105,7 +105,14 @@ pub(super) fn end_with_the_run() {
 pub(super) fn leave(path: &Path, tally: &Tally) -> Result<()> {
     let failures = tally.failures.iter();
     let failures: Vec<_> = failures
-        .map(|failure| json!({ "name": failure.name, "reason": failure.reason }))
+        .map(|failure| {
+            let Failure {
+                name,
+                reason,
+                details,
+            } = failure;
+            json!({ "name": name, "reason": reason, "details": details })
+        })
         .collect();
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let found = json!({
@@ -123,23 +130,25 @@ fn parse(found: &str) -> Result<(Tally, Option<Duration>)> {
     let found: Value = serde_json::from_str(found).context(unreadable)?;
     let number = |key| found.get(key).and_then(Value::as_u64);
     let text = |failure: &Value, key| Some(failure.get(key)?.as_str()?.to_owned());
+    let texts = |value: &Value, key| {
+        let texts = value.get(key)?.as_array()?.iter();
+        texts
+            .map(|text| Some(text.as_str()?.to_owned()))
+            .collect::<Option<Vec<_>>>()
+    };
     let failures = found.get("failures").and_then(Value::as_array);
     let failures = failures.into_iter().flatten().map(|failure| {
         Some(Failure {
             name: text(failure, "name")?,
             reason: text(failure, "reason")?,
+            details: texts(failure, "details")?,
         })
     });
-    let skipped = found.get("skipped").and_then(Value::as_array);
-    let skipped = skipped.context(unreadable)?.iter();
     let tally = Tally {
         passed: number("passed").context(unreadable)?,
         failed: number("failed").context(unreadable)?,
         failures: failures.collect::<Option<_>>().context(unreadable)?,
-        skipped: skipped
-            .map(|name| Some(name.as_str()?.to_owned()))
-            .collect::<Option<_>>()
-            .context(unreadable)?,
+        skipped: texts(&found, "skipped").context(unreadable)?,
     };
     let processor_time = number("ticks").map(|ticks| Duration::from_millis(ticks * 1000 / TICKS));
     Ok((tally, processor_time))
@@ -166,10 +175,14 @@ mod tests {
     fn what_a_step_leaves_is_what_the_run_reads() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("found.json");
+        let crashed = Failure {
+            details: vec!["  File \"a.py\", line 1 in f".into()],
+            ..Failure::new("b")
+        };
         let tally = Tally {
             passed: 7,
             failed: 2,
-            failures: vec![Failure::of("a \"test\"", "line one"), Failure::new("b")],
+            failures: vec![Failure::of("a \"test\"", "line one"), crashed],
             skipped: vec!["c: no privilege".into()],
         };
         leave(&path, &tally).unwrap();
