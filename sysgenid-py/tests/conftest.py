@@ -55,7 +55,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
-    """Notes which test runs, for whoever started them: a crash takes the terminal's line with it."""
+    """Notes which test runs, for who started them: a crash takes the terminal's line with it."""
     _note(f"in {nodeid}")
 
 
