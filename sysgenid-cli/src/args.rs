@@ -1,20 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line.
 
-use std::fmt;
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use sysgenid::Deadline;
 
 use crate::demo::Member;
+use crate::time::Timeout;
 
 const MORE: &str = "\
 A source is found in $SYSGENID_SOURCE, else it is the first that exists of
   /dev/sysgenid, /run/sysgenid, $XDG_RUNTIME_DIR/sysgenid
-A counter of the hypervisor's (/dev/vmclockN, /dev/vmgenid) has a `status` and nothing else.
+A counter of the hypervisor's (/dev/vmclockN, /dev/vmgenid) can be asked for its
+`status` and by `get`, and `watch --reconnect` looks at it. It takes no triggers.
+
+A TIME is one or more numbers, each with its unit, such as 500ms, 5s, 1m 30s or
+2h; or `never`.
+
+Examples:
+  sysgenid watch --exec 'systemctl reload nginx'
+  sysgenid trigger --wait=30s
+  sysgenid run -- cargo test
 
 Exit codes:
   0  done
@@ -22,18 +29,20 @@ Exit codes:
   2  wrong usage
   3  no source: nothing there, no kernel driver and no userspace driver
   4  permission denied
-  5  timed out; for `wait`: watchers have not acknowledged
+  5  timed out
   6  the source is not one, is broken, or cannot do this
   7  the userspace driver is not running, has ended, or does not answer
-  8  fewer tracked watchers than --min-watchers";
+  8  fewer tracked watchers than --min-watchers
+  9  watchers have not acknowledged in time";
 
 /// Notice that this system was restored or cloned from a snapshot, and know when all have handled
 /// it.
 #[derive(Debug, Parser)]
-#[command(name = "sysgenid", version, after_help = MORE, disable_help_subcommand = true)]
+#[command(name = "sysgenid", version, after_help = MORE, max_term_width = 80)]
 pub(crate) struct Cli {
-    /// A device, a userspace driver's directory, or a page file [default: $SYSGENID_SOURCE, or found]
-    #[arg(long, global = true, value_name = "PATH")]
+    /// A device, a userspace driver's directory, or a page file [default:
+    /// $SYSGENID_SOURCE, or found]
+    #[arg(short, long, global = true, value_name = "PATH")]
     pub(crate) source: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -42,8 +51,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// See it work: driver, clients and a change, in a temporary directory, without privileges
+    /// See it work: driver, clients and a change, without privileges
     Demo(JsonArgs),
+    /// Print the generation, and nothing else
+    Get(JsonArgs),
+    /// Run a command with a userspace driver of its own, for development and tests
+    Run(RunArgs),
     /// Run the userspace driver, until it is interrupted
     Serve(ServeArgs),
     /// Show the source, the generation and the number of watchers
@@ -56,12 +69,28 @@ pub(crate) enum Command {
     Wait(WaitArgs),
     #[command(hide = true)]
     DemoWorker(WorkerArgs),
+    /// Write the man pages and the completions for shells into a directory
+    #[command(hide = true)]
+    Generate(GenerateArgs),
+}
+
+impl Command {
+    /// Whether it is to print JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Demo(format) | Self::Get(format) | Self::Status(format) => format.json,
+            Self::Watch(args) => args.format.json,
+            Self::Trigger(args) => args.format.json,
+            Self::Wait(args) => args.format.json,
+            Self::Run(_) | Self::Serve(_) | Self::DemoWorker(_) | Self::Generate(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct JsonArgs {
-    /// Print JSON, one object per line
-    #[arg(long)]
+    /// Print JSON, one object per line; an error is one on standard error
+    #[arg(short, long)]
     pub(crate) json: bool,
 }
 
@@ -78,13 +107,33 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The command and its arguments; it finds the driver in SYSGENID_SOURCE
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
+    /// Have a shell run this at each change. The change is acknowledged when it has
+    /// succeeded, and otherwise it is run again. Implies --reconnect and --tracked
+    #[arg(short, long, value_name = "COMMAND")]
+    pub(crate) exec: Option<OsString>,
+
+    /// Kill the command of --exec after this time, and run it again
+    #[arg(long, value_name = "TIME", default_value = "never", requires = "exec")]
+    pub(crate) exec_timeout: Timeout,
+
+    /// Wait for a source that is not there, and for one that has ended
+    #[arg(short, long)]
+    pub(crate) reconnect: bool,
+
     /// End after this many changes [default: go on]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
-    /// End with code 5 if it takes longer than this in all, such as 500ms, 5s, 2m
-    #[arg(long, value_name = "TIME", default_value = "never")]
+    /// End with code 5 if it takes longer than this in all
+    #[arg(short, long, value_name = "TIME", default_value = "never")]
     pub(crate) timeout: Timeout,
 
     /// Be waited for by `wait` and by orchestrators
@@ -101,18 +150,35 @@ pub(crate) struct TriggerArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) min: u32,
 
+    /// Then wait as `wait` does, for 5 s or this time
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "5s"
+    )]
+    pub(crate) wait: Option<Timeout>,
+
+    /// With --wait: end with code 8 if fewer tracked watchers than this have
+    /// acknowledged; 0 asks for none
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "wait")]
+    pub(crate) min_watchers: u32,
+
     #[command(flatten)]
     pub(crate) format: JsonArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// End with code 8 if fewer tracked watchers than this have acknowledged; 0 asks for none
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// End with code 8 if fewer tracked watchers than this have acknowledged; 0 asks
+    /// for none
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
     pub(crate) min_watchers: u32,
 
-    /// End with code 5, and name the stragglers, after this time, such as 500ms, 5s, 2m, never
-    #[arg(long, value_name = "TIME", default_value = "5s")]
+    /// End with code 9, and name the stragglers, after this time
+    #[arg(short, long, value_name = "TIME", default_value = "5s")]
     pub(crate) timeout: Timeout,
 
     #[command(flatten)]
@@ -120,53 +186,14 @@ pub(crate) struct WaitArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// Where to write them; created if its parent exists
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WorkerArgs {
     pub(crate) role: Member,
-}
-
-/// How long to wait; `None` is for ever, by the caller's choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Timeout(Option<Duration>);
-
-impl Timeout {
-    /// From now on.
-    pub(crate) fn deadline(self) -> Deadline {
-        self.0.map_or(Deadline::NEVER, Deadline::after)
-    }
-}
-
-impl FromStr for Timeout {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "a time is a number and ms, s, m or h, or `never`";
-        if text == "never" {
-            return Ok(Self(None));
-        }
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = match text.get(digits.len()..) {
-            Some("ms") => 0.001,
-            Some("s" | "") => 1.0,
-            Some("m") => 60.0,
-            Some("h") => 3600.0,
-            _ => return Err(WANTED),
-        };
-        let plain = digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let number: f64 = digits.parse().ok().filter(|_| plain).ok_or(WANTED)?;
-        let duration = Duration::try_from_secs_f64(number * unit);
-        Ok(Self(Some(duration.map_err(|_| "too long; say `never`")?)))
-    }
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(duration) => write!(f, "{duration:?}"),
-            None => f.write_str("never"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -180,21 +207,17 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// With two spaces at each side, a terminal of 80 columns shows each line as one.
     #[test]
-    fn times_are_read() {
-        let read = |text: &str| text.parse::<Timeout>().map(|timeout| timeout.0);
-        assert_eq!(read("250ms"), Ok(Some(Duration::from_millis(250))));
-        assert_eq!(read("5s"), Ok(Some(Duration::from_secs(5))));
-        assert_eq!(read("5"), Ok(Some(Duration::from_secs(5))));
-        assert_eq!(read("1.5m"), Ok(Some(Duration::from_secs(90))));
-        assert_eq!(read("2h"), Ok(Some(Duration::from_secs(7200))));
-        assert_eq!(read("0s"), Ok(Some(Duration::ZERO)));
-        assert_eq!(read("never"), Ok(None));
-        for wrong in [
-            "", "s", "-1s", "1e3s", "nan", "inf", "5 s", "5d", "ms5", "1.2.3s",
-        ] {
-            assert!(read(wrong).is_err(), "{wrong}");
+    fn every_help_fits_80_columns() {
+        let mut all = vec![Cli::command()];
+        while let Some(mut command) = all.pop() {
+            for help in [command.render_help(), command.render_long_help()] {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+                }
+            }
+            all.extend(command.get_subcommands().cloned());
         }
-        assert!(read("99999999999999999999h").is_err(), "overflow");
     }
 }

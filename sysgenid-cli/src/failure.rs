@@ -18,6 +18,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// A deadline passed; the message says which.
     TimedOut(String),
+    /// Watchers have not acknowledged in time.
+    Late(String),
+    /// A command could not be run; the code is that by which a shell says so.
+    Command(u8, String),
     /// Fewer tracked watchers than were asked for.
     Missing(String),
     /// The source does not tell how many watchers there are, and some were asked for.
@@ -50,6 +54,8 @@ impl Failure {
             Self::Broker(error) if error.is_permission() => 4,
             Self::TimedOut(_) => 5,
             Self::Missing(_) => 8,
+            Self::Late(_) => 9,
+            Self::Command(code, _) => *code,
             Self::Uncounted(_) => 6,
             Self::Sdk(error)
                 if error.is_wrong_kind() || error.is_broken() || error.is_unsupported() =>
@@ -69,6 +75,8 @@ impl Failure {
             Self::Broker(error) => Some(error.to_string()),
             Self::Usage(message)
             | Self::TimedOut(message)
+            | Self::Late(message)
+            | Self::Command(_, message)
             | Self::Missing(message)
             | Self::Uncounted(message)
             | Self::Other(message) => Some(message.clone()),

@@ -6,13 +6,19 @@
 compile_error!("the sysgenid command is for Linux only");
 
 mod args;
+mod child;
 mod demo;
 mod eof;
 mod failure;
+mod generate;
+mod get;
 mod output;
+mod run;
 mod serve;
+mod signals;
 mod speech;
 mod status;
+mod time;
 mod trigger;
 mod wait;
 mod watch;
@@ -31,11 +37,16 @@ use crate::speech::{Speech, To};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let serves = matches!(cli.command, Command::Serve(_));
+    let is_json = cli.command.is_json();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             if let Some(message) = failure.message() {
-                complain(format!("sysgenid: {message}"), serves);
+                let text = match is_json {
+                    true => output::failure_in_json(&message, failure.code()),
+                    false => format!("sysgenid: {message}"),
+                };
+                complain(text, serves);
             }
             ExitCode::from(failure.code())
         }
@@ -54,11 +65,14 @@ fn complain(message: String, serves: bool) {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let brings_its_own = matches!(cli.command, Command::Serve(_) | Command::Demo(_));
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let brings_its_own = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Demo(_) | Command::Run(_)
+    );
     if brings_its_own && cli.source.is_some() {
-        let message = "--source names what a client connects to; `serve` and `demo` bring their \
-                       own";
+        let message = "--source names what a client connects to; `serve`, `run` and `demo` bring \
+                       their own";
         Cli::command()
             .error(clap::error::ErrorKind::ArgumentConflict, message)
             .exit();
@@ -69,12 +83,16 @@ fn run(cli: Cli) -> Result<(), Failure> {
         None => Source::discover(),
     };
     match cli.command {
+        Command::Run(args) => return run::run(&args),
+        Command::Get(args) => get::run(named, &mut Output::new(args.json)),
+        Command::Generate(args) => generate::run(&args.directory),
         Command::Serve(args) => serve::run(&args),
         Command::Status(args) => status::run(named, &mut Output::new(args.json)),
-        Command::Watch(args) => watch::run(&source(named)?, &args),
+        Command::Watch(args) => watch::run(named, &args),
         Command::Trigger(args) => trigger::run(&source(named)?, &args),
         Command::Wait(args) => wait::run(&source(named)?, &args),
         Command::Demo(args) => demo::run(&mut Output::new(args.json)),
         Command::DemoWorker(args) => demo::worker(args.role, source(named)?),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Standard output: text for people, or JSON with one object per line.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::Serialize;
-use sysgenid::{Backend, Printable, SourceKind};
+use sysgenid::{Backend, Cause, Printable, SourceKind};
 
 use crate::failure::Failure;
 
@@ -32,17 +33,41 @@ impl Output {
 
     /// Prints what people are told on standard error instead.
     pub(crate) fn object(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        if !self.json {
-            return Ok(());
+        match self.json_of(object) {
+            Some(line) => line_out(line?),
+            None => Ok(()),
         }
-        let line =
-            serde_json::to_string(object).map_err(|error| Failure::call("writing JSON", error))?;
-        line_out(ascii_where_invisible(&line))
+    }
+
+    /// The object as it is printed; `None` if text is asked for.
+    pub(crate) fn json_of(&self, object: &impl Serialize) -> Option<Result<String, Failure>> {
+        self.json.then(|| {
+            let line = serde_json::to_string(object);
+            line.map(|line| ascii_where_invisible(&line))
+                .map_err(|error| Failure::call("writing JSON", error))
+        })
     }
 
     /// Prints what has no place in JSON: explanations.
     pub(crate) fn text(&mut self, text: impl Display) -> Result<(), Failure> {
         if self.json { Ok(()) } else { line_out(text) }
+    }
+}
+
+/// What standard error says in JSON.
+pub(crate) fn failure_in_json(message: &str, code: u8) -> String {
+    let object = serde_json::json!({"error": message, "code": code});
+    ascii_where_invisible(&object.to_string())
+}
+
+/// Why the generation changed, in JSON, in an environment variable and for people.
+pub(crate) fn cause_text(cause: Option<Cause>) -> Cow<'static, str> {
+    match cause {
+        Some(Cause::Restore) => "restore".into(),
+        Some(Cause::Trigger) => "trigger".into(),
+        Some(Cause::Other(number)) => format!("cause {number}").into(),
+        // There may be one that this command does not know yet.
+        Some(_) | None => "unknown".into(),
     }
 }
 

@@ -2,16 +2,12 @@
 //! `sysgenid serve`: the userspace driver.
 
 use std::borrow::Cow;
-use std::ffi::{OsStr, c_int};
-use std::fs;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, PathBuf};
-use std::thread;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use sysgenid::{Printable, Probe, SOURCE_VARIABLE};
 use sysgenid_broker::{Server, Stopper, usual_directory};
@@ -19,6 +15,7 @@ use sysgenid_broker::{Server, Stopper, usual_directory};
 use crate::args::ServeArgs;
 use crate::eof::on_end_of_input;
 use crate::failure::Failure;
+use crate::signals::{self, Caught};
 use crate::speech::{Speech, To, Voice};
 
 /// What the driver is built for.
@@ -30,8 +27,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         None => default_directory()?,
     };
     // Before the directory is taken, so that a signal never leaves its sockets behind.
-    let signals =
-        Signals::new(ending_signals()).map_err(|error| Failure::call("handling signals", error))?;
+    let signals = Caught::new(&signals::ending())?;
     // So that the socket for watchers never has a narrower mode: a client of another user that comes
     // back at the wrong moment would take that for a lack of permission. The broker gives each file
     // that it creates an explicit mode.
@@ -89,44 +85,16 @@ fn announce(server: &Server, voice: &Voice) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The signals that shut the driver down cleanly. SIGHUP is not one of them if it was ignored from
-/// the start, as under `nohup`.
-fn ending_signals() -> Vec<c_int> {
-    let mut signals = vec![SIGINT, SIGTERM, SIGQUIT];
-    if !ignores(SIGHUP) {
-        signals.push(SIGHUP);
-    }
-    signals
-}
-
-/// Whether this process was started with the signal ignored.
-fn ignores(signal: c_int) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mut lines = status.lines();
-    let ignored = lines
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or_default();
-    // The first bit is the first signal.
-    ignored >> (signal - 1) & 1 == 1
-}
-
 /// The first signal ends the driver in order, the second at once.
-fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure> {
-    let watch = move || {
-        let mut stopping = false;
-        for signal in signals.forever() {
-            if stopping {
-                let _ = emulate_default_handler(signal);
-            }
-            stopping = true;
-            stopper.stop();
+fn stop_on_signal(signals: Caught, stopper: Stopper) -> Result<(), Failure> {
+    let mut stopping = false;
+    signals.handle(move |signal| {
+        if stopping {
+            let _ = emulate_default_handler(signal);
         }
-    };
-    match thread::Builder::new().name("signals".into()).spawn(watch) {
-        Ok(_detached) => Ok(()),
-        Err(error) => Err(Failure::call("starting a thread", error)),
-    }
+        stopping = true;
+        stopper.stop();
+    })
 }
 
 /// Quotes a path so that a shell reads it back byte for byte. Bytes that are not printable text need

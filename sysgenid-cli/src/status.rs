@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use sysgenid::{Backend, Dialect, Printable, Source};
+use sysgenid::{Backend, Dialect, Error, Generation, Printable, Probe, Source};
 
 use crate::failure::Failure;
 use crate::output::{Output, backend_text, kind_text, path_in_json};
@@ -26,6 +26,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     beside_bytes: Option<&'a [u8]>,
     generation: u64,
+    /// Whether the driver answers. If it does not, the rest is what it has left behind.
+    running: bool,
     watchers: Option<u32>,
     tracked: Option<u32>,
     outdated: Option<u32>,
@@ -44,29 +46,41 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
             (source, beside)
         }
     };
-    let status = source.status(ANSWER_TIME)?;
-    let counts = status.watchers;
+    let (generation, status, silent) = match source.status(ANSWER_TIME) {
+        Ok(status) => (status.generation, Some(status), None),
+        Err(error) => match last_known(&source, &error) {
+            Some(generation) => (generation, None, Some(error)),
+            None => return Err(error.into()),
+        },
+    };
+    let counts = status.as_ref().and_then(|status| status.watchers);
+    let dialect = status.as_ref().and_then(|status| status.dialect);
+    let backend = status.as_ref().and_then(|status| status.backend);
     let path = Printable::new(source.path());
-    let watchers = match counts {
-        Some(counts) => format!(
+    let watchers = match (&status, counts) {
+        (_, Some(counts)) => format!(
             "{}, {} of them tracked, {} of these outdated",
             counts.total, counts.tracked, counts.outdated
         ),
-        None => "not told by this source".into(),
+        (Some(_), None) => "not told by this source".into(),
+        (None, None) => "not known".into(),
     };
     let mut text = format!(
         "source      {path} ({})\ngeneration  {}\nwatchers    {watchers}",
         kind_text(source.kind()),
-        status.generation,
+        match silent {
+            None => generation.to_string(),
+            Some(_) => format!("{generation}, as it was left; the driver does not answer"),
+        },
     );
     if let Some(beside) = beside {
         let path = Printable::new(beside.path());
         let _ = write!(text, "\nbeside it   {path} ({})", kind_text(beside.kind()));
     }
-    if let Some(dialect) = status.dialect {
+    if let Some(dialect) = dialect {
         let _ = write!(text, "\ndialect     {}", dialect.name());
     }
-    if let Some(backend) = status.backend {
+    if let Some(backend) = backend {
         let _ = write!(text, "\nbackend     {backend} ({})", backend_text(backend));
     }
     let (source_text, source_bytes) = path_in_json(source.path());
@@ -77,12 +91,23 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
         kind: source.kind().name(),
         beside: beside.0,
         beside_bytes: beside.1.flatten(),
-        generation: status.generation.get(),
+        generation: generation.get(),
+        running: silent.is_none(),
         watchers: counts.map(|counts| counts.total),
         tracked: counts.map(|counts| counts.tracked),
         outdated: counts.map(|counts| counts.outdated),
-        dialect: status.dialect.map(Dialect::name),
-        backend: status.backend.map(Backend::name),
+        dialect: dialect.map(Dialect::name),
+        backend: backend.map(Backend::name),
     };
-    out.print(&line, text)
+    out.print(&line, text)?;
+    silent.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The generation of a userspace driver that has ended or hangs: its page can still be read.
+fn last_known(source: &Source, error: &Error) -> Option<Generation> {
+    if !error.is_lost() && !error.is_timeout() {
+        return None;
+    }
+    let probe = Probe::open_on(source.clone()).ok()?;
+    Some(probe.generation())
 }

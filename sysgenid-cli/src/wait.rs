@@ -15,6 +15,7 @@ use sysgenid::{
 use crate::args::WaitArgs;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::time::Timeout;
 
 /// How long the source may take in all to say who is missing, once the deadline has passed.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -58,59 +59,83 @@ impl From<&Straggler> for StragglerLine {
 
 pub(crate) fn run(source: &Source, args: &WaitArgs) -> Result<(), Failure> {
     let mut out = Output::new(args.format.json);
-    let path = Printable::new(source.path()).to_string();
-    let deadline = args.timeout.deadline();
-    let answer_time = deadline
-        .remaining()
-        .map_or(ANSWER_TIME, |left| left.min(ANSWER_TIME));
-    let orchestrator = Orchestrator::options()
-        .require_watchers(args.min_watchers)
-        .answer_within(answer_time)
-        .open_on(source.clone())?;
-    // There is nothing to rebuild here: it acknowledges, so that the wait is for the others.
-    let settled = orchestrator.settle(deadline, |_| Ok::<_, Infallible>(()));
-    match settled {
-        Ok(settled) => {
-            let generation = settled.generation;
-            let line = Line {
-                generation: generation.get(),
-                settled: true,
-                watchers: settled.watchers,
-                outdated: Some(0),
-                stragglers: Some(Vec::new()),
-            };
-            let text = format!("generation {generation}: {}", by_whom(settled.watchers));
-            out.print(&line, text)
+    let asked = Asked {
+        source,
+        min_watchers: args.min_watchers,
+        time: args.timeout,
+        trigger: None,
+    };
+    asked.settle(&mut out)
+}
+
+/// What is waited for.
+pub(crate) struct Asked<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) min_watchers: u32,
+    pub(crate) time: Timeout,
+    /// The generation is changed first, to this number at least.
+    pub(crate) trigger: Option<u32>,
+}
+
+impl Asked<'_> {
+    pub(crate) fn settle(&self, out: &mut Output) -> Result<(), Failure> {
+        let source = self.source;
+        let path = Printable::new(source.path()).to_string();
+        let deadline = self.time.deadline();
+        let answer_time = deadline
+            .remaining()
+            .map_or(ANSWER_TIME, |left| left.min(ANSWER_TIME));
+        let orchestrator = Orchestrator::options()
+            .require_watchers(self.min_watchers)
+            .answer_within(answer_time)
+            .open_on(source.clone())?;
+        if let Some(min) = self.trigger {
+            orchestrator.trigger_at_least(min)?;
         }
-        Err(error) if error.is_missing() => {
-            let line = Line {
-                generation: orchestrator.watcher().generation().get(),
-                settled: false,
-                watchers: count(source, LAST_WORD.into()).map(|counts| counts.tracked),
-                outdated: Some(0),
-                stragglers: Some(Vec::new()),
-            };
-            out.object(&line)?;
-            Err(Failure::Missing(format!(
-                "{error}, within {}; with --min-watchers 0, `wait` succeeds without them",
-                args.timeout
-            )))
-        }
-        Err(error) if error.is_unsupported() && args.min_watchers > 0 => {
-            Err(Failure::Uncounted(format!(
-                "{error}; with --min-watchers 0, `wait` succeeds without knowing how many there are"
-            )))
-        }
-        Err(error) if error.is_timeout() => {
-            let generation = orchestrator.watcher().generation();
-            // Both at once, because there is little time.
-            let last_word = Deadline::after(LAST_WORD);
-            let named = ask_for_stragglers(orchestrator)?;
-            let watchers = count(source, last_word);
-            let outdated = watchers.map(|watchers| watchers.outdated);
-            let left = last_word.remaining().unwrap_or_default();
-            let stragglers = named.recv_timeout(left).ok();
-            let who = match &stragglers {
+        // There is nothing to rebuild here: it acknowledges, so that the wait is for the others.
+        let settled = orchestrator.settle(deadline, |_| Ok::<_, Infallible>(()));
+        match settled {
+            Ok(settled) => {
+                let generation = settled.generation;
+                let line = Line {
+                    generation: generation.get(),
+                    settled: true,
+                    watchers: settled.watchers,
+                    outdated: Some(0),
+                    stragglers: Some(Vec::new()),
+                };
+                let text = format!("generation {generation}: {}", by_whom(settled.watchers));
+                out.print(&line, text)
+            }
+            Err(error) if error.is_missing() => {
+                let line = Line {
+                    generation: orchestrator.watcher().generation().get(),
+                    settled: false,
+                    watchers: count(source, LAST_WORD.into()).map(|counts| counts.tracked),
+                    outdated: Some(0),
+                    stragglers: Some(Vec::new()),
+                };
+                out.object(&line)?;
+                Err(Failure::Missing(format!(
+                    "{error}, within {}; with --min-watchers 0, `wait` succeeds without them",
+                    self.time
+                )))
+            }
+            Err(error) if error.is_unsupported() && self.min_watchers > 0 => {
+                Err(Failure::Uncounted(format!(
+                    "{error}; with --min-watchers 0, `wait` succeeds without knowing how many there are"
+                )))
+            }
+            Err(error) if error.is_timeout() => {
+                let generation = orchestrator.watcher().generation();
+                // Both at once, because there is little time.
+                let last_word = Deadline::after(LAST_WORD);
+                let named = ask_for_stragglers(orchestrator)?;
+                let watchers = count(source, last_word);
+                let outdated = watchers.map(|watchers| watchers.outdated);
+                let left = last_word.remaining().unwrap_or_default();
+                let stragglers = named.recv_timeout(left).ok();
+                let who = match &stragglers {
                 None => {
                     "the source does not say whose: it hangs, or is busy; look at its process, or \
                      wait again"
@@ -127,23 +152,30 @@ pub(crate) fn run(source: &Source, args: &WaitArgs) -> Result<(), Failure> {
                 }
                 Some(Err(error)) => error.to_string(),
             };
-            let line = Line {
-                generation: generation.get(),
-                settled: false,
-                watchers: watchers.map(|watchers| watchers.tracked),
-                outdated,
-                stragglers: stragglers
-                    .and_then(Result::ok)
-                    .map(|all| all.iter().map(Into::into).collect()),
-            };
-            out.object(&line)?;
-            Err(Failure::TimedOut(format!(
-                "{path}: after {}, tracked watchers have not acknowledged generation {generation}: \
+                let line = Line {
+                    generation: generation.get(),
+                    settled: false,
+                    watchers: watchers.map(|watchers| watchers.tracked),
+                    outdated,
+                    stragglers: stragglers
+                        .and_then(Result::ok)
+                        .map(|all| all.iter().map(Into::into).collect()),
+                };
+                let is_silent = line.outdated.is_none() && line.stragglers.is_none();
+                out.object(&line)?;
+                let message = format!(
+                    "{path}: after {}, tracked watchers have not acknowledged generation {generation}: \
                  {who}",
-                args.timeout,
-            )))
+                    self.time,
+                );
+                // A source that says nothing is no proof that watchers are late.
+                Err(match is_silent {
+                    true => Failure::TimedOut(message),
+                    false => Failure::Late(message),
+                })
+            }
+            Err(error) => Err(error.into()),
         }
-        Err(error) => Err(error.into()),
     }
 }
 

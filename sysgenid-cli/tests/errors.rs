@@ -197,7 +197,7 @@ fn denied() {
     assert!(run(&mut on(folder.path(), &["trigger"])).status.success());
     fs::set_permissions(&control, before).unwrap();
     let output = run(&mut on_driver(&["wait", "--json", "--timeout", "50ms"]));
-    let error = failed(&output, 5);
+    let error = failed(&output, 9);
     assert!(
         error.contains("only the owner of the userspace driver is told whose"),
         "{error}"
@@ -267,7 +267,7 @@ fn no_folder_to_serve_by_default() {
 
 #[test]
 fn wrong_usage() {
-    let lines: [&[&str]; 7] = [
+    let lines: [&[&str]; 11] = [
         &[],
         &["unknown"],
         &["wait", "--timeout", "soon"],
@@ -275,6 +275,10 @@ fn wrong_usage() {
         &["trigger", "--min", "4294967296"],
         &["demo", "--source", "/dev/sysgenid"],
         &["serve", "--source", "/dev/sysgenid"],
+        &["run"],
+        &["run", "--source", "/dev/sysgenid", "true"],
+        &["watch", "--exec-timeout", "5s"],
+        &["trigger", "--min-watchers", "1"],
     ];
     for line in lines {
         let output = run(sysgenid().args(line));
@@ -287,7 +291,7 @@ fn the_help_documents_every_exit_code() {
     let output = run(sysgenid().arg("--help"));
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for code in 0..=8 {
+    for code in 0..=9 {
         assert!(help.contains(&format!("\n  {code}  ")), "{code}: {help}");
     }
     assert!(!help.contains("demo-worker"), "{help}");

@@ -9,7 +9,7 @@
 mod common;
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
@@ -263,9 +263,7 @@ fn a_driver_says_what_becomes_of_its_directory() {
     let mut driver = serve(folder.path());
     let page = folder.path().join("page");
     fs::remove_file(&page).unwrap();
-    let mut said = String::new();
-    let mut stderr = BufReader::new(driver.child.stderr.as_mut().unwrap());
-    stderr.read_line(&mut said).unwrap();
+    let said = driver.told();
     assert!(said.starts_with("sysgenid: warning: "), "{said}");
     assert!(said.contains(page.to_str().unwrap()), "{said}");
     assert!(said.contains("removed or replaced"), "{said}");

@@ -29,7 +29,7 @@ fn a_wait_says_how_many_have_acknowledged() {
     let mut watches = Vec::new();
     for said in ["the one tracked watcher", "all 2 tracked watchers"] {
         let mut watch = Running::start(&mut on(folder, &["watch", "--tracked"]));
-        watch.line();
+        watch.told();
         watches.push(watch);
         let output = run(&mut on(folder, &["wait"]));
         assert!(output.status.success(), "{output:?}");
@@ -54,7 +54,7 @@ fn a_wait_for_no_watcher_is_no_success() {
     let folder = folder.path();
     let driver = serve(folder);
     let mut watcher = Running::start(&mut on(folder, &["watch", "--tracked"]));
-    watcher.line();
+    watcher.told();
     // Nobody is connected to a driver that has just been started again.
     driver.signal(Signal::KILL);
     drop(driver);
@@ -73,7 +73,7 @@ fn a_wait_for_no_watcher_is_no_success() {
     // It waits for one to come.
     let waiting = Running::start(&mut on(folder, &["wait", "--timeout", "30s"]));
     let mut watcher = Running::start(&mut on(folder, &["watch", "--tracked"]));
-    watcher.line();
+    watcher.told();
     let output = waiting.finish();
     assert!(output.status.success(), "{output:?}");
 }
@@ -99,7 +99,7 @@ fn a_wait_that_times_out_names_the_straggler() {
     let watcher = hung_watcher(folder);
     run(&mut on(folder, &["trigger"]));
 
-    let error = failed(&unsettled(folder, &[]), 5);
+    let error = failed(&unsettled(folder, &[]), 9);
     let begin = format!(
         "sysgenid: {}: after 100ms, tracked watchers have not acknowledged generation 1: ",
         folder.display(),
@@ -109,7 +109,7 @@ fn a_wait_that_times_out_names_the_straggler() {
     assert!(rest.contains(&straggler), "{error}");
 
     let output = unsettled(folder, &["--json"]);
-    failed(&output, 5);
+    failed(&output, 9);
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     let uid = line["stragglers"][0]["uid"].clone();
     let straggler =
@@ -165,7 +165,7 @@ fn a_hostile_name_does_not_reach_the_terminal() {
     let watcher = hung_watcher_called(&links.path().join("a\x1b[2J\n\u{202e}\u{9b}"), folder);
     run(&mut on(folder, &["trigger"]));
 
-    let error = failed(&unsettled(folder, &[]), 5);
+    let error = failed(&unsettled(folder, &[]), 9);
     let straggler = format!(r#""a\x1b[2J\n\u{{202e}}\u{{9b}}" (pid {})"#, watcher.pid());
     assert!(error.contains(&straggler), "{error}");
     assert!(!error.trim_end().contains(char::is_control), "{error:?}");
@@ -185,7 +185,7 @@ fn many_watchers_do_not_hide_another_program() {
     let honest = hung_watcher_called(&links.path().join("honest"), folder);
     run(&mut on(folder, &["trigger"]));
 
-    let error = failed(&unsettled(folder, &[]), 5);
+    let error = failed(&unsettled(folder, &[]), 9);
     assert!(error.contains("sysgenid ×12 (pid "), "{error}");
     let straggler = format!("honest (pid {})", honest.pid());
     assert!(error.contains(&straggler), "{error}");
@@ -201,9 +201,39 @@ fn an_untracked_watcher_holds_nobody_up() {
     let folder = folder.path();
     let _driver = serve(folder);
     let mut watcher = Running::start(&mut on(folder, &["watch"]));
-    watcher.line();
+    watcher.told();
     watcher.signal(Signal::STOP);
     run(&mut on(folder, &["trigger"]));
     let arguments = ["wait", "--min-watchers", "0", "--timeout", "10s"];
     assert!(run(&mut on(folder, &arguments)).status.success());
+}
+
+#[test]
+fn a_trigger_may_wait_for_those_who_handle_it() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let _driver = serve(folder);
+    // Nobody would handle it.
+    let nobody = ["trigger", "--wait=100ms"];
+    let error = fails(&mut on(folder, &nobody), 8);
+    assert!(error.contains("and 1 are required"), "{error}");
+    let output = run(&mut on(
+        folder,
+        &["trigger", "--wait", "--min-watchers", "0"],
+    ));
+    assert_eq!(
+        text(&output.stdout),
+        "generation 2: no tracked watcher has to acknowledge it\n"
+    );
+
+    let watcher = hung_watcher(folder);
+    let error = fails(&mut on(folder, &["trigger", "--wait=500ms"]), 9);
+    assert!(error.contains("generation 3: "), "{error}");
+    let waiting = Running::start(&mut on(folder, &["trigger", "--wait=1m", "--json"]));
+    watcher.signal(Signal::CONT);
+    let output = waiting.finish();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&output.stdout).unwrap(),
+        json!({"generation": 4, "settled": true, "watchers": 1, "outdated": 0, "stragglers": []})
+    );
 }

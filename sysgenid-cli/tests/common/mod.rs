@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,7 @@ pub(crate) fn unprivileged() -> Option<Command> {
 pub(crate) struct Running {
     pub(crate) child: Child,
     stdout: Option<BufReader<ChildStdout>>,
+    stderr: Option<BufReader<ChildStderr>>,
 }
 
 impl Running {
@@ -81,7 +82,12 @@ impl Running {
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("it starts");
         let stdout = child.stdout.take().map(BufReader::new);
-        Self { child, stdout }
+        let stderr = child.stderr.take().map(BufReader::new);
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -96,6 +102,17 @@ impl Running {
             .read_line(&mut line)
             .expect("text");
         assert!(!line.is_empty(), "its output has ended");
+        line
+    }
+
+    /// The next line of its standard error.
+    pub(crate) fn told(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr
+            .as_mut()
+            .expect("piped")
+            .read_line(&mut line)
+            .expect("text");
         line
     }
 
@@ -126,7 +143,7 @@ impl Running {
 
     /// Waits for its end and returns what it said since it was last asked.
     pub(crate) fn finish(mut self) -> Output {
-        let mut stderr = self.child.stderr.take().expect("piped");
+        let mut stderr = self.stderr.take().expect("piped");
         let errors = thread::spawn(move || {
             let mut text = Vec::new();
             stderr.read_to_end(&mut text).expect("stderr");
@@ -175,7 +192,8 @@ pub(crate) fn hung_watcher_called(link: &Path, folder: &Path) -> Running {
 
 fn hang(mut watch: Command) -> Running {
     let mut watcher = Running::start(&mut watch);
-    assert!(watcher.line().contains(": watching "));
+    let told = watcher.told();
+    assert!(told.contains(": watching "), "{told}");
     watcher.signal(Signal::STOP);
     let stat = format!("/proc/{}/stat", watcher.pid());
     eventually("it is stopped", || {
@@ -184,6 +202,17 @@ fn hang(mut watch: Command) -> Running {
             .contains(") T ")
     });
     watcher
+}
+
+/// An object without its time, which it must have.
+pub(crate) fn timeless(mut object: Value) -> Value {
+    let fields = object.as_object_mut().expect("an object");
+    let time = fields.remove("time").expect("a time");
+    assert!(
+        time.as_str().is_some_and(|time| time.ends_with('Z')),
+        "{time}"
+    );
+    object
 }
 
 pub(crate) fn run(command: &mut Command) -> Output {
@@ -205,7 +234,19 @@ pub(crate) fn fails(command: &mut Command, code: i32) -> String {
 
 #[track_caller]
 pub(crate) fn failed(output: &Output, code: i32) -> String {
-    let error = text(&output.stderr);
+    let mut error = text(&output.stderr);
+    // As it is said where JSON was asked for.
+    if let Ok(object) = serde_json::from_str::<Value>(&error) {
+        assert_eq!(
+            object.get("code").and_then(Value::as_i64),
+            Some(code.into()),
+            "{object}"
+        );
+        error = format!(
+            "sysgenid: {}",
+            object.get("error").and_then(Value::as_str).expect("text")
+        );
+    }
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     assert!(error.starts_with("sysgenid: "), "{error}");
     assert!(!error.contains("panicked"), "{error}");
