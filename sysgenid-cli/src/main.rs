@@ -18,6 +18,7 @@ mod serve;
 mod signals;
 mod speech;
 mod status;
+mod supervisor;
 mod time;
 mod trigger;
 mod wait;

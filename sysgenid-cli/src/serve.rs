@@ -17,6 +17,7 @@ use crate::eof::on_end_of_input;
 use crate::failure::Failure;
 use crate::signals::{self, Caught};
 use crate::speech::{Speech, To, Voice};
+use crate::supervisor;
 
 /// What the driver is built for.
 const WANTED_WATCHERS: u64 = 10_000;
@@ -82,7 +83,7 @@ fn announce(server: &Server, voice: &Voice) -> Result<(), Failure> {
         quoted(directory.as_os_str()),
     );
     voice.say(To::Stdout, announcement);
-    Ok(())
+    supervisor::report(&directory, generation)
 }
 
 /// The first signal ends the driver in order, the second at once.

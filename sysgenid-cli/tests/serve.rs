@@ -12,11 +12,13 @@ use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use common::{Running, eventually, fails, object, on, run, serve, skipped, sysgenid, text};
+use common::{
+    PATIENCE, Running, eventually, fails, object, on, run, serve, skipped, sysgenid, text,
+};
 use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use tempfile::tempdir;
@@ -46,6 +48,54 @@ fn a_killed_driver_that_is_started_again_continues_page_and_counter() {
         (page.dev(), page.ino()),
         "the same file"
     );
+}
+
+/// What systemd hears until this is in it.
+fn heard(systemd: &UnixDatagram, wanted: &str) -> String {
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut packet = [0; 512];
+    loop {
+        let length = systemd.recv(&mut packet).unwrap();
+        let said = text(&packet[..length]);
+        if said.lines().any(|line| line == wanted) {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn systemd_is_told_that_the_driver_serves_and_answers() {
+    let folder = tempdir().unwrap();
+    let directory = folder.path().join("driver");
+    let socket = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    let mut driver = sysgenid();
+    driver.arg("serve").arg("--dir").arg(&directory);
+    driver.env("NOTIFY_SOCKET", &socket);
+    driver.env("WATCHDOG_USEC", "200000");
+    let driver = Running::start(&mut driver);
+    let said = heard(&systemd, "READY=1");
+    let status = format!("STATUS=serving generation 0 in {}", directory.display());
+    assert!(said.lines().any(|line| line == status), "{said}");
+    assert!(run(&mut on(&directory, &["status"])).status.success());
+    for _ in 0..3 {
+        heard(&systemd, "WATCHDOG=1");
+    }
+
+    // Systemd does not listen: its queue is full, and stays so.
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"WATCHDOG=1", &socket).is_ok() {}
+    assert!(run(&mut on(&directory, &["trigger"])).status.success());
+    drop(driver);
+    let mut deaf = sysgenid();
+    deaf.arg("serve").arg("--dir").arg(&directory);
+    deaf.env("NOTIFY_SOCKET", &socket);
+    let mut deaf = Running::start(&mut deaf);
+    assert!(deaf.line().starts_with("serving generation 1 in "));
+    assert!(run(&mut on(&directory, &["trigger"])).status.success());
+    deaf.signal(Signal::TERM);
+    assert!(deaf.ended().success());
 }
 
 /// Its caller would choose which directory its owner's driver serves, and locks.
