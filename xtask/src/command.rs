@@ -37,6 +37,11 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command for what it prints; its errors become part of ours.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    String::from_utf8(bytes(command)?).context(|| format!("output of `{}`", describe(command)))
+}
+
+/// The same where it does not print text.
+pub(crate) fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -49,7 +54,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
             String::from_utf8_lossy(&output.stderr).trim()
         )));
     }
-    String::from_utf8(output.stdout).context(|| format!("output of `{}`", describe(command)))
+    Ok(output.stdout)
 }
 
 /// Runs a command, passes its standard output on as it comes, and shows each line to `watch`.

@@ -8,6 +8,7 @@ mod error;
 mod failure;
 mod fastpath;
 mod libtest;
+mod package;
 mod python;
 mod tally;
 mod tap;
@@ -43,6 +44,8 @@ enum Task {
     Bench(bench::Args),
     /// The instructions of the fast paths, and what their machine code could call
     Fastpath(fastpath::Args),
+    /// What is installed: a static program, and Debian packages, in target/package
+    Package(package::Args),
     /// Processes that a real CRIU has copied, and their children; needs root
     Criu(criu::Args),
     /// The kernel driver in a virtual machine
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
             Task::Ci(args) => test::run(&args, Depth::Thorough),
             Task::Bench(args) => bench::run(&args),
             Task::Fastpath(args) => fastpath::run(&args),
+            Task::Package(args) => package::run(&args),
             Task::Criu(args) => criu::run(&args),
             Task::Vm { task } => vm::run(&task),
         }

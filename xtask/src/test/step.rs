@@ -9,6 +9,7 @@ use crate::criu;
 use crate::error::Result;
 use crate::fastpath;
 use crate::libtest;
+use crate::package;
 use crate::python::{self, Python};
 use crate::tally::Tally;
 use crate::tap::Report;
@@ -86,6 +87,10 @@ pub(crate) enum Step {
     Counter,
     /// DKMS, the udev rule and the rest, on a Debian in a VM
     Package,
+    /// The userspace driver's package: installed, upgraded and purged under a systemd in namespaces
+    Service,
+    /// The program and the Debian packages, built twice with the same bytes
+    Reproducible,
     /// Attacks on the userspace driver, on a kernel that cannot refuse sent file descriptors, in a VM
     Hostile,
 }
@@ -111,6 +116,8 @@ impl Step {
             Self::Hibernate => "a VM that is read from its disk",
             Self::Counter => "the hypervisor's own counter, in a VM",
             Self::Package => "the driver's packaging, on a Debian in a VM",
+            Self::Service => "the userspace driver as a service of systemd's",
+            Self::Reproducible => "what is installed: reproducible, and hardened",
             Self::Hostile => "attacks on the userspace driver, in a VM",
         }
     }
@@ -129,7 +136,7 @@ impl Step {
     pub(super) fn is_slow(self) -> bool {
         matches!(
             self,
-            Self::Bumps | Self::Hammer | Self::Msrv | Self::Hostile
+            Self::Bumps | Self::Hammer | Self::Msrv | Self::Reproducible | Self::Hostile
         )
     }
 
@@ -152,6 +159,8 @@ impl Step {
             | Self::Bumps
             | Self::Hammer
             | Self::Msrv
+            | Self::Service
+            | Self::Reproducible
             | Self::Fastpath => &[],
         }
     }
@@ -168,6 +177,8 @@ impl Step {
             Self::Loom => loom(workspace),
             Self::Bumps => long(workspace, "bumps"),
             Self::Hammer => long(workspace, "hammer"),
+            Self::Service => package::test_service(workspace),
+            Self::Reproducible => package::test(workspace),
             Self::Msrv => msrv::test(workspace),
             Self::Python => python::test(workspace, depth),
             Self::Criu => criu::test(workspace),
