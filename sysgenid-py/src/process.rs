@@ -52,11 +52,13 @@ pub(crate) fn assume_restored() {
 
 /// Checks that the process sees what it relies on: some tens of system calls, for a health check.
 ///
-/// A process without a source takes one that is there by now, as `refresh` does.
+/// A process without a source takes one that is there by now, as `refresh` does. A broker is asked
+/// whether it is there: the page of one that has ended can still be read, and does not change.
 ///
-/// Raises `AbsentError` if there is no source, or one that is in use was removed; `BrokenError` if
-/// it was replaced, or if there is a second one now that was not there when the process looked:
-/// `refresh`. Else the error of opening a `Probe`.
+/// Raises `AbsentError` if there is no source, or one that is in use was removed; `LostError` if no
+/// broker runs in the directory that is the source, and `TimedOutError` if that one does not answer
+/// within five seconds; `BrokenError` if the source was replaced, or if there is a second one now that
+/// was not there when the process looked: `refresh`. Else the error of opening a `Probe`.
 #[pyfunction]
 pub(crate) fn verify(py: Python<'_>) -> PyResult<()> {
     waiting::call(py, || ProcessWide.verify())

@@ -231,7 +231,7 @@ assert [warning.category for warning in caught] == [sysgenid.UnprotectedWarning]
 assert "verify" in str(caught[0].message)
 assert coverage.source is None
 assert isinstance(coverage.problem, sysgenid.AbsentError)
-assert str(coverage).startswith("Only forks are seen: ")
+assert str(coverage).startswith("Only forks are sure to be seen: ")
 for name in "random", "tempfile, multiprocessing", "sysgenid.random", "numpy.random":
     assert "clones draw the same" in coverage.uncovered[name], name
 assert [name.split(",")[0] for name in coverage.covered] == ["sysgenid.entropy"]
@@ -257,6 +257,38 @@ def test_without_a_source_it_refuses_unless_told_otherwise(
 ) -> None:
     monkeypatch.setenv("SYSGENID_SOURCE", "/nonexistent")
     support.run_python(NO_SOURCE)
+
+
+KILLED = """
+import random, warnings, sysgenid
+from sysgenid import random as safe
+before = dict(vars(random))
+assert sysgenid.protection().shows_restores, "its page is there"
+for refuse in sysgenid.verify, safe.protect:
+    try:
+        refuse()
+    except sysgenid.LostError as error:
+        assert "no broker is running" in str(error), error
+    else:
+        raise SystemExit(f"{refuse} does not say that nobody changes the page")
+assert vars(random) == before
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    coverage = safe.protect(require_source=False)
+assert [warning.category for warning in caught] == [sysgenid.UnprotectedWarning], caught
+assert coverage.source is None and isinstance(coverage.problem, sysgenid.LostError)
+assert "Restores are seen" not in str(coverage), coverage
+assert [name.split(",")[0] for name in coverage.covered] == ["sysgenid.entropy"], coverage
+"""
+
+
+@pytest.mark.broker_only
+def test_the_page_of_a_broker_that_was_killed_does_not_count(
+    broker: support.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSGENID_SOURCE", broker.source)
+    broker.kill()
+    support.run_python(KILLED)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ use std::time::Duration;
 use rustix::fs::inotify;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
 use skipped::skipped;
-use sysgenid::{Error, Orchestrator, Probe, Source, SourceKind, Watcher};
+use sysgenid::{Error, Orchestrator, Probe, Source, SourceKind, Watcher, Witness};
 
 const CHILD: &str = "SYSGENID_TEST_CHILD";
 const NOBODY: u32 = 65_534;
@@ -250,7 +250,8 @@ fn a_directory_of_another_user_is_not_discovered() {
         Some(_) => {
             assert_eq!(Source::discover().unwrap().kind(), SourceKind::Broker);
             Probe::open().unwrap();
-            sysgenid::ProcessWide.verify().unwrap();
+            // It is believed, but nobody changes its page.
+            assert!(sysgenid::ProcessWide.verify().unwrap_err().is_lost());
             return;
         }
     }
@@ -294,6 +295,38 @@ fn a_directory_of_another_user_is_not_discovered() {
     fs::rename(runtime.path().join("elsewhere"), &directory).unwrap();
     chown(&directory, Some(NOBODY), None).unwrap();
     let mut named = child(NAME, this_program(), "named");
+    succeeds(named.env("SYSGENID_SOURCE", &directory));
+}
+
+#[test]
+fn a_page_without_its_broker_is_reported() {
+    const NAME: &str = "a_page_without_its_broker_is_reported";
+    if let Some(directory) = given() {
+        let directory = Path::new(&directory);
+        let page = fs::read(directory.join("page")).unwrap();
+        let broker = sysgenid_broker::spawn(directory).unwrap();
+        sysgenid::ProcessWide.verify().unwrap();
+        drop(broker);
+        assert_eq!(fs::read(directory.join("page")).unwrap(), page);
+        assert!(sysgenid::ProcessWide.shows_restores());
+        assert!(sysgenid::ProcessWide.verify().unwrap_err().is_lost());
+        // A socket that nobody accepts from.
+        let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        let path = directory.join("watch.sock");
+        let _ = fs::remove_file(&path);
+        bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        assert!(sysgenid::ProcessWide.verify().unwrap_err().is_lost());
+        listen(&socket, 8).unwrap();
+        assert!(sysgenid::ProcessWide.verify().unwrap_err().is_timeout());
+        drop(socket);
+        let _broker = sysgenid_broker::spawn(directory).unwrap();
+        sysgenid::ProcessWide.verify().unwrap();
+        return;
+    }
+    let runtime = open_to_all();
+    let directory = runtime.path().join("sysgenid");
+    directory_of_a_broker(&directory);
+    let mut named = child(NAME, this_program(), &directory);
     succeeds(named.env("SYSGENID_SOURCE", &directory));
 }
 

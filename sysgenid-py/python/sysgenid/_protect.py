@@ -7,9 +7,9 @@ import threading
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from sysgenid import _numpy, hooks
+from sysgenid import _numpy, _unprotected, hooks
 from sysgenid._generator import SHORTCUTS, Random, guard
-from sysgenid._native import GuardedDraws, protection, shows_restores, verify
+from sysgenid._native import GuardedDraws, protection, verify
 from sysgenid.errors import Error
 
 _lock = threading.RLock()
@@ -33,10 +33,10 @@ class Coverage(NamedTuple):
     """What is protected in this process. As a string it is a report for people."""
 
     source: str | None
-    """The path of the source that shows restores. `None`: they are not seen, only forks are."""
+    """The path of the source that shows restores. `None`: only forks are sure to be seen."""
 
     problem: Error | None
-    """Why restores are not seen, and what to do about it."""
+    """Why restores may not be seen, and what to do about it: the error of `sysgenid.verify`."""
 
     covered: dict[str, str]
     """What draws nothing a second time, and how far that goes."""
@@ -48,7 +48,7 @@ class Coverage(NamedTuple):
         if self.problem is None:
             lines = [f"Restores are seen by {self.source}, and forks."]
         else:
-            lines = [f"Only forks are seen: {self.problem}"]
+            lines = [f"Only forks are sure to be seen: {self.problem}"]
         for title, what in ("Covered:", self.covered), ("Not covered:", self.uncovered):
             lines += ["", title] + [f"  {name}: {text}" for name, text in what.items()]
         return "\n".join(lines)
@@ -71,9 +71,10 @@ def protect(*, require_source: bool = True) -> Coverage:
     Returns what is covered and what is not, as `coverage` does; `print` shows it. A second call
     covers what of numpy's has been unpickled since, and does no harm.
 
-    Raises the error of `sysgenid.verify`, and does nothing, if no restore would be seen:
-    `AbsentError` if there is no source. With `require_source=False` it then protects from forks,
-    and gives an `UnprotectedWarning` unless there was one before.
+    Raises the error of `sysgenid.verify`, and does nothing, if restores may not be seen:
+    `AbsentError` if there is no source, `LostError` if its broker has ended. With
+    `require_source=False` it then protects from forks, and gives an `UnprotectedWarning` unless
+    there was one before.
 
     >>> from sysgenid import random
     >>> "random" in random.protect().covered
@@ -94,7 +95,10 @@ def protect(*, require_source: bool = True) -> Coverage:
             _cover_numpy()
         else:
             _when_imported.install()
-    return coverage()
+    protected = coverage()
+    if protected.problem is not None:
+        _unprotected.warn(stacklevel=3)
+    return protected
 
 
 def unprotect() -> None:
@@ -143,10 +147,9 @@ def coverage() -> Coverage:
         source = protection().sources[0][1]
     except Error as error:
         problem = error
-        if not shows_restores():
-            for name in [name for name in covered if name != _KERNELS]:
-                del covered[name]
-                uncovered[name] = _ONLY_FORKS
+        for name in [name for name in covered if name != _KERNELS]:
+            del covered[name]
+            uncovered[name] = _ONLY_FORKS
     return Coverage(source, problem, covered, uncovered | _NEVER)
 
 
@@ -154,8 +157,8 @@ def coverage() -> Coverage:
 _KERNELS = "sysgenid.entropy, os.urandom, secrets, random.SystemRandom, uuid.uuid4"
 
 _ONLY_FORKS = (
-    "a generator with a seed, that is protected from forks only: no source shows restores, so"
-    " clones draw the same numbers"
+    "a generator with a seed, that is sure to be protected from forks only: no source that works"
+    " shows restores, so clones draw the same numbers"
 )
 
 _ALWAYS = {

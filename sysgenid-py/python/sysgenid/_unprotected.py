@@ -8,11 +8,18 @@ import warnings
 from .errors import UnprotectedWarning
 
 
-def warn() -> None:
-    """To be called once, by what has found out that the process has no source."""
+_given = False
+
+
+def warn(stacklevel: int = 2) -> None:
+    """To be called by what has found out that no source shows restores. It warns once."""
+    global _given
+    if _given:
+        return
+    _given = True
     warnings.warn(
         "no source shows restores, so clones of this process draw the same numbers from "
         "sysgenid.random; sysgenid.verify() says why, sysgenid.random.coverage() what is covered",
         UnprotectedWarning,
-        stacklevel=2,
+        stacklevel=stacklevel,
     )

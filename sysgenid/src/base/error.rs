@@ -135,6 +135,11 @@ impl Error {
         })
     }
 
+    /// Whether a broker has answered that it has no room for one more connection.
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        matches!(&self.0.kind, Kind::Refused(refusal) if is_for_want_of_room(refusal))
+    }
+
     pub(crate) fn rebuild(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(Kind::Rebuild(source.into().into()))
     }
@@ -430,6 +435,14 @@ fn patient(kind: io::ErrorKind) -> io::ErrorKind {
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => io::ErrorKind::Other,
         kind => kind,
     }
+}
+
+/// A refusal of a broker that works and has no more room for this client.
+fn is_for_want_of_room(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason,
+        Reason::UserLimit | Reason::Full | Reason::Unread | Reason::Exhausted
+    )
 }
 
 /// A refusal that a client of this version never gets from a broker that works.

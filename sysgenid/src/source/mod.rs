@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fd::AsFd;
 use rustix::fs::{Stat, stat};
@@ -39,6 +40,9 @@ use self::page::{ANOTHER_DEVICE, UNPROVEN_DEVICE};
 use self::trust::Found;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
+
+/// How long a broker may take to answer whoever checks that it is there.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// What kind of thing a generation is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,6 +236,23 @@ impl Source {
             });
         }
         self.look().map_err(|error| error.at(&self.path))
+    }
+
+    /// Checks that a broker is there to change its page, and answers. Nothing else has to be.
+    ///
+    /// The page of a broker that has ended stays, and looks like one that nothing has happened to.
+    pub(crate) fn verify_served(&self) -> Result<()> {
+        match self.kind {
+            SourceKind::Broker => match self.status(ANSWER_TIME) {
+                // It has answered, so it is there.
+                Err(error) if error.is_out_of_room() => Ok(()),
+                answered => answered.map(drop),
+            },
+            SourceKind::Device
+            | SourceKind::PageFile
+            | SourceKind::Vmgenid
+            | SourceKind::Vmclock => Ok(()),
+        }
     }
 
     /// A connection to the socket of the broker's owner. One for each call: they are rare.

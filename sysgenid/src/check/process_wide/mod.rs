@@ -189,9 +189,15 @@ impl ProcessWide {
     /// check. A process without a source takes one that is there by now, as
     /// [`refresh`](Self::refresh) does.
     ///
+    /// A broker is asked whether it is there, and gets five seconds for the answer: the page of one
+    /// that has ended can still be read, and does not change. A page file that is not named by its
+    /// broker's directory has nobody to ask.
+    ///
     /// # Errors
     ///
     /// - [`is_absent`](crate::Error::is_absent) if there is no source, or one that is in use was removed;
+    /// - [`is_lost`](crate::Error::is_lost) if it is a broker's directory and no broker runs there, and
+    ///   [`is_timeout`](crate::Error::is_timeout) if that one does not answer;
     /// - [`is_broken`](crate::Error::is_broken) if one that is in use was replaced, or if there is a
     ///   second one now that was not there when the process looked: [`refresh`](Self::refresh);
     /// - the error of [`Probe::open_on`](crate::Probe::open_on) if the driver's is there and cannot be used,

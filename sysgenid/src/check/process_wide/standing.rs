@@ -312,6 +312,9 @@ impl Standing {
             chosen = self.chosen.get().ok_or_else(interrupted)?;
         }
         chosen.places().try_for_each(Place::verify)?;
+        chosen
+            .places()
+            .try_for_each(|place| place.source.verify_served())?;
         let found = search(&chosen.environment);
         match (&chosen.primary, &chosen.secondary) {
             // `refresh` has found none.
