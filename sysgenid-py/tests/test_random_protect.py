@@ -270,7 +270,7 @@ for refuse in sysgenid.verify, safe.protect:
     except sysgenid.LostError as error:
         assert "no broker is running" in str(error), error
     else:
-        raise SystemExit(f"{refuse} does not say that nobody changes the page")
+        raise SystemExit(f"{refuse} does not say that no broker changes the page")
 assert vars(random) == before
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

@@ -250,7 +250,7 @@ fn a_directory_of_another_user_is_not_discovered() {
         Some(_) => {
             assert_eq!(Source::discover().unwrap().kind(), SourceKind::Broker);
             Probe::open().unwrap();
-            // It is believed, but nobody changes its page.
+            // It is believed, but no broker changes its page.
             assert!(sysgenid::ProcessWide.verify().unwrap_err().is_lost());
             return;
         }
@@ -310,7 +310,7 @@ fn a_page_without_its_broker_is_reported() {
         assert_eq!(fs::read(directory.join("page")).unwrap(), page);
         assert!(sysgenid::ProcessWide.shows_restores());
         assert!(sysgenid::ProcessWide.verify().unwrap_err().is_lost());
-        // A socket that nobody accepts from.
+        // A socket that no process accepts from.
         let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
         let path = directory.join("watch.sock");
         let _ = fs::remove_file(&path);

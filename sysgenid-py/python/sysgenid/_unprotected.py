@@ -7,7 +7,6 @@ import warnings
 
 from .errors import UnprotectedWarning
 
-
 _given = False
 
 

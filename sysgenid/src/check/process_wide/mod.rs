@@ -191,7 +191,7 @@ impl ProcessWide {
     ///
     /// A broker is asked whether it is there, and gets five seconds for the answer: the page of one
     /// that has ended can still be read, and does not change. A page file that is not named by its
-    /// broker's directory has nobody to ask.
+    /// broker's directory has no broker that could be asked.
     ///
     /// # Errors
     ///
