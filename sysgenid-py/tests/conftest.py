@@ -25,7 +25,8 @@ import sysgenid
 pytest_plugins = ["pytester"]
 
 #: Not even imported where there is no numpy.
-collect_ignore = [] if importlib.util.find_spec("numpy") else ["test_random_numpy.py"]
+_NUMPY = ["test_random_numpy.py", "test_random_numpy_made.py"]
+collect_ignore = [] if importlib.util.find_spec("numpy") else _NUMPY
 
 _served: support.Broker | None = None
 

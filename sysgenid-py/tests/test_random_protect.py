@@ -16,9 +16,11 @@ from random import random as imported_random
 from types import SimpleNamespace
 from typing import Any
 
+import forking
 import pytest
 import support
 import sysgenid
+from sysgenid import _protect, _seeds
 from sysgenid import random as safe
 from test_documentation import run
 from test_random import DRAWS, draws
@@ -30,7 +32,7 @@ FUNCTIONS = {name: getattr(stdlib, name) for name in stdlib.__all__}
 
 @pytest.fixture(autouse=True)
 def _protected() -> Iterator[None]:
-    safe.protect()
+    safe.protect(seeded="renew")
     yield
     safe.unprotect()
     assert {name: getattr(stdlib, name) for name in FUNCTIONS} == FUNCTIONS
@@ -128,7 +130,7 @@ def test_protecting_again_changes_nothing() -> None:
     stdlib.seed(42)
     stdlib.gauss(0, 1)
     state, function = stdlib.getstate(), stdlib.random
-    safe.protect()
+    safe.protect(seeded="renew")
     assert stdlib.getstate() == state
     assert stdlib.random is function
 
@@ -147,8 +149,35 @@ def test_a_seed_that_was_set_between_two_protections_is_used(trigger: support.Tr
     safe.unprotect()
     trigger()
     stdlib.seed(42)
-    safe.protect()
+    safe.protect(seeded="renew")
     assert stdlib.random() == stdlib.Random(42).random()
+
+
+def test_protecting_again_ends_what_a_fork_has_cut_short() -> None:
+    """The child of a fork in the middle of another thread's call."""
+    stdlib.random, stdlib.getrandbits = FUNCTIONS["random"], FUNCTIONS["getrandbits"]
+    safe.protect(seeded="renew")
+    assert stdlib.random not in FUNCTIONS.values()
+    assert stdlib.getrandbits not in FUNCTIONS.values()
+
+
+def test_a_child_of_a_thread_that_protects_does_not_wait_for_it() -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with _protect._lock:
+            held.set()
+            go_on.wait(support.patient(20))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(support.patient(10))
+    try:
+        # Also in a handler that comes before all of this package's.
+        assert "random" in forking.in_child(lambda: safe.protect(seeded="renew").covered)
+    finally:
+        go_on.set()
+        thread.join(support.patient(10))
 
 
 def test_unprotecting_leaves_alone_what_others_have_replaced() -> None:
@@ -175,7 +204,7 @@ def test_threads_draw_while_protection_comes_and_goes() -> None:
         thread.start()
     for _ in range(40):
         safe.unprotect()
-        safe.protect()
+        safe.protect(seeded="renew")
     done.set()
     for thread in threads:
         thread.join(support.patient(10))
@@ -196,7 +225,7 @@ def test_an_assumed_restore_reaches_the_functions_of_random() -> None:
 
 
 def test_coverage_tells_what_is_covered(source: str) -> None:
-    coverage = safe.protect()
+    coverage = safe.protect(seeded="renew")
     assert coverage == safe.coverage()
     assert coverage.source is not None
     assert coverage.source.startswith(source)
@@ -216,7 +245,7 @@ import random, warnings, sysgenid
 from sysgenid import random as safe  # warns of nothing
 before = dict(vars(random))
 try:
-    safe.protect()
+    safe.protect(seeded="renew")
 except sysgenid.AbsentError as error:
     assert error.filename == "/nonexistent", error
 else:
@@ -302,6 +331,8 @@ def test_a_seeded_generator_warns_where_no_source_shows_restores(
 
 
 @pytest.mark.broker_only
-def test_the_examples_in_the_book() -> None:
+def test_the_examples_in_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path(__file__).parents[2] / "docs/src/python-random.md"
+    # A warning is an error here, and readers see it once.
+    monkeypatch.setattr(_seeds, "_has_warned", True)
     run(page.name, re.sub("^```.*$", "", page.read_text(), flags=re.MULTILINE))

@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+from sysgenid import _forks as _forks
 from sysgenid._native import (
     Guarded,
     Orchestrator,

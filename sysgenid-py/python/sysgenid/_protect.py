@@ -1,75 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 from __future__ import annotations
 
-import os
+import _random
 import random as _stdlib
-import threading
+import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
-from sysgenid import _numpy, _unprotected, hooks
+from sysgenid import _coverage, _forks, _numpy, _others, _seeds, _unprotected, hooks
+from sysgenid._coverage import Coverage
+from sysgenid._fork_lock import Lock
 from sysgenid._generator import SHORTCUTS, Random, guard
-from sysgenid._native import GuardedDraws, protection, verify
-from sysgenid.errors import Error
+from sysgenid._imports import WhenImported
+from sysgenid._native import GuardedDraws, verify
+from sysgenid._seeds import Seeded
 
-_lock = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """Another thread of the parent may have held it."""
-    global _lock
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_lock = Lock()
 
 # The generator in C behind the functions of `random`, once there was a call of `protect`.
 _draws: GuardedDraws | None = None
 _originals: dict[str, Any] = {}
-_when_imported = _numpy.WhenImported(lambda: _cover_numpy())
+_is_protected = False
+_is_watching = False
+_when_imported = {
+    _numpy.MODULE: WhenImported(_numpy.MODULE, lambda: _cover_numpy()),
+    "tempfile": WhenImported("tempfile", lambda: _cover_tempfile()),
+}
 
 
-class Coverage(NamedTuple):
-    """What is protected in this process. As a string it is a report for people."""
-
-    source: str | None
-    """The path of the source that shows restores. `None`: only forks are sure to be seen."""
-
-    problem: Error | None
-    """Why restores may not be seen, and what to do about it: the error of `sysgenid.verify`."""
-
-    covered: dict[str, str]
-    """What draws nothing a second time, and how far that goes."""
-
-    uncovered: dict[str, str]
-    """What may, and what to do instead."""
-
-    def __str__(self) -> str:
-        if self.problem is None:
-            lines = [f"Restores are seen by {self.source}, and forks."]
-        else:
-            lines = [f"Only forks are sure to be seen: {self.problem}"]
-        for title, what in ("Covered:", self.covered), ("Not covered:", self.uncovered):
-            lines += ["", title] + [f"  {name}: {text}" for name, text in what.items()]
-        return "\n".join(lines)
-
-
-def protect(*, require_source: bool = True) -> Coverage:
+def protect(*, require_source: bool = True, seeded: Seeded = "warn") -> Coverage:
     """Protects the generators that a Python program draws from without choosing one.
 
     - The functions of the module `random`: their hidden generator becomes a
       `sysgenid.random.Random`, where it is. So those that other modules have imported by name are
       protected, too.
     - The random names of `tempfile`, which `multiprocessing` uses as well.
-    - numpy 2, now or when it is imported: the functions of `numpy.random`, and the generators of
-      `numpy.random.default_rng`. Not those that `gc.freeze` has hidden.
+    - numpy 2, now or when it is imported: the functions of `numpy.random`, and its generators,
+      those that were made before, too. Not those that `gc.freeze` has hidden.
+    - OpenSSL's generator behind `ssl`, and the counter of `uuid.uuid7`: they are seeded anew when
+      hooks run, as `sysgenid.background()` runs them, and in forked children.
 
     No state is touched: after `random.seed(42)` the same numbers are drawn as without this, until
     the first change. Call it **before** the snapshot is taken. In a clone it protects from what is
     yet to come; there `random.seed()` seeds anew, and so does `sysgenid.assume_restored()`.
 
+    `seeded` says what becomes at a change of a generator that the program has seeded since, with a
+    number or a state:
+
+    - "warn": it draws from a new seed, and a `SeedRenewedWarning` names the first one.
+    - "renew": the same without a warning. `coverage().renewed` counts them.
+    - "keep": it goes on with its numbers, which clones draw, too.
+
     Returns what is covered and what is not, as `coverage` does; `print` shows it. A second call
-    covers what of numpy's has been unpickled since, and does no harm.
+    covers what could not be found before, and does no harm.
 
     Raises the error of `sysgenid.verify`, and does nothing, if restores may not be seen:
     `AbsentError` if there is no source, `LostError` if its broker has ended. With
@@ -81,20 +65,24 @@ def protect(*, require_source: bool = True) -> Coverage:
     True
     >>> random.unprotect()
     """
+    global _is_protected
+    if seeded not in _seeds.MODES:
+        raise ValueError('seeded is "warn", "renew" or "keep"')
     if require_source:
         verify()
     # Before the lock, because it may wait for another thread that imports it.
     if _numpy.is_loaded():
         import_module(_numpy.MODULE)
     with _lock:
+        _seeds.mode = seeded
         _cover_random()
-        _cover_tempfile()
-        hooks.unregister(_after_restore)
-        hooks.register_after_restore(_after_restore)
-        if _numpy.is_loaded():
-            _cover_numpy()
-        else:
-            _when_imported.install()
+        for module, cover_it in (("tempfile", _cover_tempfile), (_numpy.MODULE, _cover_numpy)):
+            if module in sys.modules:
+                cover_it()
+            else:
+                _when_imported[module].install()
+        _is_protected = True
+        _watch()
     protected = coverage()
     if protected.problem is not None:
         _unprotected.warn(stacklevel=3)
@@ -104,95 +92,94 @@ def protect(*, require_source: bool = True) -> Coverage:
 def unprotect() -> None:
     """Takes back what `protect` did. The states stay as they are.
 
-    What was imported by name from `random` while it was protected stays protected, and so do the
-    generators that `numpy.random.default_rng` has made.
+    What was imported by name from `random` and `numpy.random` while they were protected stays
+    protected, and so do the generators of numpy's that were made meanwhile. So does what `cover`
+    was called for.
     """
+    global _is_protected
     with _lock:
         _uncover_random()
+        for waiting in _when_imported.values():
+            waiting.remove()
         _uncover_tempfile()
-        hooks.unregister(_after_restore)
-        _when_imported.remove()
         _numpy.uncover()
+        _is_protected = False
+        _watch()
+
+
+def cover(name: str, *, reseed: Callable[[], object], when_imported: str | None = None) -> None:
+    """Has a generator that this package does not know seeded anew after each change.
+
+    `reseed` is called without arguments when hooks run, as `sysgenid.background()` runs them, and
+    in each forked child. With `when_imported` it is not called before the module of that name is
+    imported. A second call with a `name` replaces the first.
+
+    >>> import sysgenid
+    >>> def reseed_torch() -> None:
+    ...     import torch
+    ...     torch.manual_seed(int.from_bytes(sysgenid.entropy(8), "little"))
+    >>> sysgenid.random.cover("torch", reseed=reseed_torch, when_imported="torch")
+    >>> sysgenid.random.coverage().covered["torch"]
+    'not imported yet, and seeded anew when it is and hooks run'
+    >>> sysgenid.random.uncover("torch")
+
+    If `reseed` raises, the change is not acknowledged, as if a hook of `after_restore` failed; in a
+    forked child the exception is written to standard error. `coverage` shows it in both cases.
+
+    What is **not** promised: that no number is drawn between a change and the call. Only a check of
+    each draw does that, as `sysgenid.random.Random` makes it.
+
+    Raises `TypeError` for a coroutine function.
+    """
+    with _lock:
+        _others.add(name, reseed, when_imported)
+        _watch()
+
+
+def uncover(name: str) -> None:
+    """Takes back what `cover` did. Does nothing if there was no such call."""
+    with _lock:
+        _others.added.pop(name, None)
+        _others.failed.pop(name, None)
+        _watch()
+
+
+def coverage() -> Coverage:
+    """Tells what is protected now, and what this process has loaded that is not, with remedies.
+
+    >>> from sysgenid import random
+    >>> sorted(random.coverage().covered)[-1]  # without `protect`: what takes the kernel's numbers
+    'sysgenid.random'
+    """
+    return _coverage.of_this_process(
+        is_protected=_is_protected and isinstance(_hidden(), Random),
+        numpy_waits=_when_imported[_numpy.MODULE].is_installed(),
+    )
+
+
+def _watch() -> None:
+    """Has the hook called if there is anything to do in it. It stays where it is in the order."""
+    global _is_watching
+    is_needed = _is_protected or bool(_others.added)
+    if is_needed and not _is_watching:
+        hooks.register_after_restore(_after_restore)
+    elif _is_watching and not is_needed:
+        hooks.unregister(_after_restore)
+    _is_watching = is_needed
 
 
 def _after_restore() -> None:
     """What watching adds: the state is new before anybody draws who does not look."""
-    if _draws is not None:
+    if _is_protected and _draws is not None:
         _draws.epoch()
+    _others.reseed_all(own=_is_protected)
 
 
-def coverage() -> Coverage:
-    """Tells what is protected now, and what cannot be.
-
-    >>> from sysgenid import random
-    >>> sorted(random.coverage().covered)  # without `protect`: what takes the kernel's numbers
-    ['sysgenid.entropy, os.urandom, secrets, random.SystemRandom, uuid.uuid4', 'sysgenid.random']
-    """
-    covered, uncovered = dict(_ALWAYS), {}
-    if isinstance(_hidden(), Random):
-        covered["random"] = "its functions; each number is checked after it was drawn"
-        covered["tempfile, multiprocessing"] = "their random names"
-        uncovered["random, getrandbits"] = (
-            "if they were imported by name before protect(): they draw from the same state, but do"
-            " not look. It is new as soon as any other function of the module was called"
-        )
-    else:
-        uncovered["random, tempfile, multiprocessing"] = "call sysgenid.random.protect()"
-    numpy, text = _numpy_coverage()
-    (covered if numpy else uncovered)["numpy.random"] = text
-    problem = None
-    source = None
-    try:
-        verify()
-        source = protection().sources[0][1]
-    except Error as error:
-        problem = error
-        for name in [name for name in covered if name != _KERNELS]:
-            del covered[name]
-            uncovered[name] = _ONLY_FORKS
-    return Coverage(source, problem, covered, uncovered | _NEVER)
+def _in_child() -> None:
+    _others.reseed_all(own=_is_protected)
 
 
-# These need no source.
-_KERNELS = "sysgenid.entropy, os.urandom, secrets, random.SystemRandom, uuid.uuid4"
-
-_ONLY_FORKS = (
-    "a generator with a seed, that is sure to be protected from forks only: no source that works"
-    " shows restores, so clones draw the same numbers"
-)
-
-_ALWAYS = {
-    _KERNELS: "the kernel's numbers. CRIU before 4.2 copies what glibc 2.41 and later keep of them"
-    " in the process: there take sysgenid.entropy, of which nothing is kept",
-    "sysgenid.random": "its functions and its Random; each number is checked after it was drawn",
-}
-
-_NEVER = {
-    "random.Random(...)": "a generator of somebody's own: use sysgenid.random.Random",
-    "numpy.random.RandomState(...), Generator(PCG64(...))": "made by hand: use default_rng",
-    "copies": "of a generator of numpy's that was pickled, and of every state that is set again",
-    "uuid.uuid1": "made of the time and of the machine's address, and clones may have both in"
-    " common: use uuid4",
-    "hash(str)": "its secret is fixed when the interpreter starts: clones have it in common",
-    "ssl": "OpenSSL has a generator of its own, which it seeds anew after a fork, and not after a"
-    " restore",
-    "libraries in C": "whatever generators they have",
-}
-
-
-def _numpy_coverage() -> tuple[bool, str]:
-    if not _numpy.is_loaded():
-        if _when_imported.is_installed():
-            return True, "not imported yet, and covered when it is"
-        return False, "call sysgenid.random.protect()"
-    if not _numpy.is_supported():
-        return False, "older than numpy 2: draw from sysgenid.random"
-    if not _numpy.is_covered():
-        return False, "call sysgenid.random.protect()"
-    return True, (
-        "its functions, and the generators of default_rng; the check is made at the start of each"
-        " call, so numbers of a call that a change interrupts may repeat"
-    )
+_forks.in_child.append(_in_child)
 
 
 def _hidden() -> Any:
@@ -204,20 +191,24 @@ def _cover_random() -> None:
     global _draws
     hidden: Any = _hidden()
     kind = type(hidden)
-    if kind is not _stdlib.Random:
+    if kind is _stdlib.Random:
+        if _draws is None:
+            # What lies below the methods of `random.Random`, in C. It stays when the class changes.
+            _draws = GuardedDraws(super(_stdlib.Random, hidden), _seeds.at_change("random"))
+        # The state is used on.
+        _draws.adopt()
+        # Another thread that draws meanwhile finds the one or the other.
+        guard(hidden, _draws, Random, kept=hidden.gauss_next)
+        hidden.__class__ = Random
+        hidden.__dict__.pop("gauss_next", None)
+    elif kind is not Random:
         return
-    if _draws is None:
-        # What lies below the methods of `random.Random`, in C. It stays so when the class changes.
-        _draws = GuardedDraws(super(_stdlib.Random, hidden))
-    # The state is used on.
-    _draws.renew(lambda: None)
-    # Another thread that draws meanwhile finds the one or the other.
-    guard(hidden, _draws, Random, kept=hidden.gauss_next)
-    hidden.__class__ = Random
-    hidden.__dict__.pop("gauss_next", None)
+    # By themselves: another thread may have forked this process between the two.
     for name in SHORTCUTS:
-        _originals[name] = getattr(_stdlib, name)
-        setattr(_stdlib, name, getattr(_draws, name))
+        original = getattr(_random.Random, name).__get__(hidden)
+        if getattr(_stdlib, name) == original:
+            _originals[name] = original
+            setattr(_stdlib, name, getattr(_draws, name))
 
 
 def _uncover_random() -> None:
@@ -235,23 +226,19 @@ def _uncover_random() -> None:
 
 
 def _cover_tempfile() -> None:
-    names: Any = _tempfile()._RandomNameSequence
-    if "rng" not in _originals:
-        _originals["rng"] = names.rng
-        generator = Random()
-        # One for all sequences of names, also for those that exist.
-        names.rng = property(lambda self: generator)
+    with _lock:
+        names: Any = sys.modules["tempfile"]._RandomNameSequence
+        if "rng" not in _originals:
+            _originals["rng"] = names.rng
+            generator = Random()
+            # One for all sequences of names, also for those that exist.
+            names.rng = property(lambda self: generator)
 
 
 def _uncover_tempfile() -> None:
     if "rng" in _originals:
-        names: Any = _tempfile()._RandomNameSequence
+        names: Any = sys.modules["tempfile"]._RandomNameSequence
         names.rng = _originals.pop("rng")
-
-
-def _tempfile() -> Any:
-    # Not needed to draw a number, and slow to import.
-    return import_module("tempfile")
 
 
 def _cover_numpy() -> None:

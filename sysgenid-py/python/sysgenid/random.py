@@ -23,16 +23,20 @@ from __future__ import annotations
 import sys
 from random import SystemRandom
 
+from sysgenid._coverage import Coverage
 from sysgenid._generator import Random
-from sysgenid._protect import Coverage, coverage, protect, unprotect
+from sysgenid._protect import cover, coverage, protect, uncover, unprotect
+from sysgenid._seeds import SeedRenewedWarning
 
 __all__ = [
     "Coverage",
     "Random",
+    "SeedRenewedWarning",
     "SystemRandom",
     "betavariate",
     "choice",
     "choices",
+    "cover",
     "coverage",
     "expovariate",
     "gammavariate",
@@ -52,6 +56,7 @@ __all__ = [
     "setstate",
     "shuffle",
     "triangular",
+    "uncover",
     "uniform",
     "unprotect",
     "vonmisesvariate",

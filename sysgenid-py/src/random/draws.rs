@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use std::ffi::{c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -25,6 +26,9 @@ const SEED_BYTES: usize = 624 * 4;
 /// `core` has the methods of `_random.Random`: it draws, and is seeded anew when something has
 /// changed.
 ///
+/// `at_change(False)` is called before that if the state was set on purpose, and has it used on if it
+/// returns true; `at_change(True)` is called afterwards.
+///
 /// This is what it is but for the draws, which `draws_type` adds.
 #[pyclass(frozen, subclass, module = "sysgenid._native")]
 pub(crate) struct DrawsBase {
@@ -34,6 +38,9 @@ pub(crate) struct DrawsBase {
     getrandbits: Method,
     seed: Py<PyAny>,
     seeded: Seeded,
+    /// Whether the state was set by the program, and not from the kernel.
+    is_chosen: AtomicBool,
+    at_change: Option<Py<PyAny>>,
 }
 
 /// A bound method, and the function in C behind it if it is one.
@@ -99,14 +106,16 @@ impl Method {
 #[pymethods]
 impl DrawsBase {
     #[new]
-    #[pyo3(signature = (core, /))]
-    fn new(core: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (core, /, at_change = None))]
+    fn new(core: &Bound<'_, PyAny>, at_change: Option<Py<PyAny>>) -> PyResult<Self> {
         Ok(Self {
             core: core.clone().unbind(),
             random: Method::of(core, "random", ffi::METH_NOARGS)?,
             getrandbits: Method::of(core, "getrandbits", ffi::METH_O)?,
             seed: core.getattr("seed")?.unbind(),
             seeded: Seeded::now(),
+            is_chosen: AtomicBool::new(false),
+            at_change,
         })
     }
 
@@ -126,7 +135,19 @@ impl DrawsBase {
         warn_if_unprotected(slf.py())?;
         // In one step for other threads, with the lock of the interpreter or with that of this
         // object: the state and the mark belong together.
-        with_critical_section(slf, || slf.get().seeded.renew(slf, || function.call1(args)))
+        with_critical_section(slf, || {
+            let done = slf.get().seeded.renew(slf, || function.call1(args))?;
+            slf.get().is_chosen.store(true, Ordering::Relaxed);
+            Ok(done)
+        })
+    }
+
+    /// Takes the state that there is, whoever has set it, for this process's own.
+    fn adopt(slf: &Bound<'_, Self>) -> PyResult<()> {
+        warn_if_unprotected(slf.py())?;
+        slf.get().seeded.keep(slf);
+        slf.get().is_chosen.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Seeds the generator from the kernel, by the system call.
@@ -140,8 +161,11 @@ impl DrawsBase {
             let seed = number(slf.py(), SEED_BYTES)?;
             slf.get().seed.bind(slf.py()).call1((seed,))
         };
-        with_critical_section(slf, || slf.get().seeded.renew(slf, seed))?;
-        Ok(())
+        with_critical_section(slf, || {
+            slf.get().seeded.renew(slf, seed)?;
+            slf.get().is_chosen.store(false, Ordering::Relaxed);
+            Ok(())
+        })
     }
 
     /// Has the generator seeded before the next draw, as after a change.
@@ -153,7 +177,7 @@ impl DrawsBase {
     /// was computed from the state and kept is good as long as this is the same.
     fn epoch(slf: &Bound<'_, Self>) -> PyResult<u64> {
         if !slf.get().seeded.is_current(slf) {
-            Self::reseed(slf)?;
+            Self::renew_or_keep(slf)?;
         }
         Ok(slf.get().seeded.epoch())
     }
@@ -168,12 +192,33 @@ impl DrawsBase {
         visit.call(&self.core)?;
         visit.call(&self.random.bound)?;
         visit.call(&self.getrandbits.bound)?;
-        visit.call(&self.seed)
+        visit.call(&self.seed)?;
+        visit.call(&self.at_change)
     }
 }
 
 impl DrawsBase {
-    /// Draws from a new seed until nothing has changed meanwhile. Returns `None` if that does not end.
+    /// After a change. Returns whether the state is used on, because it was set on purpose.
+    #[cold]
+    fn renew_or_keep(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let this = slf.get();
+        let is_chosen = this.is_chosen.load(Ordering::Relaxed);
+        let asked = this.at_change.as_ref().filter(|_| is_chosen);
+        let Some(at_change) = asked.map(|asked| asked.bind(slf.py())) else {
+            Self::reseed(slf)?;
+            return Ok(false);
+        };
+        if at_change.call1((false,))?.is_truthy()? {
+            this.seeded.keep(slf);
+            return Ok(true);
+        }
+        Self::reseed(slf)?;
+        at_change.call1((true,))?;
+        Ok(false)
+    }
+
+    /// Draws from a new seed until nothing has changed meanwhile. Returns `None` if that does not end,
+    /// and `refused`, which was drawn across a change, if the state is used on.
     ///
     /// There is no check before the draw: what the one after it refuses is seen by nobody.
     #[cold]
@@ -181,9 +226,18 @@ impl DrawsBase {
         slf: &Bound<'py, Self>,
         method: impl Fn(&Self) -> &Method,
         argument: *mut ffi::PyObject,
+        refused: *mut ffi::PyObject,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        for _ in 0..ATTEMPTS {
-            Self::reseed(slf)?;
+        // SAFETY: The thread is attached, and the reference is this function's own.
+        let refused = unsafe { Bound::from_owned_ptr(slf.py(), refused) };
+        if Self::renew_or_keep(slf)? {
+            return Ok(Some(refused));
+        }
+        drop(refused);
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                Self::reseed(slf)?;
+            }
             let this = slf.get();
             let mark = this.seeded.mark(slf);
             // SAFETY: The thread is attached. The argument is the caller's, and so is what it returns.
@@ -198,8 +252,8 @@ impl DrawsBase {
         Ok(None)
     }
 
-    /// Draws once. The result is false if something has changed, so that another must be drawn: then there is
-    /// no exception.
+    /// Draws once. The result is false if something has changed, so that another must be drawn: then it is
+    /// not NULL.
     ///
     /// # Safety
     ///
@@ -214,12 +268,7 @@ impl DrawsBase {
         let mark = this.seeded.mark(slf);
         // SAFETY: The caller's promise.
         let drawn = unsafe { method(this).call(argument) };
-        if drawn.is_null() || mark == Some(Mark::now()) {
-            return (drawn, true);
-        }
-        // SAFETY: It is this function's own reference.
-        unsafe { ffi::Py_DECREF(drawn) };
-        (ptr::null_mut(), false)
+        (drawn, drawn.is_null() || mark == Some(Mark::now()))
     }
 }
 
@@ -244,7 +293,7 @@ unsafe extern "C" fn random(
     prepared(|py| {
         // SAFETY: See above.
         let draws = unsafe { Borrowed::from_ptr(py, object).cast_unchecked() };
-        match DrawsBase::draw_anew(&draws, |draws| &draws.random, ptr::null_mut())? {
+        match DrawsBase::draw_anew(&draws, |draws| &draws.random, ptr::null_mut(), drawn)? {
             Some(drawn) => Ok(drawn),
             // As the generator makes it: 53 bits of 64.
             None => number(py, 8)?.rshift(11)?.mul(f64::EPSILON / 2.0),
@@ -270,7 +319,7 @@ unsafe extern "C" fn getrandbits(
     prepared(|py| {
         // SAFETY: See above.
         let draws = unsafe { Borrowed::from_ptr(py, object).cast_unchecked() };
-        match DrawsBase::draw_anew(&draws, |draws| &draws.getrandbits, k)? {
+        match DrawsBase::draw_anew(&draws, |draws| &draws.getrandbits, k, drawn)? {
             Some(drawn) => Ok(drawn),
             None => {
                 // SAFETY: See above.

@@ -23,6 +23,8 @@ pub(crate) struct GuardedLock {
     release: Py<PyAny>,
     reseed: Py<PyAny>,
     seeded: Seeded,
+    /// How many changes have been met by a state.
+    changes: AtomicU64,
     looks: AtomicBool,
     /// In which process the lock is one of living threads.
     process: AtomicU64,
@@ -39,6 +41,7 @@ impl GuardedLock {
             release: lock.getattr("release")?.unbind(),
             reseed,
             seeded: Seeded::now(),
+            changes: AtomicU64::new(0),
             looks: AtomicBool::new(true),
             process: AtomicU64::new(this_process()),
         })
@@ -79,6 +82,22 @@ impl GuardedLock {
         Self::renew(slf, this.reseed.bind(py), &PyTuple::empty(py)).map(drop)
     }
 
+    /// Of a call that begins now: see `stands`.
+    fn stamp(slf: &Bound<'_, Self>) -> u64 {
+        let this = slf.get();
+        let is_new = this.looks.load(Ordering::Relaxed) && !this.seeded.is_current(slf);
+        let met = this.changes.load(Ordering::Relaxed);
+        met.wrapping_add(is_new.into())
+    }
+
+    /// Whether all that was drawn since `stamp` returned this was drawn after the last change. That a
+    /// thread has set the state meanwhile is none.
+    fn stands(slf: &Bound<'_, Self>, stamp: u64) -> bool {
+        let this = slf.get();
+        !this.looks.load(Ordering::Relaxed)
+            || (this.seeded.is_current(slf) && this.changes.load(Ordering::Relaxed) == stamp)
+    }
+
     /// Whether it looks; if not, it is a lock and no more. The state of this moment is used on.
     fn look(slf: &Bound<'_, Self>, whether: bool) -> PyResult<()> {
         let this = slf.get();
@@ -97,7 +116,11 @@ impl GuardedLock {
         args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         Self::open_in_child(slf)?;
-        slf.get().seeded.renew(slf, || function.call1(args))
+        let this = slf.get();
+        let is_new = !this.seeded.is_current(slf);
+        let done = this.seeded.renew(slf, || function.call1(args))?;
+        this.changes.fetch_add(is_new.into(), Ordering::Relaxed);
+        Ok(done)
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {

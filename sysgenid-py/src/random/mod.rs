@@ -92,6 +92,12 @@ impl Seeded {
         Ok(done)
     }
 
+    /// Takes the state for this process's own as it is. It goes on, so its epoch does.
+    fn keep(&self, owner: &Bound<'_, PyAny>) {
+        let _ = ProcessWide.shows_restores();
+        self.mark.replace(owner, Some(Mark::now()));
+    }
+
     /// Makes the generator draw a new seed before its next number.
     fn outdate(&self, owner: &Bound<'_, PyAny>) {
         self.mark.replace(owner, None);
