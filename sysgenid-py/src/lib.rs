@@ -9,6 +9,7 @@ mod errors;
 mod guarded;
 mod handle;
 mod hooks;
+mod hub;
 mod orchestrator;
 mod probe;
 mod probe_type;

@@ -16,6 +16,7 @@ use sysgenid::{Deadline, Error, Generation, Result, Watcher};
 
 use crate::errors::raise;
 use crate::handle::{Closing, Wake, closed};
+use crate::hub::Hub;
 
 /// How long a signal may stay unnoticed that comes between Python's look for it and the sleep.
 const SLICE: Duration = Duration::from_secs(1);
@@ -23,6 +24,11 @@ const SLICE: Duration = Duration::from_secs(1);
 /// The same for a call that asks a broker, which gets as long for one answer as it does when a watcher
 /// is opened. To ask again sooner would give up the place among those who wait for an answer.
 const ANSWER_SLICE: Duration = Duration::from_secs(5);
+
+/// How long one look may last where greenlets of the same thread wait to run, and how long they run
+/// then.
+const LOOK: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// What Python's handler of a signal raised.
@@ -70,6 +76,7 @@ pub(crate) fn change(
     handle: &dyn Closing,
 ) -> PyResult<Generation> {
     py.check_signals()?;
+    let hub = Hub::installed(py)?;
     let mut wake = None;
     loop {
         if let Some(generation) = watcher.try_changed().map_err(|error| raise(py, &error))? {
@@ -88,7 +95,10 @@ pub(crate) fn change(
             left if gettid() != getpid() => left,
             left => Some(left.map_or(SLICE, |left| left.min(SLICE))),
         };
-        py.detach(|| sleep(watcher, wake, slice))?;
+        match &hub {
+            Some(hub) => hub.wait(watcher, wake.fd(), slice)?,
+            None => py.detach(|| sleep(watcher, wake, slice))?,
+        }
         py.check_signals()?;
         wake.check()?;
     }
@@ -125,7 +135,16 @@ pub(crate) fn ask<T: Send>(
     deadline: Deadline,
     ask: impl Fn(Deadline) -> Result<T> + Send + Sync,
 ) -> PyResult<T> {
-    in_slices(py, deadline, ANSWER_SLICE, None, Error::is_timeout, ask)
+    // Natively, also where greenlets wait to run: it is answered at once, or by a broker that hangs.
+    in_slices_of(
+        py,
+        None,
+        deadline,
+        ANSWER_SLICE,
+        None,
+        Error::is_timeout,
+        ask,
+    )
 }
 
 /// Tries to connect to a broker again, until the deadline at most. The watcher is not held meanwhile:
@@ -146,8 +165,24 @@ pub(crate) fn reconnect(
 /// Makes a call again and again, each time for a slice of the time, as long as it fails with what may
 /// be otherwise at the end of the next one. A thread that takes no signals makes it once, unless there
 /// is something that may be closed meanwhile.
+///
+/// Where greenlets of the same thread wait to run, they run between short slices.
 fn in_slices<T: Send>(
     py: Python<'_>,
+    deadline: Deadline,
+    length: Duration,
+    handle: Option<&dyn Closing>,
+    is_too_soon: impl Fn(&Error) -> bool,
+    call: impl Fn(Deadline) -> Result<T> + Send + Sync,
+) -> PyResult<T> {
+    let hub = Hub::installed(py)?;
+    let length = if hub.is_some() { LOOK } else { length };
+    in_slices_of(py, hub, deadline, length, handle, is_too_soon, call)
+}
+
+fn in_slices_of<T: Send>(
+    py: Python<'_>,
+    hub: Option<Hub<'_>>,
     deadline: Deadline,
     length: Duration,
     handle: Option<&dyn Closing>,
@@ -162,11 +197,15 @@ fn in_slices<T: Send>(
         }
         let slice = match deadline.remaining() {
             Some(left) if left <= length => deadline,
-            _ if is_main || handle.is_some() => Deadline::after(length),
+            _ if is_main || handle.is_some() || hub.is_some() => Deadline::after(length),
             _ => deadline,
         };
         match py.detach(|| adapter::interruptible(on_signal, || call(slice))) {
-            Err(error) if is_too_soon(&error) && slice != deadline && !deadline.has_passed() => {}
+            Err(error) if is_too_soon(&error) && slice != deadline && !deadline.has_passed() => {
+                if let Some(hub) = &hub {
+                    hub.sleep(PAUSE)?;
+                }
+            }
             outcome => return outcome.map_err(|error| raised(py, &error)),
         }
     }

@@ -6,7 +6,7 @@ import random as _stdlib
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from sysgenid import _coverage, _forks, _numpy, _others, _seeds, _unprotected, hooks
 from sysgenid._coverage import Coverage
@@ -14,7 +14,6 @@ from sysgenid._fork_lock import Lock
 from sysgenid._generator import SHORTCUTS, Random, guard
 from sysgenid._imports import WhenImported
 from sysgenid._native import GuardedDraws, verify
-from sysgenid._seeds import Seeded
 
 _lock = Lock()
 
@@ -29,7 +28,9 @@ _when_imported = {
 }
 
 
-def protect(*, require_source: bool = True, seeded: Seeded = "warn") -> Coverage:
+def protect(
+    *, require_source: bool = True, seeded: Literal["warn", "renew", "keep"] = "warn"
+) -> Coverage:
     """Protects the generators that a Python program draws from without choosing one.
 
     - The functions of the module `random`: their hidden generator becomes a

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Seeded = Literal["warn", "renew", "keep"]
-
 MODES = ("warn", "renew", "keep")
 
 
@@ -24,7 +22,7 @@ class SeedRenewedWarning(RuntimeWarning):
     __module__ = "sysgenid.random"
 
 
-mode: Seeded = "warn"
+mode: Literal["warn", "renew", "keep"] = "warn"
 renewed = 0
 _counted = itertools.count(1)
 _has_warned = False
