@@ -121,9 +121,11 @@ def eventually(condition: Callable[[], bool], what: str, timeout: float = 10) ->
 
 def in_child(work: Callable[[], Result]) -> Result:
     """Has a forked child do it, and returns what that returned, or raises what it raised."""
+    from forking import fork  # Which needs this module.
+
     reader, writer = os.pipe()
     # Not by a context manager of anything: the child has only this thread, and ends in here.
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             try:

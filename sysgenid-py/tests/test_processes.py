@@ -16,18 +16,16 @@ import threading
 import traceback
 from collections.abc import Callable
 
+import forking
 import pytest
 import support
 import sysgenid
 import sysgenid.random
 
-# The tests have threads of pytest's and their own; the children use none of what those may hold.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
 
 def in_child(work: Callable[[], object]) -> None:
     """Does something in a forked child, which must succeed."""
-    child = os.fork()
+    child = forking.fork()
     if child == 0:
         try:
             signal.alarm(int(support.patient(20)))
@@ -139,7 +137,7 @@ def test_a_probe_works_in_a_child(source: str, trigger: support.Trigger) -> None
         probe = watcher.probe()
         view = memoryview(probe)
         (reader, writer), (ready, go) = os.pipe(), os.pipe()
-        child = os.fork()
+        child = forking.fork()
         if child == 0:
             os.read(ready, 1)
             os.write(writer, f"{probe.generation} {view[0]}".encode())
@@ -224,11 +222,15 @@ def inheriting_worker(_: int) -> str:
 def test_a_pool_that_forks(source: str) -> None:
     global _inherited
     _inherited = sysgenid.Watcher(source)
-    with multiprocessing.get_context("fork").Pool(2) as pool:
+    with (
+        forking.warned_of_threads() as check,
+        multiprocessing.get_context("fork").Pool(2) as pool,
+    ):
         told = pool.map_async(inheriting_worker, range(4)).get(support.patient(30))
         assert told == ["None"] * 4
         pool.close()
         pool.join()
+    check()
     assert _inherited.try_changed() is None
     _inherited.close()
     _inherited = None

@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import forking
 import numpy as np
 import pytest
 import support
@@ -223,8 +224,10 @@ def test_children_that_are_forked_with_generators(seeded: Any) -> None:
     queue = context.Queue()
     rngs, plain = np.random.default_rng(42).spawn(2), control().spawn(2)
     processes = [context.Process(target=put_first, args=(rng, queue)) for rng in rngs]
-    for process in processes:
-        process.start()
+    with forking.warned_of_threads() as check:
+        for process in processes:
+            process.start()
+    check()
     drawn = {queue.get(timeout=support.patient(20)) for _ in rngs}
     for process in processes:
         process.join(support.patient(20))
@@ -245,7 +248,7 @@ def test_generators_that_are_sent_are_used_as_they_are(
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     safe.protect(seeded="renew")
     rngs, numbers = np.random.default_rng(42).spawn(3), [first(it) for it in control().spawn(3)]
-    with multiprocessing.get_context(method).Pool(2) as pool:
+    with forking.warned_of_threads(), multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.map_async(first, rngs).get(support.patient(60)) == numbers
         if method == "fork":
             # Those of spawn are protected where the package is installed: see test_at_start.
