@@ -22,7 +22,7 @@ use sysgenid_sys::abi::Dialect;
 const MODEL_LIMIT: Duration = Duration::from_secs(480);
 
 /// For a call that is made once for each of its allocations, of which loading has hundreds.
-const STARVE_LIMIT: Duration = Duration::from_secs(480);
+const STARVE_LIMIT: Duration = Duration::from_secs(1200);
 
 #[derive(Parser)]
 #[command(about, version)]
