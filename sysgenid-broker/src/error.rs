@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use sysgenid_sys::wire::Followers;
 
 /// Why a broker could not start or go on.
 ///
@@ -39,6 +40,8 @@ enum Kind {
         action: &'static str,
         source: io::Error,
     },
+    #[error("cannot follow {follower}: {why}")]
+    Follower { follower: Followers, why: String },
     #[error("cannot {action}: {source}{}", hint(.source))]
     System {
         action: &'static str,
@@ -71,6 +74,10 @@ impl Error {
             action,
             source: source.into(),
         }))
+    }
+
+    pub(crate) fn follower(follower: Followers, why: String) -> Self {
+        Self(Box::new(Kind::Follower { follower, why }))
     }
 
     /// Whether another broker serves the directory.
@@ -118,12 +125,18 @@ impl Error {
         matches!(*self.0, Kind::Unfit { .. })
     }
 
+    /// Whether a follower was named that cannot work here.
+    #[must_use]
+    pub fn is_no_follower(&self) -> bool {
+        matches!(*self.0, Kind::Follower { .. })
+    }
+
     fn is(&self, errors: &[Errno]) -> bool {
         match &*self.0 {
             Kind::Path { source, .. } | Kind::System { source, .. } => source
                 .raw_os_error()
                 .is_some_and(|code| errors.contains(&Errno::from_raw_os_error(code))),
-            Kind::InUse(_) | Kind::Unfit { .. } => false,
+            Kind::InUse(_) | Kind::Unfit { .. } | Kind::Follower { .. } => false,
         }
     }
 }

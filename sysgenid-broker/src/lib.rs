@@ -6,6 +6,7 @@
 mod background;
 mod directory;
 mod error;
+pub mod follow;
 pub mod model;
 mod process;
 mod retire;

@@ -16,6 +16,7 @@ use sysgenid_sys::wire::{CONTROL_SOCKET, Reason, Request, WATCH_SOCKET};
 
 use crate::Error;
 use crate::directory::{Directory, Incident, Watch};
+use crate::follow::{Event, Follow, Listening, Report};
 use crate::process;
 use crate::socket::{self, Received};
 use crate::state::{CONTROL_ROOM, ConnectionId, Handled, Role, Room, State};
@@ -24,6 +25,7 @@ const STOP: ConnectionId = 0;
 const WATCH: ConnectionId = 1;
 const CONTROL: ConnectionId = 2;
 const DIRECTORY: ConnectionId = 3;
+const FOLLOWERS: ConnectionId = 4;
 
 /// Requests taken from one connection, and connections from one socket, before the next has its
 /// turn. Of connections that are not the owner's or root's it is one request, but for a
@@ -84,6 +86,7 @@ pub struct Server {
     /// Found, and not reported yet.
     incidents: Vec<Incident>,
     tell: Box<dyn FnMut(Incident) + Send>,
+    listening: Option<Listening>,
 }
 
 struct Held {
@@ -162,6 +165,7 @@ impl Server {
             directory_watch,
             incidents,
             tell: Box::new(drop),
+            listening: None,
         })
     }
 
@@ -199,6 +203,59 @@ impl Server {
     /// ```
     pub fn on_incident(&mut self, tell: impl FnMut(Incident) + Send + 'static) {
         self.tell = Box::new(tell);
+    }
+
+    /// Follows what tells of restores, from now on, and changes the generation once for each: when the
+    /// kernel's entropy is new. It replaces what was followed before.
+    ///
+    /// The followers run on threads of their own. What they have seen is kept in the directory, so
+    /// that a broker which is started again notices a restore in between.
+    ///
+    /// # Errors
+    ///
+    /// A follower that was named cannot work here ([`Error::is_no_follower`]), or there are no threads
+    /// or descriptors for them.
+    pub fn follow(&mut self, follow: Follow) -> Result<Report, Error> {
+        let failed = |error| Error::system("listen to followers", error);
+        if let Some(listening) = self.listening.take() {
+            epoll::delete(&self.epoll, listening.bell()).map_err(failed)?;
+        }
+        let (opened, report) = follow.open()?;
+        self.state.set_followers(report.followers);
+        if opened.is_empty() {
+            return Ok(report);
+        }
+        let is_fresh = self.state.page_mut().is_new();
+        let listening = Listening::start(opened, self.directory.followed()?, is_fresh)?;
+        let (bell, events) = (listening.bell(), epoll::EventFlags::IN);
+        epoll::add(&self.epoll, bell, event_data(FOLLOWERS), events).map_err(failed)?;
+        self.listening = Some(listening);
+        Ok(report)
+    }
+
+    /// Does what the followers ask for.
+    fn hear(&mut self) {
+        let Some(listening) = &self.listening else {
+            return;
+        };
+        while let Some(event) = listening.next() {
+            match event {
+                Event::Change(cause, done) => {
+                    self.state.restored(cause);
+                    // Unless the thread has ended meanwhile.
+                    let _ = done.try_send(());
+                }
+                Event::Failed(follower, why) => {
+                    let left = self.state.follower_failed(follower);
+                    (self.tell)(Incident::FollowerFailed {
+                        follower,
+                        why,
+                        left,
+                    });
+                }
+                Event::BarrierFailed(why) => (self.tell)(Incident::BarrierFailed { why }),
+            }
+        }
     }
 
     /// What stops [`run`](Self::run) from another thread.
@@ -304,6 +361,7 @@ impl Server {
                 WATCH => self.accept(Role::Watch),
                 CONTROL => self.accept(Role::Control),
                 DIRECTORY => self.look(),
+                FOLLOWERS => self.hear(),
                 id => self.read(id),
             }
         }
@@ -449,6 +507,8 @@ fn spare() -> Result<OwnedFd, Errno> {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Before the lock is given back: the thread writes into the directory.
+        drop(self.listening.take());
         // The lock is still held, so these are not another broker's. A client that comes now finds
         // no broker; one left by a kill finds a socket that refuses, until the next start.
         self.directory.remove_sockets();

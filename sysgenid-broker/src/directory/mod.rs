@@ -36,8 +36,11 @@ use crate::Error;
 /// Holds the lock. Not the page itself: a user that may read a file may lock it, and every user may
 /// read the page.
 const LOCK_FILE: &str = "lock";
+/// What a broker has seen of its followers, for the next one.
+const FOLLOWED_FILE: &str = "followed";
 /// What a new directory can have in it.
-const EXPECTED: [&str; 7] = [
+const EXPECTED: [&str; 8] = [
+    FOLLOWED_FILE,
     ".",
     "..",
     LOCK_FILE,
@@ -106,6 +109,19 @@ impl Directory {
         let page = Page::open(&self.path, &self.fd, &mut self.made)?;
         self.page = Some(page.identity());
         Ok(page)
+    }
+
+    /// The file in which a broker leaves for the next one what it has seen of its followers, created
+    /// if it is missing.
+    pub(crate) fn followed(&self) -> Result<OwnedFd, Error> {
+        let path = self.path.join(FOLLOWED_FILE);
+        if let Some((file, _)) = open_own(&self.fd, FOLLOWED_FILE, &path)? {
+            return Ok(file);
+        }
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        fs::openat(&self.fd, FOLLOWED_FILE, flags, mode)
+            .map_err(|error| Error::path(&path, "create the file", error))
     }
 
     /// Binds a socket to a name in the directory, with this mode. A socket that an earlier broker

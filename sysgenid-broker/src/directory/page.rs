@@ -36,6 +36,8 @@ pub(crate) struct Page {
     reader: OwnedFd,
     map: CounterPageMut,
     identity: Identity,
+    /// Nobody can have mapped it before.
+    is_new: bool,
     generation: u32,
     /// Repaired by [`store`](Self::store), and not reported yet.
     repaired: Option<Damage>,
@@ -58,8 +60,10 @@ impl Page {
         let path = directory.join(PAGE_FILE);
         // Even if the page exists: a broker that was killed may have left it with both names.
         remove(fd, NEW_PAGE_FILE, &directory.join(NEW_PAGE_FILE))?;
+        let mut is_new = false;
         let opened = match open_own(fd, PAGE_FILE, &path)? {
             None => {
+                is_new = true;
                 create(directory, fd, made)?;
                 open_own(fd, PAGE_FILE, &path)?
             }
@@ -87,6 +91,7 @@ impl Page {
             reader,
             map,
             identity,
+            is_new,
             repaired: None,
             failed_at: None,
         })
@@ -94,6 +99,11 @@ impl Page {
 
     pub(crate) fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Whether this broker has made it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The page as a client gets it: open for reading.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Stat, inotify};
 use rustix::io::{Errno, read};
-use sysgenid_sys::wire::{CONTROL_SOCKET, PAGE_FILE, WATCH_SOCKET};
+use sysgenid_sys::wire::{CONTROL_SOCKET, Followers, PAGE_FILE, WATCH_SOCKET};
 
 use super::page::Damage;
 use super::{Directory, Identity, LOCK_FILE, Page, WRITABLE_BY_OTHERS, is, is_own};
 use crate::Error;
 use crate::error::Shown;
 
-/// What happened to a broker's directory, or to a file in it, while it was served.
+/// What happened to a broker's directory, to a file in it, or to a follower, while it was served.
 ///
 /// It prints what happened, on which path, and what to do. The broker goes on: clients that are
 /// connected lose nothing.
@@ -62,6 +62,20 @@ pub enum Incident {
     /// The broker cannot watch its directory. It serves all the same, and does not notice any of
     /// the others.
     Unwatched(Error),
+    /// The entropy barrier has failed. The generation changes all the same.
+    BarrierFailed {
+        /// Why.
+        why: String,
+    },
+    /// A follower has failed: it tells of no restore any more.
+    FollowerFailed {
+        /// Which one.
+        follower: Followers,
+        /// What happened to it.
+        why: String,
+        /// Those that are left.
+        left: Followers,
+    },
 }
 
 impl fmt::Display for Incident {
@@ -103,6 +117,28 @@ impl fmt::Display for Incident {
                 "{error}: the broker serves, but does not notice when a file is removed, replaced \
                  or made shorter"
             ),
+            Self::BarrierFailed { why } => write!(
+                f,
+                "the kernel's entropy could not be renewed after a restore: {why}; secrets that were \
+                 rebuilt since may be those of another clone: run `sysgenid trigger --reseed`"
+            ),
+            Self::FollowerFailed {
+                follower,
+                why,
+                left,
+            } => {
+                write!(
+                    f,
+                    "the follower {follower} has failed: {why}; restart the broker to follow it again"
+                )?;
+                if left.is_empty() {
+                    f.write_str(
+                        "; nothing tells the broker of restores now: whoever restores must run \
+                         `sysgenid trigger`",
+                    )?;
+                }
+                Ok(())
+            }
         }
     }
 }

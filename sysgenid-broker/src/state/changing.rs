@@ -4,16 +4,28 @@
 use std::sync::atomic::{Ordering, fence};
 
 use sysgenid_sys::slot::Left;
-use sysgenid_sys::wire::{Answer, Cause, Reason, Request};
+use sysgenid_sys::wire::{Answer, Cause, Payload, Reason, Request};
 
 use super::connection::ConnectionId;
 use super::{Handled, State, now};
-use crate::model::Occasion;
+use crate::Error;
+use crate::model::{Ended, Occasion};
+
+/// Who has been told of a change.
+#[must_use]
+struct Told {
+    /// Those who map the page, unless this is an error.
+    stored: Result<(), Error>,
+    /// Waits that are over by it.
+    ended: Vec<Ended>,
+    /// Watchers that could not be told.
+    not_told: Vec<ConnectionId>,
+}
 
 impl State {
+    /// Changes the generation because a client asks for it.
     pub(super) fn trigger(&mut self, id: ConnectionId, request: &Request) -> Handled {
         let [min, cause] = request.arguments;
-        let before = Left::of(self.model.generation());
         let occasion = Occasion {
             cause: match Cause(cause) {
                 Cause::NONE => Cause::TRIGGER,
@@ -22,6 +34,32 @@ impl State {
             time: now(),
             payload: request.payload,
         };
+        let told = self.change(min, occasion);
+        // If it is not stored the client must not take the trigger for done. `Watch::look` reports
+        // why.
+        let status = told.stored.map_or(Answer::NotStored, |()| Answer::Ok);
+        let handled = self.reply(id, request, status);
+        self.settle(told.ended, told.not_told);
+        handled
+    }
+
+    /// Changes the generation because a follower has told of a restore.
+    pub(crate) fn restored(&mut self, cause: Cause) {
+        // What was acknowledged before counts, as before a trigger.
+        self.catch_up();
+        let occasion = Occasion {
+            cause,
+            time: now(),
+            payload: Payload::EMPTY,
+        };
+        // `Watch::look` reports what was not stored, and the next change stores it.
+        let told = self.change(0, occasion);
+        self.settle(told.ended, told.not_told);
+    }
+
+    /// Changes the generation, for the page, the watchers and those who wait.
+    fn change(&mut self, min: u32, occasion: Occasion) -> Told {
+        let before = Left::of(self.model.generation());
         let ended = self.model.trigger(min, occasion);
         let generation = self.model.generation();
         // In this order: a client that finds the generation in the page finds its slot emptied,
@@ -49,14 +87,18 @@ impl State {
             }
         }
         self.suspect_all();
-        // If it is not stored the client must not take the trigger for done. `Watch::look` reports
-        // why.
-        let status = stored.map_or(Answer::NotStored, |()| Answer::Ok);
-        let handled = self.reply(id, request, status);
+        Told {
+            stored,
+            ended,
+            not_told,
+        }
+    }
+
+    /// What is left to do once the client that asked for the change has its reply.
+    fn settle(&mut self, ended: Vec<Ended>, not_told: Vec<ConnectionId>) {
         self.tell(ended);
         self.refuse_all(not_told);
         self.await_straggler();
-        handled
     }
 
     /// Closes the connections of watchers that could not be told.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use sysgenid_sys::wire::{
-    Answer, Awaited, IDLE_SECONDS, Notice, Op, Reason, Refusal, Reply, Request,
+    Answer, Awaited, Followers, IDLE_SECONDS, Notice, Op, Reason, Refusal, Reply, Request,
 };
 
 use self::awaiting::Suspects;
@@ -63,6 +63,9 @@ pub(crate) struct State {
     page: Page,
     /// Its owner, who may do everything, as root may.
     owner: u32,
+    /// What tells of restores, and what has and does so no more.
+    followers: Followers,
+    failed: Followers,
     connections: Connections,
     by_watcher: HashMap<WatcherId, ConnectionId>,
     by_wait: HashMap<WaitId, ConnectionId>,
@@ -90,6 +93,8 @@ impl State {
             model: Model::new(page.generation()),
             page,
             owner,
+            followers: Followers::NONE,
+            failed: Followers::NONE,
             connections: Connections::default(),
             by_watcher: HashMap::new(),
             by_wait: HashMap::new(),
@@ -104,6 +109,18 @@ impl State {
 
     pub(crate) fn page_mut(&mut self) -> &mut Page {
         &mut self.page
+    }
+
+    /// From now on these tell of restores.
+    pub(crate) fn set_followers(&mut self, followers: Followers) {
+        (self.followers, self.failed) = (followers, Followers::NONE);
+    }
+
+    /// One of them does so no more. Returns those that are left.
+    pub(crate) fn follower_failed(&mut self, follower: Followers) -> Followers {
+        self.followers = self.followers.without(follower);
+        self.failed = self.failed.with(follower);
+        self.followers
     }
 
     /// As on a kernel that cannot refuse descriptors.
@@ -307,7 +324,31 @@ impl State {
     }
 
     fn reply(&self, id: ConnectionId, request: &Request, answer: Answer) -> Handled {
-        self.send(id, &reply(&self.model, request, answer).encode())
+        self.send(id, &self.reply_to(request, answer).encode())
+    }
+
+    fn reply_to(&self, request: &Request, answer: Answer) -> Reply {
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let model = &self.model;
+        let occasion = model.occasion();
+        Reply {
+            op: request.op,
+            sequence: request.sequence,
+            answer,
+            generation: model.generation(),
+            watcher: 0,
+            watchers: count(model.watchers()),
+            tracked: count(model.tracked()),
+            outdated: count(model.outdated()),
+            unparked: count(model.unparked()),
+            phase: model.phase(),
+            phase_number: model.phase_number(),
+            cause: occasion.cause,
+            time: occasion.time,
+            followers: self.followers,
+            failed: self.failed,
+            payload: occasion.payload,
+        }
     }
 
     /// A client that has not read so much that this does not fit is closed: nobody waits for it.
@@ -385,27 +426,6 @@ impl State {
                 Handled::Close | Handled::Refuse(..) => ended.extend(self.remove(id)),
             }
         }
-    }
-}
-
-fn reply(model: &Model, request: &Request, answer: Answer) -> Reply {
-    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-    let occasion = model.occasion();
-    Reply {
-        op: request.op,
-        sequence: request.sequence,
-        answer,
-        generation: model.generation(),
-        watcher: 0,
-        watchers: count(model.watchers()),
-        tracked: count(model.tracked()),
-        outdated: count(model.outdated()),
-        unparked: count(model.unparked()),
-        phase: model.phase(),
-        phase_number: model.phase_number(),
-        cause: occasion.cause,
-        time: occasion.time,
-        payload: occasion.payload,
     }
 }
 

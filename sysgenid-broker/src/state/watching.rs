@@ -8,7 +8,7 @@ use sysgenid_sys::slot::Slot;
 use sysgenid_sys::wire::{Answer, Awaited, OPEN_PARKS, OPEN_RESUME, OPEN_TRACKED, Reason, Request};
 
 use super::connection::{ConnectionId, Use, Watcher};
-use super::{Handled, State, reply};
+use super::{Handled, State};
 use crate::model::WatcherId;
 use crate::process::Process;
 use crate::socket;
@@ -41,7 +41,7 @@ impl State {
         }
         self.by_watcher.insert(number, id);
 
-        let mut reply = reply(&self.model, request, Answer::Ok);
+        let mut reply = self.reply_to(request, Answer::Ok);
         reply.watcher = number.number();
         let must_look = self.model.is_outdated(number) || self.model.is_unparked(number);
         let notice = self.notice();

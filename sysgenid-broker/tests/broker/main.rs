@@ -16,11 +16,13 @@ mod child;
 mod client;
 
 mod directory;
+mod follow;
 mod forks;
 mod hostile;
 mod idle;
 mod incidents;
 mod kill;
+mod kmsg;
 mod limits;
 mod notices;
 mod ordering;

@@ -61,12 +61,14 @@
 
 mod bytes;
 mod change;
+mod followers;
 mod refusal;
 mod reply;
 mod request;
 mod straggler;
 
 pub use change::{Cause, Notice, PAYLOAD_LEN, Payload, PayloadTooLong, Phase};
+pub use followers::{Followers, NoSuchFollower};
 pub use refusal::{Reason, Refusal};
 pub use reply::{Answer, Reply};
 pub use request::{Awaited, Op, Rejected, Request};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::bytes::{Reader, Writer};
-use super::{Cause, Op, PAYLOAD_LEN, Payload, Phase, VERSION};
+use super::{Cause, Followers, Op, PAYLOAD_LEN, Payload, Phase, VERSION};
 
 /// How a request ended. The number is Linux's errno for the same outcome on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +79,10 @@ pub struct Reply {
     pub cause: Cause,
     /// When it changed last, in nanoseconds since the Unix epoch; 0 if it is not known.
     pub time: u64,
+    /// What tells the broker of restores.
+    pub followers: Followers,
+    /// What has told it of restores and does so no more: it has failed.
+    pub failed: Followers,
     /// What came along with the last change.
     pub payload: Payload,
 }
@@ -108,7 +112,8 @@ impl Reply {
         writer.u32(self.cause.0);
         let payload = self.payload.as_bytes();
         writer.u32(u32::try_from(payload.len()).unwrap_or_default());
-        writer.u64(0);
+        writer.u32(self.followers.0);
+        writer.u32(self.failed.0);
         for (to, from) in writer.0.iter_mut().zip(payload) {
             *to = *from;
         }
@@ -131,7 +136,7 @@ impl Reply {
         let (phase, phase_number) = (Phase::from_number(reader.u32()?)?, reader.u32()?);
         let (time, cause) = (reader.u64()?, Cause(reader.u32()?));
         let length = usize::try_from(reader.u32()?).ok()?;
-        let _reserved = reader.u64()?;
+        let [followers, failed] = [Followers(reader.u32()?), Followers(reader.u32()?)];
         let payload: [u8; PAYLOAD_LEN] = reader.bytes()?;
         let payload = Payload::new(payload.get(..length)?).ok()?;
         reader.is_empty().then_some(Self {
@@ -148,6 +153,8 @@ impl Reply {
             phase_number,
             cause,
             time,
+            followers,
+            failed,
             payload,
         })
     }
@@ -172,6 +179,8 @@ mod tests {
             phase_number: 7,
             cause: Cause::RESTORE,
             time: u64::MAX - 1,
+            followers: Followers(9),
+            failed: Followers(1 << 31),
             payload: Payload::new(b"eight").unwrap(),
         }
     }
