@@ -205,10 +205,10 @@ impl Server {
         self.tell = Box::new(tell);
     }
 
-    /// Follows what tells of restores, from now on, and changes the generation once for each: when the
+    /// Follows what announces restores, from now on, and changes the generation once for each: when the
     /// kernel's entropy is new. It replaces what was followed before.
     ///
-    /// The followers run on threads of their own. What they have seen is kept in the directory, so
+    /// The followers run on separate threads. What they have seen is kept in the directory, so
     /// that a broker which is started again notices a restore in between.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use sysgenid_broker::follow::Choice;
 
 use crate::demo::Member;
 use crate::time::Timeout;
@@ -100,6 +101,11 @@ pub(crate) struct ServeArgs {
     /// $XDG_RUNTIME_DIR/sysgenid]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+
+    /// What announces restores: `auto` (what works here), `none` (whoever restores runs `trigger`), or
+    /// names with commas: kmsg, vmclock, vmgenid, gvisor
+    #[arg(long, value_name = "NAMES", default_value = "auto")]
+    pub(crate) follow: Choice,
 
     /// End when standard input ends, too: for a parent process that must not leave it behind
     #[arg(long)]

@@ -52,6 +52,7 @@ impl Failure {
             Self::Sdk(error) if error.is_absent() => 3,
             Self::Sdk(error) if error.is_permission() => 4,
             Self::Broker(error) if error.is_permission() => 4,
+            Self::Broker(error) if error.is_no_follower() => 6,
             Self::TimedOut(_) => 5,
             Self::Missing(_) => 8,
             Self::Late(_) => 9,

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, PathBuf};
 
@@ -10,6 +11,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use signal_hook::low_level::emulate_default_handler;
 use sysgenid::{Printable, Probe, SOURCE_VARIABLE};
+use sysgenid_broker::follow::{Follow, Report, renounce_privileges};
 use sysgenid_broker::{Server, Stopper, usual_directory};
 
 use crate::args::ServeArgs;
@@ -34,6 +36,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     // that it creates an explicit mode.
     umask(Mode::empty());
     let mut server = Server::bind(&directory)?;
+    let report = server.follow(Follow::new(args.follow))?;
+    // Before other threads are started: each has its own. Where a sandbox forbids it, it stays.
+    let _ = renounce_privileges();
     stop_on_signal(signals, server.stopper())?;
     if args.until_eof {
         let stopper = server.stopper();
@@ -41,7 +46,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
     // Clients depend on the driver, whether or not its output is read.
     let speech = Speech::new();
-    announce(&server, speech.voice())?;
+    announce(&server, &report, speech.voice())?;
     let voice = speech.voice().clone();
     server.on_incident(move |incident| {
         voice.say(To::Stderr, format!("sysgenid: warning: {incident}"));
@@ -62,7 +67,7 @@ fn default_directory() -> Result<PathBuf, Failure> {
 }
 
 /// Prints where the driver serves, and a warning if it has room for few watchers.
-fn announce(server: &Server, voice: &Voice) -> Result<(), Failure> {
+fn announce(server: &Server, report: &Report, voice: &Voice) -> Result<(), Failure> {
     let directory = path::absolute(server.dir())
         .map_err(|error| Failure::io(server.dir(), "finding its full path", &error))?;
     let generation = Probe::open_at(&directory)?.generation();
@@ -75,15 +80,36 @@ fn announce(server: &Server, voice: &Voice) -> Result<(), Failure> {
         );
         voice.say(To::Stderr, warning);
     }
+    if report.followers.is_empty() && !report.missing.is_empty() {
+        let warning = format!(
+            "sysgenid: {shown}: warning: nothing here announces restores; whoever restores must run \
+             `sysgenid trigger`",
+        );
+        voice.say(To::Stderr, warning);
+    }
     let announcement = format!(
         "serving generation {generation} in {shown}, with room for {capacity} watchers\n\
+         {}\n\
          clients find it with\n\
          \n    export {SOURCE_VARIABLE}={}\n\
          \nstop it with Ctrl-C; the generation stays in the directory",
+        followed(report),
         quoted(directory.as_os_str()),
     );
     voice.say(To::Stdout, announcement);
     supervisor::report(&directory, generation)
+}
+
+/// What the driver follows, and what it does not, with the reason.
+fn followed(report: &Report) -> String {
+    let mut text = match report.followers.is_empty() {
+        true => "follows nothing: whoever restores runs `sysgenid trigger`".into(),
+        false => format!("follows {}", report.followers),
+    };
+    for missing in &report.missing {
+        let _ = write!(text, "\n  not {missing}");
+    }
+    text
 }
 
 /// The first signal ends the driver in order, the second at once.

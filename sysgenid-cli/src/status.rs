@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `sysgenid status`: what there is.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use sysgenid::{Backend, Dialect, Error, Generation, Printable, Probe, Source};
+use sysgenid::{
+    Backend, BrokerStatus, Cause, Dialect, Error, Followers, Generation, Printable, Probe, Source,
+};
 
 use crate::failure::Failure;
 use crate::output::{Output, backend_text, kind_text, path_in_json};
+use crate::time::shown;
 
 /// How long the userspace driver may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -33,6 +37,63 @@ struct Line<'a> {
     outdated: Option<u32>,
     dialect: Option<&'static str>,
     backend: Option<&'static str>,
+    #[serde(flatten)]
+    broker: Option<BrokerLine>,
+}
+
+/// What only a broker tells.
+#[derive(Serialize)]
+struct BrokerLine {
+    followers: Vec<String>,
+    failed: Vec<String>,
+    cause: Option<String>,
+    changed: Option<String>,
+}
+
+impl BrokerLine {
+    fn new(broker: &BrokerStatus) -> Self {
+        let names = |followers: Followers| followers.each().map(|one| one.to_string()).collect();
+        Self {
+            followers: names(broker.followers),
+            failed: names(broker.failed),
+            cause: broker.cause.map(|cause| cause.to_string()),
+            changed: broker.changed.map(|time| shown(time).to_string()),
+        }
+    }
+
+    /// The same for people.
+    fn text(&self, broker: &BrokerStatus) -> String {
+        let mut text = format!("\nfollowers   {}", broker.followers);
+        if broker.followers.is_empty() {
+            text += ": whoever restores runs `sysgenid trigger`";
+        }
+        if !broker.failed.is_empty() {
+            let _ = write!(
+                text,
+                "\nfailed      {}: restart `sysgenid serve`",
+                broker.failed
+            );
+        }
+        if let Some(cause) = broker.cause {
+            let when = self.changed.as_deref().unwrap_or("at an unknown time");
+            let _ = write!(text, "\nchanged     {when}: {}", cause_text(cause));
+        }
+        text
+    }
+}
+
+fn cause_text(cause: Cause) -> Cow<'static, str> {
+    match cause {
+        Cause::EntropyUnknown => "restored, and whether the kernel's entropy is new is not known: \
+                                   run `sysgenid trigger --reseed`"
+            .into(),
+        Cause::Possible => {
+            "perhaps restored: the driver missed what would have announced it".into()
+        }
+        Cause::Restore => "restored, and the kernel's entropy is new".into(),
+        Cause::Trigger => "triggered".into(),
+        cause => cause.to_string().into(),
+    }
 }
 
 pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failure> {
@@ -83,6 +144,14 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
     if let Some(backend) = backend {
         let _ = write!(text, "\nbackend     {backend} ({})", backend_text(backend));
     }
+    let broker = status
+        .as_ref()
+        .and_then(|status| status.broker)
+        .map(|broker| {
+            let line = BrokerLine::new(&broker);
+            text += &line.text(&broker);
+            line
+        });
     let (source_text, source_bytes) = path_in_json(source.path());
     let beside = beside.map(|beside| path_in_json(beside.path())).unzip();
     let line = Line {
@@ -98,6 +167,7 @@ pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failur
         outdated: counts.map(|counts| counts.outdated),
         dialect: dialect.map(Dialect::name),
         backend: backend.map(Backend::name),
+        broker,
     };
     out.print(&line, text)?;
     silent.map_or(Ok(()), |error| Err(error.into()))

@@ -45,7 +45,12 @@ impl fmt::Display for Timeout {
 
 /// The time of day, in UTC, as RFC 3339 has it.
 pub(crate) fn now() -> impl fmt::Display {
-    humantime::format_rfc3339_millis(SystemTime::now())
+    shown(SystemTime::now())
+}
+
+/// A time in UTC, as RFC 3339 has it.
+pub(crate) fn shown(time: SystemTime) -> impl fmt::Display {
+    humantime::format_rfc3339_millis(time)
 }
 
 #[cfg(test)]

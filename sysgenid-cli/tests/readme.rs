@@ -19,13 +19,8 @@ fn fields(line: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (name, value) in value.as_object().unwrap() {
         for inner in value.as_array().into_iter().flatten() {
-            names.extend(
-                inner
-                    .as_object()
-                    .unwrap()
-                    .keys()
-                    .map(|inner| format!("{name}.{inner}")),
-            );
+            let inner = inner.as_object().into_iter().flatten();
+            names.extend(inner.map(|(inner, _)| format!("{name}.{inner}")));
         }
         names.insert(name.clone());
     }

@@ -65,7 +65,7 @@ class Broker:
         assert program is not None, "no command: cargo build -p sysgenid-cli"
         with tempfile.TemporaryFile() as complaints:
             self._process = subprocess.Popen(
-                [program, "serve", "--dir", self.folder, "--until-eof"],
+                [program, "serve", "--dir", self.folder, "--until-eof", "--follow", "none"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

@@ -97,7 +97,7 @@ mod source;
 pub mod testing;
 mod watch;
 
-pub use base::{Deadline, Error, Generation, Printable, Result};
+pub use base::{Cause, Deadline, Error, Generation, Printable, Result};
 pub use check::{
     ForkDetection, Probe, ProcessWide, Protection, Refreshed, RestoreOnly, Uniqueness, Witness,
     assume_restored, generation, init, protection, uniqueness,
@@ -116,12 +116,15 @@ pub use random::entropy;
 pub use random::{KernelRng, SnapshotSafeRng};
 #[cfg(feature = "rng")]
 pub use random::{ThreadRng, rng};
-pub use source::{Backend, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts};
+pub use source::{
+    Backend, BrokerStatus, PageFile, SOURCE_VARIABLE, Source, SourceKind, Status, WatcherCounts,
+};
 /// The crate below is this project's own and has this version's number, so its type is no
 /// stranger here.
 pub use sysgenid_sys::abi::Dialect;
+pub use sysgenid_sys::wire::Followers;
 pub use watch::{
-    Acknowledged, Cause, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, NotAWatcher,
+    Acknowledged, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, NotAWatcher,
     Observer, Watcher, WatcherOptions, changes,
 };
 /// What a value must implement for a guard to wipe it, of the version that this crate has.

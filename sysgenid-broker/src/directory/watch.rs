@@ -67,7 +67,7 @@ pub enum Incident {
         /// Why.
         why: String,
     },
-    /// A follower has failed: it tells of no restore any more.
+    /// A follower has failed: it announces no restore any more.
     FollowerFailed {
         /// Which one.
         follower: Followers,
@@ -133,7 +133,7 @@ impl fmt::Display for Incident {
                 )?;
                 if left.is_empty() {
                     f.write_str(
-                        "; nothing tells the broker of restores now: whoever restores must run \
+                        "; nothing announces restores to the broker now: whoever restores must run \
                          `sysgenid trigger`",
                     )?;
                 }

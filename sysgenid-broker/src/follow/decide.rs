@@ -54,7 +54,7 @@ pub(super) struct Decision {
     has_log: bool,
     has_barrier: bool,
     pending: Pending,
-    /// A restore was told of by the log, and a counter has yet to show it, if one does: until then.
+    /// The log has announced a restore, and a counter has yet to show it, if one does: until then.
     unmatched: Option<Instant>,
 }
 

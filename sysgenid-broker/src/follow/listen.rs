@@ -18,7 +18,7 @@ use super::kmsg::{Heard, Log};
 use super::saved::{Found, Handled, Saved};
 use super::vmclock::Clock;
 use super::vmgenid::Counter;
-use super::{Barrier, Opened};
+use super::{Barrier, Opened, renounce_privileges};
 use crate::Error;
 
 /// How often a counter is looked at whose hypervisor notifies of nothing.
@@ -174,6 +174,7 @@ impl Notes {
 /// Follows gVisor's file on a thread that nothing but the end of the process can end while it reads.
 fn follow(checkpoint: Checkpoint, notes: Notes) -> std::io::Result<()> {
     let follow = move || {
+        let _ = renounce_privileges();
         let said = |said| notes.tell(Note::Checkpoint(said));
         let followed = catch_unwind(AssertUnwindSafe(|| checkpoint.follow(said)));
         let why = match followed {
@@ -280,6 +281,8 @@ struct Listener {
 impl Listener {
     /// Until the broker ends or no follower is left.
     fn run(mut self, first: Act) {
+        // It is needed no more. Where it cannot be given up, it does no harm here.
+        let _ = renounce_privileges();
         // `None` means that the broker has ended.
         let _ = self.listen(first);
     }

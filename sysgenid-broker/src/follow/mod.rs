@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What tells the broker of restores: one file for each follower, [`decide`] for when the generation
+//! What announces restores to the broker: one file for each follower, [`decide`] for when the generation
 //! changes, and [`listen`] for the thread that listens to all of them.
 //!
 //! Nothing in here runs on the broker's own thread but the opening, at the start.
@@ -13,12 +13,14 @@ mod vmclock;
 mod vmgenid;
 
 use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 pub use sysgenid_sys::wire::{Followers, NoSuchFollower};
 
 use self::gvisor::Checkpoint;
@@ -239,7 +241,7 @@ impl fmt::Debug for Follow {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// What tells the broker of restores.
+    /// What announces restores to the broker.
     pub followers: Followers,
     /// What does not work here; only with [`Choice::Auto`].
     pub missing: Vec<Missing>,
@@ -259,6 +261,25 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.follower, self.why)
     }
+}
+
+/// Takes from the calling thread the capability that the opening of the kernel's log takes
+/// (`CAP_SYSLOG`), and so from the threads that it starts later. The followers' threads do it
+/// themselves: reading takes none.
+///
+/// # Errors
+///
+/// The error of `capset`: a sandbox may forbid it.
+pub fn renounce_privileges() -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    for set in [
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+    ] {
+        set.remove(CapabilitySet::SYSLOG);
+    }
+    Ok(set_capabilities(None, sets)?)
 }
 
 /// Followers that work.

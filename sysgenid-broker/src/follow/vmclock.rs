@@ -85,7 +85,7 @@ impl Clock {
         let Some(bell) = &self.bell else {
             return Ok(());
         };
-        // First: what is notified of from here on is an event of its own.
+        // First: what is notified of from here on is another event.
         let mut event = [MaybeUninit::uninit()];
         let now = Timespec::default();
         match epoll::wait(bell, &mut event[..], Some(&now)) {
@@ -111,7 +111,7 @@ impl Clock {
     }
 }
 
-/// Devices only: whatever else has the name of one is no clock.
+/// Devices only: whatever else has the name of one is not a clock.
 fn clocks() -> Vec<PathBuf> {
     let mut clocks: Vec<(u32, PathBuf)> = fs::read_dir(DEVICES)
         .into_iter()

@@ -43,7 +43,7 @@ impl State {
         handled
     }
 
-    /// Changes the generation because a follower has told of a restore.
+    /// Changes the generation because a follower has announced a restore.
     pub(crate) fn restored(&mut self, cause: Cause) {
         // What was acknowledged before counts, as before a trigger.
         self.catch_up();

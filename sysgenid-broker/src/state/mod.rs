@@ -63,7 +63,7 @@ pub(crate) struct State {
     page: Page,
     /// Its owner, who may do everything, as root may.
     owner: u32,
-    /// What tells of restores, and what has and does so no more.
+    /// What announces restores, and what has failed.
     followers: Followers,
     failed: Followers,
     connections: Connections,
@@ -111,7 +111,7 @@ impl State {
         &mut self.page
     }
 
-    /// From now on these tell of restores.
+    /// From now on these announce restores.
     pub(crate) fn set_followers(&mut self, followers: Followers) {
         (self.followers, self.failed) = (followers, Followers::NONE);
     }

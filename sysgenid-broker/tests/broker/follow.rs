@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Followers: what tells a broker of restores is played by files and sockets of the same behaviour.
+//! Followers: what announces restores to a broker is played by files and sockets of the same behaviour.
 //! `kmsg.rs` has the tests with the kernel's own log.
 
 use std::fs::{self, File};
@@ -250,7 +250,7 @@ fn without_a_record_the_barrier_runs_before_the_change() {
     let barrier = {
         let (runs, outcome, dir) = (Arc::clone(&runs), Arc::clone(&outcome), dir.clone());
         move || {
-            // The generation is still that of before.
+            // The generation has not changed yet.
             let run = runs.fetch_add(1, Ordering::SeqCst);
             assert_eq!(Client::watch(&dir).status().generation, run);
             outcome.lock().unwrap().clone()
@@ -412,7 +412,7 @@ fn a_follower_that_fails_is_told_of_and_shown() {
     let status = Client::watch(&broker.dir).status();
     assert_eq!(status.followers, Followers::VMCLOCK);
     assert_eq!(status.failed, Followers::KMSG);
-    // The other goes on.
+    // The other still works.
     clock.restore(1);
     assert_eq!(broker.reaches(2), Cause::ENTROPY_UNKNOWN);
 }
@@ -506,7 +506,7 @@ fn gvisor_s_restore_is_a_change_and_its_resume_is_none() {
     let checkpoint = Checkpoint::new(folder.path());
     let follow = follows(Followers::GVISOR).checkpoint(&checkpoint.0);
     let broker = Broker::start(&dir, follow);
-    // What blocks does not hold up the broker.
+    // The blocked follower does not hold up the broker.
     assert_eq!(Client::watch(&broker.dir).status().generation, 0);
     checkpoint.say("resume\n");
     checkpoint.say("restore\n");

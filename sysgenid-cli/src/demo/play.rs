@@ -104,6 +104,8 @@ impl Play<'_> {
         let arguments = [
             "serve".as_ref(),
             "--until-eof".as_ref(),
+            // What is shown is one change.
+            "--follow=none".as_ref(),
             "--dir".as_ref(),
             self.folder.as_os_str(),
         ];

@@ -94,6 +94,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Its standard output, which may have ended.
+    pub(crate) fn stdout(&mut self) -> &mut BufReader<ChildStdout> {
+        self.stdout.as_mut().expect("open")
+    }
+
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout
@@ -170,9 +175,13 @@ impl Drop for Running {
     }
 }
 
-/// A driver that serves `folder`.
+/// A driver that serves `folder`, whose generation nothing but the test changes.
 pub(crate) fn serve(folder: &Path) -> Running {
-    let mut driver = Running::start(sysgenid().arg("serve").arg("--dir").arg(folder));
+    let mut driver = Running::start(
+        sysgenid()
+            .args(["serve", "--follow", "none", "--dir"])
+            .arg(folder),
+    );
     assert!(driver.line().starts_with("serving generation "));
     driver
 }

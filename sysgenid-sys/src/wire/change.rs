@@ -21,31 +21,8 @@ impl Cause {
     /// The machine was restored from a snapshot. Whether the kernel's entropy is new is not known:
     /// what is drawn from it may be what another clone draws.
     pub const ENTROPY_UNKNOWN: Self = Self(3);
-    /// The machine may have been restored: the broker has missed what would have told it so.
+    /// The machine may have been restored: the broker has missed what would have announced it.
     pub const POSSIBLE: Self = Self(4);
-
-    /// The name of a known cause.
-    #[must_use]
-    pub const fn name(self) -> Option<&'static str> {
-        Some(match self {
-            Self::NONE => "none",
-            Self::TRIGGER => "trigger",
-            Self::RESTORE => "restore",
-            Self::ENTROPY_UNKNOWN => "restore, entropy unknown",
-            Self::POSSIBLE => "possible restore",
-            _ => return None,
-        })
-    }
-}
-
-/// Its name, or its number.
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "cause {}", self.0),
-        }
-    }
 }
 
 /// Bytes that a payload has at most.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What tells a broker of restores.
+//! What announces restores to a broker.
 
 use core::fmt;
 use core::str::FromStr;

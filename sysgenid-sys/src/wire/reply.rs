@@ -79,9 +79,9 @@ pub struct Reply {
     pub cause: Cause,
     /// When it changed last, in nanoseconds since the Unix epoch; 0 if it is not known.
     pub time: u64,
-    /// What tells the broker of restores.
+    /// What announces restores to the broker.
     pub followers: Followers,
-    /// What has told it of restores and does so no more: it has failed.
+    /// What has announced restores to it, and has failed.
     pub failed: Followers,
     /// What came along with the last change.
     pub payload: Payload,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use crate::base::Cause;
 use crate::base::{Deadline, Generation};
-use crate::watch::Cause;
 
 /// What a hook is told when it is called.
 #[derive(Clone, Copy, Debug)]

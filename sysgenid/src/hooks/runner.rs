@@ -5,10 +5,11 @@ use super::context::HookContext;
 use super::entry::{Kind, is_in_hook};
 use super::failure::{HookErrors, HookFailure, HooksRan, outcome};
 use super::registry::in_order;
+use crate::base::Cause;
 use crate::base::fork_lock::ForkLock;
 use crate::base::{Deadline, Generation};
 use crate::check::{ProcessWide, Witness, assume_restored};
-use crate::watch::{Cause, Change};
+use crate::watch::Change;
 
 /// Held by a run. A child that is forked during one is not kept from its own.
 #[cfg(not(sysgenid_loom))]

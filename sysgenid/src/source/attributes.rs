@@ -76,6 +76,7 @@ impl Attributes {
             }),
             dialect: self.dialect(),
             backend: self.backend(),
+            broker: None,
         })
     }
 

@@ -3,6 +3,7 @@
 //! it again and again belongs to the layers above.
 
 pub(crate) mod attributes;
+mod broker_status;
 pub(crate) mod connection;
 mod discovery;
 mod page;
@@ -29,6 +30,7 @@ use sysgenid_sys::wire::{Op, Request};
 use sysgenid_sys::{Errno, wire};
 
 pub use attributes::Backend;
+pub use broker_status::BrokerStatus;
 pub use discovery::SOURCE_VARIABLE;
 pub(crate) use discovery::{named_path, user_folder};
 pub(crate) use page::{FileIdentity, V4_REFUSED, clock_refused, detect, map_counter, open_failed};
@@ -233,6 +235,7 @@ impl Source {
                 }),
                 dialect: None,
                 backend: None,
+                broker: Some(BrokerStatus::of(&reply)),
             });
         }
         self.look().map_err(|error| error.at(&self.path))
@@ -287,6 +290,7 @@ impl Source {
             watchers: None,
             dialect,
             backend: None,
+            broker: None,
         })
     }
 
@@ -329,6 +333,8 @@ pub struct Status {
     pub dialect: Option<Dialect>,
     /// Who tells the kernel driver of restores; `None` if it does not say, and where there is none.
     pub backend: Option<Backend>,
+    /// What the userspace driver tells besides; `None` on another source.
+    pub broker: Option<BrokerStatus>,
 }
 
 /// How many watchers a source has.

@@ -10,7 +10,7 @@ mod pauses;
 pub(crate) mod watcher;
 
 pub use changes::{
-    Acknowledged, Cause, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, changes,
+    Acknowledged, Change, Changes, ChangesOptions, ChangesUntil, ChangesWaker, changes,
 };
 pub use observer::Observer;
 pub use watcher::{NotAWatcher, Watcher, WatcherOptions};

@@ -3,12 +3,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sysgenid_sys::wire;
-
 use super::member::{Eye, Record};
 use super::shared::{Fate, Ticket};
-use crate::base::Generation;
 use crate::base::error::Result;
+use crate::base::{Cause, Generation};
 use crate::source::{Source, SourceKind};
 
 /// A change of the generation that is to be handled: what must be unique is rebuilt, and then it is
@@ -41,18 +39,6 @@ pub enum Acknowledged {
     Yes,
     /// The generation had changed again. Nothing was acknowledged, and the newer change is reported next.
     Overtaken,
-}
-
-/// Why the generation changed, as far as the source tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Cause {
-    /// The machine was restored from a snapshot, or cloned.
-    Restore,
-    /// A program asked for a change, as one does that restores a container.
-    Trigger,
-    /// A cause with this number, which a broker gave that is newer than this crate.
-    Other(u32),
 }
 
 impl Change {
@@ -180,12 +166,7 @@ impl Part {
             return None;
         }
         match (&self.eye, self.record.source.kind()) {
-            (Eye::Watcher(watcher), _) => match watcher.cause(self.generation)? {
-                wire::Cause::NONE => None,
-                wire::Cause::RESTORE => Some(Cause::Restore),
-                wire::Cause::TRIGGER => Some(Cause::Trigger),
-                wire::Cause(number) => Some(Cause::Other(number)),
-            },
+            (Eye::Watcher(watcher), _) => Cause::of(watcher.cause(self.generation)?),
             (_, SourceKind::Vmclock | SourceKind::Vmgenid) => Some(Cause::Restore),
             _ => None,
         }

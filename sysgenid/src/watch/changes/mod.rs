@@ -16,7 +16,7 @@ mod tests;
 use std::fmt;
 use std::time::Instant;
 
-pub use self::change::{Acknowledged, Cause, Change};
+pub use self::change::{Acknowledged, Change};
 use self::core::Core;
 use self::event::Event;
 pub use self::options::ChangesOptions;

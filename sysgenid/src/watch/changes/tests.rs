@@ -8,7 +8,7 @@ use sysgenid_broker::Background;
 use tempfile::TempDir;
 
 use super::*;
-use crate::base::Generation;
+use crate::base::{Cause, Generation};
 use crate::source::{PageFile, SourceKind};
 
 const PATIENCE: Duration = Duration::from_secs(20);
