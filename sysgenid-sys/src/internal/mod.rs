@@ -17,9 +17,12 @@ pub mod environment;
 #[cfg(feature = "std")]
 pub mod fork;
 #[cfg(feature = "std")]
+pub mod hardware;
+#[cfg(feature = "std")]
 pub mod lend;
 #[cfg(feature = "std")]
 pub mod published;
+pub mod reseed;
 pub mod socket;
 #[cfg(feature = "std")]
 pub(crate) mod sync;
