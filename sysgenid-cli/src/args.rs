@@ -34,7 +34,8 @@ Exit codes:
   6  the source is not one, is broken, or cannot do this
   7  the userspace driver is not running, has ended, or does not answer
   8  fewer tracked watchers than --min-watchers
-  9  watchers have not acknowledged in time";
+  9  watchers have not acknowledged in time
+  10  the kernel's entropy was not renewed";
 
 /// Notice that this system was restored or cloned from a snapshot, and know when all have handled
 /// it.
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Change the generation
     Trigger(TriggerArgs),
+    /// Renew the kernel's entropy with bytes that no other clone has
+    Reseed(ReseedArgs),
     /// Wait until every tracked watcher has acknowledged the generation
     Wait(WaitArgs),
     #[command(hide = true)]
@@ -82,6 +85,7 @@ impl Command {
             Self::Demo(format) | Self::Get(format) | Self::Status(format) => format.json,
             Self::Watch(args) => args.format.json,
             Self::Trigger(args) => args.format.json,
+            Self::Reseed(args) => args.format.json,
             Self::Wait(args) => args.format.json,
             Self::Run(_) | Self::Serve(_) | Self::DemoWorker(_) | Self::Generate(_) => false,
         }
@@ -156,6 +160,13 @@ pub(crate) struct TriggerArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) min: u32,
 
+    /// Renew the kernel's entropy first, and change nothing if that fails
+    #[arg(long)]
+    pub(crate) reseed: bool,
+
+    #[command(flatten)]
+    pub(crate) entropy: EntropyArgs,
+
     /// Then wait as `wait` does, for 5 s or this time
     #[arg(
         short,
@@ -174,6 +185,23 @@ pub(crate) struct TriggerArgs {
 
     #[command(flatten)]
     pub(crate) format: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReseedArgs {
+    #[command(flatten)]
+    pub(crate) entropy: EntropyArgs,
+
+    #[command(flatten)]
+    pub(crate) format: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EntropyArgs {
+    /// Bytes from outside the snapshot, at least 32: a file, or `-` for standard
+    /// input [default: the processor and /dev/hwrng]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) entropy: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Sdk(sysgenid::Error),
     /// The broker could not start or go on.
     Broker(sysgenid_broker::Error),
+    /// The kernel's entropy was not renewed.
+    Entropy(sysgenid_agent::Error),
     /// The command line asks for what cannot be known.
     Usage(String),
     /// A deadline passed; the message says which.
@@ -53,10 +55,12 @@ impl Failure {
             Self::Sdk(error) if error.is_permission() => 4,
             Self::Broker(error) if error.is_permission() => 4,
             Self::Broker(error) if error.is_no_follower() => 6,
+            Self::Entropy(error) if error.is_permission() => 4,
             Self::TimedOut(_) => 5,
             Self::Missing(_) => 8,
             Self::Late(_) => 9,
             Self::Command(code, _) => *code,
+            Self::Entropy(_) => 10,
             Self::Uncounted(_) => 6,
             Self::Sdk(error)
                 if error.is_wrong_kind() || error.is_broken() || error.is_unsupported() =>
@@ -74,6 +78,7 @@ impl Failure {
         match self {
             Self::Sdk(error) => Some(error.to_string()),
             Self::Broker(error) => Some(error.to_string()),
+            Self::Entropy(error) => Some(error.to_string()),
             Self::Usage(message)
             | Self::TimedOut(message)
             | Self::Late(message)
@@ -89,6 +94,12 @@ impl Failure {
 impl From<sysgenid::Error> for Failure {
     fn from(error: sysgenid::Error) -> Self {
         Self::Sdk(error)
+    }
+}
+
+impl From<sysgenid_agent::Error> for Failure {
+    fn from(error: sysgenid_agent::Error) -> Self {
+        Self::Entropy(error)
     }
 }
 

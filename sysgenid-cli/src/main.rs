@@ -13,6 +13,7 @@ mod failure;
 mod generate;
 mod get;
 mod output;
+mod reseed;
 mod run;
 mod serve;
 mod signals;
@@ -21,6 +22,7 @@ mod status;
 mod supervisor;
 mod time;
 mod trigger;
+mod virtual_machine;
 mod wait;
 mod watch;
 
@@ -69,11 +71,11 @@ fn complain(message: String, serves: bool) {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let brings_its_own = matches!(
         cli.command,
-        Command::Serve(_) | Command::Demo(_) | Command::Run(_)
+        Command::Serve(_) | Command::Demo(_) | Command::Run(_) | Command::Reseed(_)
     );
     if brings_its_own && cli.source.is_some() {
         let message = "--source names what a client connects to; `serve`, `run` and `demo` bring \
-                       their own";
+                       their own, and `reseed` needs none";
         Cli::command()
             .error(clap::error::ErrorKind::ArgumentConflict, message)
             .exit();
@@ -90,6 +92,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Status(args) => status::run(named, &mut Output::new(args.json)),
         Command::Watch(args) => watch::run(named, &args),
+        Command::Reseed(args) => reseed::run(&args),
         Command::Trigger(args) => trigger::run(&source(named)?, &args),
         Command::Wait(args) => wait::run(&source(named)?, &args),
         Command::Demo(args) => demo::run(&mut Output::new(args.json)),

@@ -11,6 +11,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use signal_hook::low_level::emulate_default_handler;
 use sysgenid::{Printable, Probe, SOURCE_VARIABLE};
+use sysgenid_agent::entropy::{self, Secret};
 use sysgenid_broker::follow::{Follow, Report, renounce_privileges};
 use sysgenid_broker::{Server, Stopper, usual_directory};
 
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     // that it creates an explicit mode.
     umask(Mode::empty());
     let mut server = Server::bind(&directory)?;
-    let report = server.follow(Follow::new(args.follow))?;
+    let report = server.follow(follow(args))?;
     // Before other threads are started: each has its own. Where a sandbox forbids it, it stays.
     let _ = renounce_privileges();
     stop_on_signal(signals, server.stopper())?;
@@ -54,6 +55,18 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let served = server.run();
     speech.finish();
     Ok(served?)
+}
+
+/// What is followed. The driver runs the entropy barrier itself if it has the privilege for it.
+fn follow(args: &ServeArgs) -> Follow {
+    let follow = Follow::new(args.follow);
+    if !entropy::is_permitted() {
+        return follow;
+    }
+    follow.barrier(|| {
+        let reseeded = Secret::of_this_machine().and_then(entropy::reseed);
+        reseeded.map(drop).map_err(|error| error.to_string())
+    })
 }
 
 fn default_directory() -> Result<PathBuf, Failure> {

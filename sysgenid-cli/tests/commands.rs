@@ -155,7 +155,14 @@ fn a_closed_pipe_is_quiet_everywhere_else_too() {
             .unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
-        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+        let complaints = text(&output.stderr);
+        // In a virtual machine, whatever becomes of the output.
+        let is_warning = |line: &&str| line.starts_with("sysgenid: warning: a trigger alone");
+        let other: Vec<_> = complaints
+            .lines()
+            .filter(|line| !is_warning(line))
+            .collect();
+        assert!(other.is_empty(), "{arguments:?}: {complaints}");
     }
 }
 
