@@ -10,7 +10,7 @@ use std::path::{self, PathBuf};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use signal_hook::low_level::emulate_default_handler;
-use sysgenid::{Printable, Probe, SOURCE_VARIABLE};
+use sysgenid::{Printable, Probe, SOURCE_VARIABLE, Source};
 use sysgenid_agent::entropy::{self, Secret};
 use sysgenid_broker::follow::{Follow, Report, renounce_privileges};
 use sysgenid_broker::{Server, Stopper, usual_directory};
@@ -84,6 +84,8 @@ fn announce(server: &Server, report: &Report, voice: &Voice) -> Result<(), Failu
     let directory = path::absolute(server.dir())
         .map_err(|error| Failure::io(server.dir(), "finding its full path", &error))?;
     let generation = Probe::open_at(&directory)?.generation();
+    // Before anything is said: a reader may remove the page at once.
+    let source = Source::at(&directory)?;
     let (shown, capacity) = (Printable::new(&directory), server.capacity());
     if capacity < WANTED_WATCHERS {
         let warning = format!(
@@ -110,7 +112,7 @@ fn announce(server: &Server, report: &Report, voice: &Voice) -> Result<(), Failu
         quoted(directory.as_os_str()),
     );
     voice.say(To::Stdout, announcement);
-    supervisor::report(&directory, generation)
+    supervisor::report(source, generation)
 }
 
 /// What the driver follows, and what it does not, with the reason.

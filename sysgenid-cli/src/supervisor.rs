@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What systemd is told about the userspace driver, if it has started it.
 
-use std::path::Path;
 use std::thread;
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
@@ -14,9 +13,8 @@ use crate::failure::Failure;
 ///
 /// A thread says it, because systemd may be slow to listen. If it does not hear it, it ends the driver
 /// itself.
-pub(crate) fn report(directory: &Path, generation: Generation) -> Result<(), Failure> {
-    let source = Source::at(directory)?;
-    let shown = Printable::new(directory);
+pub(crate) fn report(source: Source, generation: Generation) -> Result<(), Failure> {
+    let shown = Printable::new(source.path());
     let status = format!("serving generation {generation} in {shown}");
     let tell = move || {
         let _ = notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
