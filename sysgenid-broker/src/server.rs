@@ -35,8 +35,9 @@ const TURN: usize = 16;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Events taken at once.
 const BATCH: usize = 256;
-/// Descriptors that are not for clients: files that are open for a moment, and a spare one.
-const OWN_DESCRIPTORS: u64 = 8;
+/// Descriptors that are not for clients: files that are open for a moment, a spare one, and those of
+/// followers.
+const OWN_DESCRIPTORS: u64 = 16;
 /// Mappings that are not for watchers: stacks of threads, and what an allocator takes.
 const OWN_MAPPINGS: u64 = 1_000;
 /// Of the time that passes, the part that questions of many users may take.

@@ -173,7 +173,7 @@ impl Row {
             let mut sources = vec![run.dialect.into()];
             // Once for a kernel that notices a restore itself.
             if run.backend == Backend::Vmfork && run.dialect == Dialect::V5 {
-                sources.push(restore::Source::None);
+                sources.extend([restore::Source::None, restore::Source::Stock]);
             }
             let mut tally = Tally::default();
             for source in sources {

@@ -94,6 +94,8 @@ pub(crate) enum Task {
         #[arg(long, value_enum)]
         source: Option<restore::Source>,
     },
+    /// Restore a stock Debian kernel without a module, whose userspace driver follows the kernel's log
+    Stock(On),
     /// Restore warm Python interpreters as two clones, side by side, and run the package's tests
     Python {
         #[command(flatten)]
@@ -186,6 +188,11 @@ pub(crate) fn run(task: &Task) -> Result<bool> {
         Task::Hibernate(on) => finish(hibernate::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Python { on, args } => finish(python::run(&vm, &vm.kernel(on.kernel)?, args)?),
         Task::Hostile { on, args } => finish(hostile::run(&vm, &vm.kernel(on.kernel)?, args)?),
+        Task::Stock(on) => finish(restore::run(
+            &vm,
+            &vm.kernel(on.kernel)?,
+            restore::Source::Stock,
+        )?),
         Task::Package(on) => finish(package::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Counter(on) => finish(counter::run(&vm, &vm.kernel(on.kernel)?)?),
         Task::Vmclock => finish(vmclock::run(&vm, &vm.kernel(series::NEWEST)?)?),

@@ -21,6 +21,9 @@
 //! the snapshot. On the v5 dialect a process has a probe only from a watcher, so `rng` has no source
 //! there and draws from the kernel. A report is asked for after the clone has settled, so it covers
 //! nothing of the window between the resume and the change of the generation.
+//!
+//! On a stock kernel the source is the userspace driver, `sysgenid serve`, which runs in the guest as well
+//! and follows the kernel's log. It and the agent are as in the other machines, and so is what must hold.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -52,16 +55,18 @@ pub(crate) enum Source {
     V5,
     /// No source: only the kernel itself notices a restore
     None,
+    /// No driver: the userspace driver, which follows what works on a stock kernel
+    Stock,
 }
 
 impl Source {
-    pub(crate) const ALL: [Self; 3] = [Self::V6, Self::V5, Self::None];
+    pub(crate) const ALL: [Self; 4] = [Self::V6, Self::V5, Self::None, Self::Stock];
 
     fn dialect(self) -> Option<Dialect> {
         match self {
             Self::V6 => Some(Dialect::V6),
             Self::V5 => Some(Dialect::V5),
-            Self::None => None,
+            Self::None | Self::Stock => None,
         }
     }
 }
@@ -77,7 +82,7 @@ impl From<Dialect> for Source {
 
 pub(crate) fn run(vm: &Vm, kernel: &Kernel, source: Source) -> Result<Tally> {
     println!("# a restore, source: {source:?}");
-    let rig = Rig::new(vm, kernel, source.dialect())?;
+    let rig = Rig::new(vm, kernel, source)?;
     if source == Source::None {
         return sourceless::run(&rig);
     }
@@ -155,12 +160,15 @@ pub(super) struct Rig<'a> {
 }
 
 impl<'a> Rig<'a> {
-    fn new(vm: &'a Vm, kernel: &'a Kernel, dialect: Option<Dialect>) -> Result<Self> {
+    fn new(vm: &'a Vm, kernel: &'a Kernel, source: Source) -> Result<Self> {
         let dir = vm.run_dir()?;
         let initrd = dir.join("restore.cpio");
         let mut image = guest::image(vm, "restore.sh")?;
         image.add_file("conformance", &guest::conformance(vm)?)?;
-        if let Some(dialect) = dialect {
+        if source == Source::Stock {
+            image.add_file("sysgenid", &guest::command(vm)?)?;
+        }
+        if let Some(dialect) = source.dialect() {
             image.add_file("sysgenid.ko", &Driver::build(vm, kernel, None)?.module)?;
             image.add_text("abi", dialect.abi());
         }
@@ -305,6 +313,12 @@ fn print_table(source: &Report, clones: &[Clone; 2], control: &Control) {
     }
 }
 
+/// The generation after this one.
+fn next_of(generation: &str) -> Option<String> {
+    let number: u32 = generation.parse().ok()?;
+    Some(number.wrapping_add(1).to_string())
+}
+
 /// What must hold, each with a name.
 fn judge(source: &Report, clones: &[Clone; 2], control: &Control) -> Tally {
     let all = |holds: &dyn Fn(&Clone) -> bool| clones.iter().all(holds);
@@ -327,6 +341,11 @@ fn judge(source: &Report, clones: &[Clone; 2], control: &Control) -> Tally {
         (
             "generation_is_new_in_each_clone",
             all(&|c| c.report.generation != source.generation),
+        ),
+        // Once for each restore, however many have seen it.
+        (
+            "generation_changes_once_in_each_clone",
+            all(&|c| next_of(&source.generation) == Some(c.report.generation.clone())),
         ),
         (
             "watcher_saw_the_current_generation",
