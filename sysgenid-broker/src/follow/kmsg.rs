@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::io::{Errno, read};
@@ -53,13 +54,13 @@ impl Log {
             ),
             error => format!("{PATH}: {error}"),
         })?;
-        match DRIVERS.iter().filter(|folder| has_device(folder)).count() {
-            0 => Err(
+        match DRIVERS.iter().any(|driver| has_device(Path::new(driver))) {
+            false => Err(
                 "the kernel has no VMGENID device here, or no driver for one (CONFIG_VMGENID), and \
                  so it logs no restore"
                     .into(),
             ),
-            _ => Ok(Self::of(file)),
+            true => Ok(Self::of(file)),
         }
     }
 
@@ -149,13 +150,13 @@ impl AsFd for Log {
     }
 }
 
-/// Whether a driver has a device. Where sysfs is not mounted, it has none.
-fn has_device(folder: &str) -> bool {
-    fs::read_dir(folder).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| entry.file_name().as_encoded_bytes().contains(&b':'))
-    })
+/// Whether a driver has a device: a link in its directory, as is that to the driver's module. Where
+/// sysfs is not mounted, it has none.
+fn has_device(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|it| it.is_symlink()))
+        .any(|entry| entry.file_name() != "module")
 }
 
 struct Record<'a> {
@@ -241,6 +242,21 @@ mod tests {
             "5,7,1,-;random: crng init done\n".into(),
         ] {
             assert_eq!(heard(&mut log(), &[&record]), Heard::default(), "{record}");
+        }
+    }
+
+    #[test]
+    fn a_driver_has_a_device_whatever_its_name() {
+        use std::os::unix::fs::symlink;
+
+        for name in ["VMGENCTR:00", "QEMUVGID:00", "9030000.vmgenid"] {
+            let driver = tempfile::tempdir().unwrap();
+            assert!(!has_device(&driver.path().join("missing")));
+            fs::write(driver.path().join("bind"), "").unwrap();
+            symlink("/", driver.path().join("module")).unwrap();
+            assert!(!has_device(driver.path()));
+            symlink("/", driver.path().join(name)).unwrap();
+            assert!(has_device(driver.path()), "{name}");
         }
     }
 

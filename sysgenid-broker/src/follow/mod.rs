@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What announces restores to the broker: one file for each follower, [`decide`] for when the generation
-//! changes, and [`listen`] for the thread that listens to all of them.
+//! What announces restores to the broker: one file for each follower, `decide` for when the generation
+//! changes, and `listen` for the thread that listens to all of them.
 //!
 //! Nothing in here runs on the broker's own thread but the opening, at the start.
 
