@@ -16,6 +16,7 @@ mod probe_type;
 mod process;
 mod protection;
 mod random;
+mod serve;
 mod status;
 mod testing;
 mod timeout;
@@ -48,6 +49,8 @@ mod _native {
     use crate::protection::{Protection, init, protection};
     #[pymodule_export]
     use crate::random::{GuardedLock, entropy};
+    #[pymodule_export]
+    use crate::serve::Server;
     #[pymodule_export]
     use crate::status::{Status, WatcherCounts, status, trigger};
     #[pymodule_export]

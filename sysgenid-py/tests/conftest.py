@@ -56,7 +56,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
-    """Notes which test runs, for who started them: a crash takes the terminal's line with it."""
+    """Notes which test runs: the dots of a run that crashes or hangs do not say."""
     _note(f"in {nodeid}")
 
 

@@ -4,26 +4,99 @@ of."""
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
 import support
 import sysgenid
-from sysgenid.testing import Broker, Restores
+from sysgenid import testing
+from sysgenid.testing import Broker, ChildError
 
 
 def test_a_restore_makes_old_what_this_process_has() -> None:
     built = iter(range(10))
     guarded = sysgenid.Guarded(lambda: next(built))
-    restores = Restores()
     assert guarded.get() == 0
     for number in range(1, 4):
         before, generation = sysgenid.uniqueness(), sysgenid.generation()
-        restores.restore()
+        testing.restore()
         assert not before.is_current()
         assert sysgenid.generation() == generation
         assert guarded.get() == number
+
+
+def test_a_restore_runs_the_hooks_when_everything_is_old() -> None:
+    built = iter(range(10))
+    guarded = sysgenid.Guarded(lambda: next(built))
+    assert guarded.get() == 0
+    seen = []
+
+    @sysgenid.after_restore
+    def hook(_: object) -> None:
+        seen.append(guarded.get())
+        if len(seen) == 2:
+            raise ZeroDivisionError
+
+    try:
+        testing.restore()
+        assert seen == [1]
+        with pytest.raises(sysgenid.HookError, match="ZeroDivisionError"):
+            testing.restore()
+        assert seen == [1, 2]
+    finally:
+        sysgenid.hooks.unregister(hook)
+
+
+def test_a_fork_is_a_real_one_and_answers() -> None:
+    before = sysgenid.uniqueness()
+    assert testing.fork(os.getppid) == os.getpid()
+    assert testing.fork(before.is_current) is False
+    assert before.is_current()
+    assert testing.fork(int, "ff", base=16) == 255
+    # More than a pipe holds.
+    assert testing.fork(bytes, 1_000_000) == bytes(1_000_000)
+
+
+def test_a_fork_beside_threads_gives_no_warning() -> None:
+    with Broker():
+        assert testing.fork(len, "ab") == 2
+
+
+class Odd(Exception):
+    """It can be pickled, and not be unpickled."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} {two}")
+
+
+def test_what_fails_in_a_fork_fails_here() -> None:
+    def fails() -> None:
+        raise KeyError("a name")
+
+    def is_odd() -> None:
+        raise Odd(1, 2)
+
+    with pytest.raises(ChildError, match="in fails\n") as caught:
+        testing.fork(fails)
+    assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(ChildError, match="Odd: 1 2") as caught:
+        testing.fork(is_odd)
+    assert caught.value.__cause__ is None
+    with pytest.raises(ChildError, match="pickle"):
+        testing.fork(lambda: lambda: 1)
+    with pytest.raises(ChildError, match=r"ended with -9,"):
+        testing.fork(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(ChildError, match=r"ended with 3,"):
+        testing.fork(os._exit, 3)
+
+
+def test_a_fork_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing, "_FORK_TIMEOUT", 0.2)
+    with pytest.raises(TimeoutError):
+        testing.fork(signal.pause)
 
 
 def test_a_broker_serves_a_directory_of_its_own_until_it_is_closed() -> None:
@@ -86,10 +159,15 @@ FIXTURES = """
         built = iter(range(100))
         return sysgenid.Guarded(lambda: next(built))
 
-    def test_restores(sysgenid_restores, key):
+    def test_restore(sysgenid_restore, key):
         assert key.get() == key.get() == 0
-        sysgenid_restores.restore()
+        sysgenid_restore()
         assert key.get() == 1
+
+    def test_fork(sysgenid_fork, key):
+        assert key.get() == 0
+        assert sysgenid_fork(key.get) == 1
+        assert key.get() == 0
 
     @pytest.mark.parametrize("number", range(2))
     def test_broker(sysgenid_broker, key, number):
@@ -115,15 +193,15 @@ FIXTURES = """
 def test_the_fixtures_are_there_wherever_the_package_is(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FIXTURES)
     outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-    outcome.assert_outcomes(passed=4)
+    outcome.assert_outcomes(passed=5)
 
 
 def test_the_fixtures_can_be_left_out(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FIXTURES)
     outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:sysgenid")
-    outcome.assert_outcomes(errors=3, failed=1)
+    outcome.assert_outcomes(errors=4, failed=1)
 
 
 def test_the_fixtures_document_themselves(pytester: pytest.Pytester) -> None:
     listed = pytester.runpytest_subprocess("--fixtures")
-    listed.stdout.fnmatch_lines(["sysgenid_restores*", "sysgenid_broker*"])
+    listed.stdout.fnmatch_lines(["sysgenid_restore*", "sysgenid_fork*", "sysgenid_broker*"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""`python -m sysgenid`: the source, the generation and the number of watchers.
+"""`python -m sysgenid`: the source, the generation and the number of watchers; or `serve`.
 
-The words, the JSON and the exit codes are those of the command `sysgenid status`.
+The words, the JSON and the exit codes are those of the commands `sysgenid status` and `serve`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ _BACKENDS = {
 def main() -> int:
     """Prints the status. Returns the exit code."""
     arguments = _parser().parse_args()
+    if arguments.command == "serve":
+        from sysgenid._serve import serve
+
+        return serve(arguments.dir, until_eof=arguments.until_eof)
     try:
         # Other calls have deadlines of their own; this one is for a userspace driver that hangs.
         status = sysgenid.status(arguments.source, timeout=arguments.timeout)
@@ -70,7 +74,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sysgenid",
-        description="Show the source, the generation and the number of watchers.",
+        description="Show the source, the generation and the number of watchers. Or serve.",
         epilog=_MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -89,6 +93,20 @@ def _parser() -> argparse.ArgumentParser:
         help="for a userspace driver that does not answer (default: 5)",
     )
     parser.add_argument("--version", action="version", version=f"sysgenid {sysgenid.__version__}")
+    serve = parser.add_subparsers(dest="command", metavar="serve", title="command").add_parser(
+        "serve",
+        help="run the userspace driver, which other programs find by $SYSGENID_SOURCE",
+        description="Run the userspace driver until Ctrl-C or SIGTERM.",
+    )
+    serve.add_argument(
+        "--dir",
+        metavar="DIR",
+        help="the directory that it serves; what it has to be, the book says (default: "
+        "/run/sysgenid for root, else $XDG_RUNTIME_DIR/sysgenid)",
+    )
+    serve.add_argument(
+        "--until-eof", action="store_true", help="end when the standard input does, too"
+    )
     return parser
 
 

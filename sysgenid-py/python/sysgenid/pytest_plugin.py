@@ -7,27 +7,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, Protocol, TypeVar
 
 import pytest
 
-from sysgenid._native import uniqueness
-from sysgenid.testing import Broker, Restores
+from sysgenid import testing, uniqueness
 
-__all__ = ["sysgenid_broker", "sysgenid_restores"]
+__all__ = ["Fork", "sysgenid_broker", "sysgenid_fork", "sysgenid_restore"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Fork(Protocol):
+    """The type of the fixture `sysgenid_fork`."""
+
+    def __call__(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Calls `function` in a forked child, and returns what it returned there."""
+        ...
 
 
 @pytest.fixture
-def sysgenid_restores() -> Restores:
-    """Plays restores in the process of the test, by `sysgenid_restores.restore()`.
+def sysgenid_restore() -> Callable[[], None]:
+    """Plays a restore in the process of the test, by `sysgenid_restore()`.
 
-    See `sysgenid.testing.Restores`.
+    See `sysgenid.testing.restore`.
     """
-    return Restores()
+    return testing.restore
 
 
 @pytest.fixture
-def sysgenid_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
+def sysgenid_fork() -> Fork:
+    """Calls a function in a forked child, by `sysgenid_fork(function, *args)`.
+
+    See `sysgenid.testing.fork`.
+    """
+    return testing.fork
+
+
+@pytest.fixture
+def sysgenid_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[testing.Broker]:
     """A broker for this test alone, changed by `sysgenid_broker.trigger()`.
 
     SYSGENID_SOURCE names it during the test, for all that the test opens without a path and for the
@@ -35,6 +55,6 @@ def sysgenid_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     """
     # A process looks for its sources once. Not now that the variable names what ends with the test.
     uniqueness()
-    with Broker() as broker:
+    with testing.Broker() as broker:
         monkeypatch.setenv("SYSGENID_SOURCE", os.fspath(broker.path))
         yield broker

@@ -2,6 +2,7 @@
 //! The Python package: built, installed where nothing else is, and tested there.
 
 mod interpreter;
+mod outside;
 mod pytest;
 mod venv;
 
@@ -65,6 +66,7 @@ pub(crate) fn test(workspace: &Workspace, depth: Depth) -> Result<Tally> {
     let wheel = python.wheel(&python.interpreters.main)?;
     println!("built {}", wheel.display());
     tally += python.types(&wheel)?;
+    tally += python.outside(&wheel)?;
     for interpreter in python.interpreters.for_the_wheel() {
         tally += python.pytest(interpreter, &wheel, depth)?;
     }
