@@ -5,6 +5,7 @@
 use std::cell::UnsafeCell;
 use std::mem;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 
@@ -76,4 +77,10 @@ impl<T> Attached<T> {
         // SAFETY: The caller's promise.
         unsafe { &*self.0.get() }
     }
+}
+
+/// Whether the interpreter that the thread is attached to is the one that the process began with.
+pub(crate) fn in_main_interpreter(_attached: Python<'_>) -> bool {
+    // SAFETY: The thread is attached, so there is an interpreter, and it stays.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) == 0 }
 }

@@ -28,6 +28,7 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 mod _native {
+    use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -62,8 +63,14 @@ mod _native {
 
     #[pymodule_init]
     fn set_up(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let py = module.py();
+        // `_interpreter.py` has refused it before, unless it could not tell.
+        if !crate::attached::in_main_interpreter(py) {
+            return Err(PyImportError::new_err(
+                "sysgenid cannot be imported in a subinterpreter",
+            ));
+        }
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("Probe", crate::probe_type::get(py)?)?;
         module.add("GuardedDraws", crate::random::draws_type(py)?)?;
         module.add("CachedBase", crate::guarded::cached_type(py)?)

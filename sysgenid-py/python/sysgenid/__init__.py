@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import sysgenid._interpreter  # noqa: F401 - first: it refuses subinterpreters
 from sysgenid import _forks as _forks
 from sysgenid._native import (
     Guarded,
