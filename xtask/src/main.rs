@@ -8,6 +8,7 @@ mod error;
 mod failure;
 mod fastpath;
 mod libtest;
+mod oldest_rust;
 mod package;
 mod python;
 mod tally;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 use crate::test::Depth;
+use crate::workspace::Workspace;
 
 #[derive(Parser)]
 #[command(
@@ -48,6 +50,8 @@ enum Task {
     Package(package::Args),
     /// Processes that a real CRIU has copied, and their children; needs root
     Criu(criu::Args),
+    /// The wheels for PyPI, built and checked: target/wheels
+    Wheels,
     /// The kernel driver in a virtual machine
     Vm {
         #[command(subcommand)]
@@ -64,6 +68,10 @@ fn main() -> ExitCode {
             Task::Fastpath(args) => fastpath::run(&args),
             Task::Package(args) => package::run(&args),
             Task::Criu(args) => criu::run(&args),
+            Task::Wheels => python::wheels(&Workspace::load()?).map(|tally| {
+                println!("{tally}");
+                tally.is_success()
+            }),
             Task::Vm { task } => vm::run(&task),
         }
     };

@@ -27,4 +27,6 @@ def _run_in_child() -> None:
             sys.excepthook(*sys.exc_info())
 
 
-os.register_at_fork(after_in_child=_run_in_child)
+# Systems without forks import the package as well.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_run_in_child)

@@ -15,9 +15,14 @@ import threading
 from typing import Any
 
 from . import _native
+from .errors import UnsupportedError
 
 #: A second one of any of these ends the process at once.
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+_ENDING = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP")
+    if hasattr(signal, name)
+]
 
 #: What the broker is built for.
 _WANTED_WATCHERS = 10_000
@@ -64,10 +69,10 @@ def _on_signals(stopping: threading.Event) -> None:
             signal.signal(signum, signal.SIG_DFL)
         stopping.set()
 
-    handled = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
     # Under nohup it is ignored, and stays so.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        handled.append(signal.SIGHUP)
+    hang_up = getattr(signal, "SIGHUP", None)
+    is_ignored = hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN
+    handled = [signum for signum in _ENDING if signum != hang_up or not is_ignored]
     for signum in handled:
         signal.signal(signum, stop)
 
@@ -112,5 +117,7 @@ def _failed(error: OSError | ValueError) -> int:
         message = f"serve: {error}, so there is no directory to serve by default; name one with"
         _say(sys.stderr, f"sysgenid: {message} --dir")
         return 2
-    _say(sys.stderr, f"sysgenid: {error}")
+    _say(sys.stderr, f"sysgenid: {error.strerror or error}")
+    if isinstance(error, UnsupportedError):
+        return 6
     return 4 if isinstance(error, PermissionError) else 1

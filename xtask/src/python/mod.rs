@@ -2,9 +2,11 @@
 //! The Python package: built, installed where nothing else is, and tested there.
 
 mod interpreter;
+mod licences;
 mod outside;
 mod pytest;
 mod venv;
+mod wheels;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +19,7 @@ use crate::test::Depth;
 use crate::workspace::Workspace;
 pub(crate) use interpreter::{Interpreter, Interpreters};
 pub(crate) use venv::Venv;
+pub(crate) use wheels::wheels;
 
 /// What the tests are told: the command that serves them.
 const COMMAND: &str = "SYSGENID_COMMAND";
@@ -25,10 +28,11 @@ const COMMAND: &str = "SYSGENID_COMMAND";
 const STAND_IN: &str = "sysgenid-bench-stand-in";
 
 /// What mypy and ruff look at, as seen from the package's folder.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "python/sysgenid",
     "tests",
     "benches",
+    "wheels",
     "../examples/python",
     "../xtask/guest/python",
     "../conformance/src/criu",
@@ -62,11 +66,13 @@ pub(crate) struct Python<'a> {
 pub(crate) fn test(workspace: &Workspace, depth: Depth) -> Result<Tally> {
     let python = Python::open(workspace)?;
     let mut tally = python.lints()?;
+    tally += python.licences()?;
 
     let wheel = python.wheel(&python.interpreters.main)?;
     println!("built {}", wheel.display());
     tally += python.types(&wheel)?;
     tally += python.outside(&wheel)?;
+    tally += python.unsupported(&wheel)?;
     for interpreter in python.interpreters.for_the_wheel() {
         tally += python.pytest(interpreter, &wheel, depth)?;
     }

@@ -46,6 +46,8 @@ pub(super) enum Need {
     Vm,
     /// `target/python`, where each step replaces the wheels and environments.
     Python,
+    /// `target/rust-1.85`, which the first that needs it fills.
+    OldestRust,
 }
 
 /// In the order in which their results are summed up.
@@ -67,6 +69,8 @@ pub(crate) enum Step {
     Msrv,
     /// The Python package: its wheel, installed and tested in new environments; types, stubs, ruff
     Python,
+    /// The wheels for PyPI: for two machines and for all others, built, checked and run
+    Wheels,
     /// Processes that a real CRIU copies, and forks of the copies
     Criu,
     /// The benches, run once each as tests
@@ -106,6 +110,7 @@ impl Step {
             Self::Hammer => "a minute of guards under a million changes a second",
             Self::Msrv => "the published crates with the oldest compiler",
             Self::Python => "the Python package, installed in new environments",
+            Self::Wheels => "the wheels for PyPI",
             Self::Criu => "processes that CRIU has copied, and their forks",
             Self::Bench => "benches, as tests",
             Self::Fastpath => "the fast paths: instructions, calls, allocations",
@@ -136,7 +141,12 @@ impl Step {
     pub(super) fn is_slow(self) -> bool {
         matches!(
             self,
-            Self::Bumps | Self::Hammer | Self::Msrv | Self::Reproducible | Self::Hostile
+            Self::Bumps
+                | Self::Hammer
+                | Self::Msrv
+                | Self::Wheels
+                | Self::Reproducible
+                | Self::Hostile
         )
     }
 
@@ -144,6 +154,8 @@ impl Step {
     pub(super) fn needs(self) -> &'static [Need] {
         match self {
             Self::Python | Self::Criu | Self::Bench => &[Need::Python],
+            Self::Wheels => &[Need::Python, Need::OldestRust],
+            Self::Msrv => &[Need::OldestRust],
             Self::PythonVm => &[Need::Vm, Need::Python],
             Self::Driver
             | Self::Vm
@@ -158,7 +170,6 @@ impl Step {
             | Self::Loom
             | Self::Bumps
             | Self::Hammer
-            | Self::Msrv
             | Self::Service
             | Self::Reproducible
             | Self::Fastpath => &[],
@@ -181,6 +192,7 @@ impl Step {
             Self::Reproducible => package::test(workspace),
             Self::Msrv => msrv::test(workspace),
             Self::Python => python::test(workspace, depth),
+            Self::Wheels => python::wheels(workspace),
             Self::Criu => criu::test(workspace),
             Self::Bench => benches(workspace, depth),
             Self::Fastpath => fastpath::check(workspace),

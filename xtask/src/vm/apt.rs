@@ -13,12 +13,15 @@ pub(crate) struct Archive {
     name: &'static str,
     /// The sources, in the format of apt's `.sources` files. Without any, those of the machine.
     sources: Option<&'static str>,
+    /// Machines other than this one whose packages it has.
+    foreign: &'static [&'static str],
 }
 
 /// The machine's own archive: Debian 12's.
 pub(crate) static MACHINE: Archive = Archive {
     name: "Debian 12, as the machine's own sources have it",
     sources: None,
+    foreign: &[],
 };
 
 /// Debian 11, for the oldest kernel that we support.
@@ -39,6 +42,7 @@ pub(crate) static BULLSEYE: Archive = Archive {
          Architectures: amd64\n\
          Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
     ),
+    foreign: &[],
 };
 
 /// Debian 13 with its backports, for the newest kernel that there is.
@@ -52,6 +56,21 @@ pub(crate) static TRIXIE: Archive = Archive {
          Architectures: amd64\n\
          Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
     ),
+    foreign: &[],
+};
+
+/// Debian 13, for what is built for Arm.
+pub(crate) static TRIXIE_WITH_ARM64: Archive = Archive {
+    name: "trixie-with-arm64",
+    sources: Some(
+        "Types: deb\n\
+         URIs: http://deb.debian.org/debian\n\
+         Suites: trixie\n\
+         Components: main\n\
+         Architectures: amd64 arm64\n\
+         Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+    ),
+    foreign: &["arm64"],
 };
 
 /// An archive, with the lists of what it has.
@@ -88,6 +107,10 @@ impl Apt {
                 "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
                 "Acquire::Languages=none".to_owned(),
             ]);
+            if !archive.foreign.is_empty() {
+                let machines = ["amd64"].iter().chain(archive.foreign);
+                options.extend(machines.map(|name| format!("APT::Architectures::={name}")));
+            }
         }
         Ok(Self { archive, options })
     }
