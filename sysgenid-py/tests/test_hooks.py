@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sysgenid
@@ -174,17 +175,18 @@ def test_coroutines_are_refused() -> None:
         async def rebuild(self, generation: int) -> None:
             pass
 
-    for register in (
+    registrations: list[Any] = [
         sysgenid.after_restore,
         sysgenid.before_snapshot,
         sysgenid.register_after_restore,
         sysgenid.register_before_snapshot,
-    ):
+    ]
+    for register in registrations:
         for hook in (rebuild, Service().rebuild):
             with pytest.raises(TypeError, match="aio"):
                 register(hook)
         with pytest.raises(TypeError, match="function"):
-            register(None)  # type: ignore[type-var]
+            register(None)
     # Seen when it runs, and not forgotten without a word.
     sysgenid.after_restore(lambda generation: rebuild(generation))
     with pytest.raises(sysgenid.HookError, match="yet to run"):

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from os import PathLike
+from typing import Any
 
 from . import _native
 from ._native import Background
 from .hooks import HookError, _log_ignored, _name
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-    from os import PathLike
 
 __all__ = ["Background", "background"]
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 import _random
 import copyreg
 import random as _stdlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from sysgenid._native import GuardedDraws
+from sysgenid._typing import Self
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from typing_extensions import Self
-
-    _State = tuple[int, ...]
+_State = tuple[int, ...]
 
 
 class Core(_random.Random):
@@ -67,7 +64,7 @@ class Core(_random.Random):
 
 
 # The mixin comes second: `super()` in the methods of `random.Random` finds it.
-class Random(_stdlib.Random, Core):
+class Random(_stdlib.Random, Core):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A `random.Random` that draws nothing a second time after a restore or a fork.
 
     It draws the numbers of the standard library's generator, from the same seeds. Before a number
@@ -117,7 +114,7 @@ class Random(_stdlib.Random, Core):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # The seed is `__init__`'s business. The state in here is not used: the object would hold
         # bound methods of its own, and only the garbage collector could end that.
-        self: Self = super().__new__(cls, 0)  # type: ignore[call-arg]
+        self: Self = super().__new__(cls, 0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         guard(self, GuardedDraws(_random.Random(0)), cls)
         return self
 

@@ -9,8 +9,6 @@ interpreters that have a lock of their own.
 from __future__ import annotations
 
 import _thread
-from importlib import import_module
-from typing import Any
 
 _REFUSED = (
     "sysgenid cannot be imported in a subinterpreter: import it in the main interpreter, or in "
@@ -20,11 +18,11 @@ _REFUSED = (
 
 def _is_main() -> bool:
     # From 3.12 on.
-    is_main: Any = getattr(_thread, "_is_main_interpreter", None)
+    is_main = getattr(_thread, "_is_main_interpreter", None)
     if is_main is not None:
         return bool(is_main())
     try:
-        interpreters: Any = import_module("_xxsubinterpreters")
+        interpreters = __import__("_xxsubinterpreters")
     except ImportError:
         # Without it no program of Python's makes any; the native part looks, too.
         return True

@@ -30,19 +30,16 @@ import contextlib
 import errno
 import time
 import warnings
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import timedelta
+from os import PathLike
+from types import TracebackType
+from typing import Generic, NoReturn, TypeVar
 
 from . import _attempts, _native
 from ._tasks import Readiness, WatcherWait, deadline_of, in_thread
+from ._typing import Self
 from .errors import LostError, OutdatedError, StaleError, TimedOutError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
-    from datetime import timedelta
-    from os import PathLike
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 _S = TypeVar("_S", bound="_native.Watcher | _native.Orchestrator")
 

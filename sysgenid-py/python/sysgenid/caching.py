@@ -4,45 +4,40 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from ._native import CachedBase, is_deferred
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Concatenate, Generic, ParamSpec
-
-    _P = ParamSpec("_P")
-    _Q = ParamSpec("_Q")
-    _Self = TypeVar("_Self")
-    _R_co = TypeVar("_R_co", covariant=True)
-
-    class _Cached(Generic[_P, _R_co]):
-        """A function with a cache, as `functools.lru_cache` makes them."""
-
-        __name__: str
-        __wrapped__: Callable[_P, _R_co]
-
-        def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
-        @overload
-        def __get__(
-            self, instance: None, owner: type[object] | None = None
-        ) -> _Cached[_P, _R_co]: ...
-        @overload
-        def __get__(
-            self: _Cached[Concatenate[_Self, _Q], _R_co],
-            instance: _Self,
-            owner: type[object] | None = None,
-        ) -> Callable[_Q, _R_co]: ...
-        def __get__(self, instance: object, owner: type[object] | None = None) -> Any: ...
-        def cache_clear(self) -> None: ...
-        def cache_info(self) -> functools._CacheInfo: ...
-        def cache_parameters(self) -> dict[str, object]: ...
-
-
 __all__ = ["cached"]
 
+_P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
+_Self = TypeVar("_Self")
+_R_co = TypeVar("_R_co", covariant=True)
 _R = TypeVar("_R")
+
+
+class _Cached(Protocol[_P, _R_co]):
+    """A function with a cache, as `functools.lru_cache` makes them."""
+
+    __name__: str
+
+    @property
+    def __wrapped__(self) -> Callable[_P, _R_co]: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: type[object] | None = None) -> _Cached[_P, _R_co]: ...
+    @overload
+    def __get__(
+        self: _Cached[Concatenate[_Self, _Q], _R_co],
+        instance: _Self,
+        owner: type[object] | None = None,
+    ) -> Callable[_Q, _R_co]: ...
+    def __get__(self, instance: object, owner: type[object] | None = None) -> Any: ...
+    def cache_clear(self) -> None: ...
+    def cache_info(self) -> functools._CacheInfo: ...
+    def cache_parameters(self) -> dict[str, object]: ...
 
 
 @overload

@@ -24,14 +24,12 @@ waits for the first, and a hook that runs hooks gets a `RuntimeError`.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from . import _native
 from ._functions import is_async
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import timedelta
 
 __all__ = [
     "HookError",
@@ -45,6 +43,8 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound="Callable[..., object]")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _NOT_ASYNC = "a hook is an ordinary function; for a coroutine there is sysgenid.aio.Watcher.handle"
 _log = logging.getLogger("sysgenid")
 
@@ -59,6 +59,7 @@ class HookError(RuntimeError):
     __module__ = "sysgenid"
 
     def __init__(self, failures: list[tuple[Callable[..., object] | None, BaseException]]) -> None:
+        self.failures: tuple[tuple[Callable[..., object] | None, BaseException], ...]
         self.failures = tuple(failures)
         reasons = ", ".join(f"{_name(hook)} ({error!r})" for hook, error in failures)
         count = "a hook" if len(failures) == 1 else f"{len(failures)} hooks"
@@ -124,7 +125,9 @@ def before_snapshot(function: Any = None, /, **options: Any) -> Any:
     return _register(function, options, before=True)
 
 
-def register_after_restore(function: _F, /, *args: Any, **kwargs: Any) -> _F:
+def register_after_restore(
+    function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
+) -> Callable[_P, _R]:
     """Has `function(*args, **kwargs)` called after each change, as a hook of `after_restore`.
 
     The name, the arguments and the order are those of AWS Lambda's `snapshot_restore_py`; it is a
@@ -132,17 +135,21 @@ def register_after_restore(function: _F, /, *args: Any, **kwargs: Any) -> _F:
 
     Raises `TypeError` for a coroutine function.
     """
-    return _add(function, False, args, kwargs)
+    registered: Callable[_P, _R] = _add(function, False, args, kwargs)
+    return registered
 
 
-def register_before_snapshot(function: _F, /, *args: Any, **kwargs: Any) -> _F:
+def register_before_snapshot(
+    function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs
+) -> Callable[_P, _R]:
     """Has `function(*args, **kwargs)` called before a snapshot, as a hook of `before_snapshot`.
 
     The name, the arguments and the order are those of AWS Lambda's `snapshot_restore_py`.
 
     Raises `TypeError` for a coroutine function.
     """
-    return _add(function, True, args, kwargs)
+    registered: Callable[_P, _R] = _add(function, True, args, kwargs)
+    return registered
 
 
 def unregister(function: Callable[..., object], /) -> None:
@@ -179,18 +186,18 @@ def run_before_snapshot() -> None:
 
 def _register(function: Any, options: dict[str, Any], *, before: bool) -> Any:
     if function is None and options:
-        return lambda function: _add(function, before, None, None, **options)
+        return lambda hook: _add(hook, before, None, None, **options)
     return _add(function, before, None, None, **options)
 
 
 def _add(
-    function: _F,
+    function: Any,
     before: bool,
     arguments: tuple[Any, ...] | None,
     named: dict[str, Any] | None,
     timeout: float | timedelta | None = None,
-    on_failure: str = "abort",
-) -> _F:
+    on_failure: Literal["abort", "ignore"] = "abort",
+) -> Any:
     if not callable(function):
         raise TypeError("a hook is a function")
     if is_async(function):

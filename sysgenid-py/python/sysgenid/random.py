@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import sys
 from random import SystemRandom
+from typing import TYPE_CHECKING
 
 from sysgenid._coverage import Coverage
 from sysgenid._generator import Random
@@ -67,30 +68,63 @@ __all__ = [
 # import warns of nothing.
 _inst = Random.__new__(Random)
 _inst._draws.outdate()
-seed = _inst.seed
-random = _inst.random
-uniform = _inst.uniform
-triangular = _inst.triangular
-randint = _inst.randint
-choice = _inst.choice
-randrange = _inst.randrange
-sample = _inst.sample
-shuffle = _inst.shuffle
-choices = _inst.choices
-normalvariate = _inst.normalvariate
-lognormvariate = _inst.lognormvariate
-expovariate = _inst.expovariate
-vonmisesvariate = _inst.vonmisesvariate
-gammavariate = _inst.gammavariate
-gauss = _inst.gauss
-betavariate = _inst.betavariate
-paretovariate = _inst.paretovariate
-weibullvariate = _inst.weibullvariate
-getstate = _inst.getstate
-setstate = _inst.setstate
-getrandbits = _inst.getrandbits
-randbytes = _inst.randbytes
+if TYPE_CHECKING:
+    # Their signatures are the standard library's.
+    from random import (
+        betavariate,
+        choice,
+        choices,
+        expovariate,
+        gammavariate,
+        gauss,
+        getrandbits,
+        getstate,
+        lognormvariate,
+        normalvariate,
+        paretovariate,
+        randbytes,
+        randint,
+        random,
+        randrange,
+        sample,
+        seed,
+        setstate,
+        shuffle,
+        triangular,
+        uniform,
+        vonmisesvariate,
+        weibullvariate,
+    )
+
+    if sys.version_info >= (3, 12):
+        from random import binomialvariate
+else:
+    seed = _inst.seed
+    random = _inst.random
+    uniform = _inst.uniform
+    triangular = _inst.triangular
+    randint = _inst.randint
+    choice = _inst.choice
+    randrange = _inst.randrange
+    sample = _inst.sample
+    shuffle = _inst.shuffle
+    choices = _inst.choices
+    normalvariate = _inst.normalvariate
+    lognormvariate = _inst.lognormvariate
+    expovariate = _inst.expovariate
+    vonmisesvariate = _inst.vonmisesvariate
+    gammavariate = _inst.gammavariate
+    gauss = _inst.gauss
+    betavariate = _inst.betavariate
+    paretovariate = _inst.paretovariate
+    weibullvariate = _inst.weibullvariate
+    getstate = _inst.getstate
+    setstate = _inst.setstate
+    getrandbits = _inst.getrandbits
+    randbytes = _inst.randbytes
+
+    if sys.version_info >= (3, 12):
+        binomialvariate = _inst.binomialvariate
 
 if sys.version_info >= (3, 12):
-    binomialvariate = _inst.binomialvariate
     __all__ += ["binomialvariate"]

@@ -227,6 +227,36 @@ impl<'a> Python<'a> {
             .args(SOURCES);
         let mut tally = check(&mut stubtest);
         tally += check(&mut mypy);
+        tally += self.pyright(&venv)?;
+        Ok(tally)
+    }
+
+    /// What the other type checker knows of each public name, and of the sources.
+    fn pyright(&self, venv: &Venv) -> Result<Tally> {
+        let main = &self.interpreters.main;
+        let folder = self.folder.join(main.name()).join("types-tools");
+        let requirements = self.package.join("requirements-types.txt");
+        let tools = Venv::kept(main, &folder, &requirements, |tools| {
+            println!("installing pyright");
+            command::output(tools.python().args(["-I", "-m", "ensurepip"]))?;
+            command::run(pip_install(tools).arg("--requirement").arg(&requirements))
+        })?;
+        let pyright = || {
+            let mut pyright = tools.python();
+            // It would ask whether there is a newer one.
+            pyright.env("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1");
+            pyright.args(["-m", "pyright", "--warnings", "--pythonpath"]);
+            pyright.arg(venv.program("python"));
+            pyright
+        };
+        let mut names = pyright();
+        names.args(["--ignoreexternal", "--verifytypes", "sysgenid"]);
+        let mut sources = pyright();
+        sources
+            .arg("--project")
+            .arg(self.package.join("pyproject.toml"));
+        let mut tally = check(&mut names);
+        tally += check(&mut sources);
         Ok(tally)
     }
 
