@@ -37,6 +37,8 @@ mod pages {
     mod python {}
     #[doc = include_str!("../../docs/src/python-random.md")]
     mod python_random {}
+    #[doc = include_str!("../../docs/src/python-reference.md")]
+    mod python_reference {}
     #[doc = include_str!("../../docs/src/testing-your-code.md")]
     mod testing_your_code {}
     #[doc = include_str!("../../docs/src/guarantees.md")]
