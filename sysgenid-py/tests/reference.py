@@ -188,8 +188,8 @@ def of_class(module: str, title: str, node: ast.ClassDef, kind: type) -> Iterato
     else:
         signatures = [signature(title, it, is_method=True) for it in shown(made)]
     yield from entry(3, title, signatures, inspect.getdoc(kind))
-    for name, annotation, documentation in fields(node):
-        yield from entry(4, f"{title}.{name}", [f"{name}: {annotation}"], documentation)
+    for name, annotation, text in fields(node):
+        yield from entry(4, f"{title}.{name}", [f"{name}: {annotation}"], text)
     for name, functions in members.items():
         if name.startswith("_") or issubclass(kind, BaseException):
             continue

@@ -24,7 +24,10 @@ def hinted(thing: object) -> list[object]:
     special = [value for name, value in vars(thing).items() if name.startswith("__")]
     properties = [value.fget for value in vars(thing).values() if isinstance(value, property)]
     methods = [getattr(value, "__func__", value) for value in vars(thing).values()]
-    return [thing, *filter(inspect.isfunction, [*special, *properties, *methods])]
+    functions = filter(inspect.isfunction, [*special, *properties, *methods])
+    # Not what the standard library has made for a tuple.
+    own = [it for it in functions if it.__globals__["__name__"].startswith("sysgenid")]
+    return [thing, *own]
 
 
 def test_there_are_some() -> None:
