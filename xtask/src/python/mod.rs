@@ -251,6 +251,8 @@ impl<'a> Python<'a> {
         };
         let mut names = pyright();
         names.args(["--ignoreexternal", "--verifytypes", "sysgenid"]);
+        // For this it does not ask the interpreter where modules are.
+        names.env("PYTHONPATH", venv.modules()?);
         let mut sources = pyright();
         sources
             .arg("--project")

@@ -70,7 +70,7 @@ impl Venv {
     }
 
     /// Where its modules are.
-    fn modules(&self) -> Result<PathBuf> {
+    pub(super) fn modules(&self) -> Result<PathBuf> {
         let question = "import sysconfig; print(sysconfig.get_path('purelib'))";
         let path = command::output(self.python().args(["-I", "-c", question]))?;
         Ok(path.trim().into())
