@@ -95,6 +95,12 @@ def test_codes_and_messages_are_those_of_the_command(broker: Broker, tmp_path: P
         ours, theirs = run("--source", source), of_the_command("--source", source)
         assert ours.returncode == theirs.returncode != 0
         assert ours.stderr == theirs.stderr
+        assert ours.stdout == theirs.stdout
+        ours, theirs = (
+            run("--source", source, "--json"),
+            of_the_command("--source", source, "--json"),
+        )
+        assert ours.stdout == theirs.stdout
 
 
 def hanging(folder: Path) -> socket.socket:
@@ -112,7 +118,8 @@ def test_one_that_does_not_answer_is_waited_for_until_the_timeout(tmp_path: Path
         ended = run("--source", str(tmp_path / "hangs"), "--timeout", "0.2")
         listener.settimeout(0)
         listener.accept()[0].close()
-    assert (ended.stdout, ended.returncode) == ("", 7)
+    assert "generation  0, as it was left; the driver does not answer\n" in ended.stdout
+    assert ended.returncode == 7
 
 
 def test_the_timeout_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,16 +51,21 @@ def main() -> int:
         from sysgenid._serve import serve
 
         return serve(arguments.dir, until_eof=arguments.until_eof)
+    silent: sysgenid.Error | None = None
     try:
         # Other calls have deadlines of their own; this one is for a userspace driver that hangs.
-        status = sysgenid.status(arguments.source, timeout=arguments.timeout)
+        try:
+            status = sysgenid.status(arguments.source, timeout=arguments.timeout)
+        except (sysgenid.LostError, sysgenid.TimedOutError) as error:
+            path = arguments.source or error.filename
+            silent, status = error, _as_left(path, error)
         beside = _beside(status) if arguments.source is None else None
     except sysgenid.Error as error:
         print(f"sysgenid: {_message(error)}", file=sys.stderr)
         return _code(error)
     show = _json if arguments.json else _text
     try:
-        print(show(status, beside), flush=True)
+        print(show(status, beside, silent is None), flush=True)
     except BrokenPipeError:
         # Nobody reads any more.
         _let_go_of_stdout()
@@ -68,6 +73,9 @@ def main() -> int:
         print(f"sysgenid: standard output: {error}", file=sys.stderr)
         _let_go_of_stdout()
         return 1
+    if silent is not None:
+        print(f"sysgenid: {_message(silent)}", file=sys.stderr)
+        return _code(silent)
     return 0
 
 
@@ -123,16 +131,29 @@ def _beside(status: sysgenid.Status) -> tuple[str, str] | None:
     return others[0] if others else None
 
 
-def _text(status: sysgenid.Status, beside: tuple[str, str] | None) -> str:
+def _as_left(path: str | None, error: sysgenid.Error) -> sysgenid.Status:
+    """What a userspace driver has left that has ended or hangs: its page can still be read."""
+    try:
+        probe = sysgenid.Probe(path)
+    except sysgenid.Error:
+        raise error from None
+    return sysgenid.Status(probe.kind, probe.path, probe.generation)
+
+
+def _text(status: sysgenid.Status, beside: tuple[str, str] | None, is_running: bool) -> str:
     counts = status.watchers
+    generation = f"{status.generation}"
     watchers = "not told by this source"
+    if not is_running:
+        generation += ", as it was left; the driver does not answer"
+        watchers = "not known"
     if counts is not None:
         watchers = (
             f"{counts.total}, {counts.tracked} of them tracked, {counts.outdated} of these outdated"
         )
     lines = [
         f"source      {status.path} ({_kind(status.kind)})",
-        f"generation  {status.generation}",
+        f"generation  {generation}",
         f"watchers    {watchers}",
     ]
     if beside is not None:
@@ -146,13 +167,14 @@ def _text(status: sysgenid.Status, beside: tuple[str, str] | None) -> str:
     return "\n".join(lines)
 
 
-def _json(status: sysgenid.Status, beside: tuple[str, str] | None) -> str:
+def _json(status: sysgenid.Status, beside: tuple[str, str] | None, is_running: bool) -> str:
     counts = status.watchers
     shown: dict[str, object] = {"source": status.path, "kind": status.kind}
     if beside is not None:
         shown["beside"] = beside[1]
     shown |= {
         "generation": status.generation,
+        "running": is_running,
         "watchers": None if counts is None else counts.total,
         "tracked": None if counts is None else counts.tracked,
         "outdated": None if counts is None else counts.outdated,
