@@ -42,7 +42,7 @@ impl std::fmt::Display for Version {
 
 impl Interpreter {
     /// None, if it is none, is too old, or does not start.
-    fn ask(program: &Path) -> Option<Self> {
+    pub(super) fn ask(program: &Path) -> Option<Self> {
         // Not in its folder: what lies there must not stand in for a module.
         let mut question = Command::new(program);
         let answers = command::output(question.args(["-I", "-c", QUESTIONS])).ok()?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The Python package: built, installed where nothing else is, and tested there.
 
+mod debian;
 mod interpreter;
 mod licences;
 mod outside;
@@ -104,8 +105,17 @@ impl<'a> Python<'a> {
         let requirements = self.package.join("requirements-dev.txt");
         Venv::kept(interpreter, &folder, &requirements, |venv| {
             println!("installing tools for {}", interpreter.name());
-            command::output(venv.python().args(["-I", "-m", "ensurepip"]))?;
-            command::run(pip_install(venv).arg("--requirement").arg(&requirements))
+            if interpreter.program == self.interpreters.main.program {
+                command::output(venv.python().args(["-I", "-m", "ensurepip"]))?;
+                return command::run(pip_install(venv).arg("--requirement").arg(&requirements));
+            }
+            // Not every Python has a pip that it could install.
+            let mut pip = self.tools(&self.interpreters.main)?.python();
+            pip.args(["-I", "-m", "pip", "--quiet", "--disable-pip-version-check"]);
+            pip.arg("--python")
+                .arg(venv.program("python"))
+                .arg("install");
+            command::run(pip.arg("--requirement").arg(&requirements))
         })
     }
 

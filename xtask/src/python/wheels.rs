@@ -11,6 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::failure::Failure;
 use crate::oldest_rust;
 use crate::tally::Tally;
+use crate::test::Depth;
 use crate::vm::apt::{self, Apt};
 use crate::vm::debian::{Folder, Selection};
 use crate::workspace::Workspace;
@@ -66,12 +67,14 @@ pub(crate) fn wheels(workspace: &Workspace) -> Result<Tally> {
         tally += python.taken(&folder, platform, wanted)?;
     }
     tally += python.on_arm(&find(&folder, "_aarch64")?)?;
+    // The wheel that is published, on a Python that the machine does not have.
+    tally += python.pytest(&python.newest()?, &native, Depth::Daily)?;
     println!("the wheels are in {}", folder.display());
     Ok(tally)
 }
 
 impl Python<'_> {
-    fn wheel_tools(&self) -> Result<Venv> {
+    pub(super) fn wheel_tools(&self) -> Result<Venv> {
         let main = &self.interpreters.main;
         let folder = self.folder.join(main.name()).join("wheel-tools");
         let requirements = self.package.join("wheels/requirements.txt");

@@ -73,6 +73,20 @@ pub(crate) static TRIXIE_WITH_ARM64: Archive = Archive {
     foreign: &["arm64"],
 };
 
+/// The Debian after that, for the newest Python.
+pub(crate) static FORKY: Archive = Archive {
+    name: "forky",
+    sources: Some(
+        "Types: deb\n\
+         URIs: http://deb.debian.org/debian\n\
+         Suites: forky\n\
+         Components: main\n\
+         Architectures: amd64\n\
+         Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+    ),
+    foreign: &[],
+};
+
 /// An archive, with the lists of what it has.
 pub(crate) struct Apt {
     pub(crate) archive: &'static Archive,
