@@ -134,8 +134,12 @@ impl Watcher {
         self.tracked && self.outdated
     }
 
+    fn is_parking(self) -> bool {
+        self.tracked && self.parks
+    }
+
     fn is_unparked(self) -> bool {
-        self.tracked && self.parks && self.unparked
+        self.is_parking() && self.unparked
     }
 }
 
@@ -155,6 +159,7 @@ pub struct Model {
     // Counted as they change, so that whether a wait is over never takes a walk.
     tracked: usize,
     outdated: usize,
+    parking: usize,
     unparked: usize,
 }
 
@@ -178,6 +183,7 @@ impl Model {
             last_wait: 0,
             tracked: 0,
             outdated: 0,
+            parking: 0,
             unparked: 0,
         }
     }
@@ -491,12 +497,14 @@ impl Model {
     fn count(&mut self, watcher: Watcher) {
         self.tracked += usize::from(watcher.tracked);
         self.outdated += usize::from(watcher.is_straggler());
+        self.parking += usize::from(watcher.is_parking());
         self.unparked += usize::from(watcher.is_unparked());
     }
 
     fn uncount(&mut self, watcher: Watcher) {
         self.tracked -= usize::from(watcher.tracked);
         self.outdated -= usize::from(watcher.is_straggler());
+        self.parking -= usize::from(watcher.is_parking());
         self.unparked -= usize::from(watcher.is_unparked());
     }
 }

@@ -23,7 +23,13 @@ impl Model {
         self.phase_number
     }
 
-    /// How many tracked watchers that park have yet to acknowledge the phase.
+    /// How many tracked watchers park.
+    #[must_use]
+    pub fn parking(&self) -> usize {
+        self.parking
+    }
+
+    /// How many of these have yet to acknowledge the phase.
     #[must_use]
     pub fn unparked(&self) -> usize {
         self.unparked

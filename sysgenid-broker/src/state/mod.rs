@@ -340,6 +340,7 @@ impl State {
             watchers: count(model.watchers()),
             tracked: count(model.tracked()),
             outdated: count(model.outdated()),
+            parking: count(model.parking()),
             unparked: count(model.unparked()),
             phase: model.phase(),
             phase_number: model.phase_number(),

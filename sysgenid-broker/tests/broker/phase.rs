@@ -22,8 +22,8 @@ fn a_phase_reaches_the_watchers_that_park_and_no_others() {
 
     let reply = control.set_phase(Phase::Quiesce);
     assert_eq!(
-        (reply.answer, reply.phase, reply.unparked),
-        (Answer::Ok, Phase::Quiesce, 1)
+        (reply.answer, reply.phase, reply.parking, reply.unparked),
+        (Answer::Ok, Phase::Quiesce, 1, 1)
     );
     assert_ne!(reply.phase_number, running.phase_number);
     let notice = parks.read_notice().expect("before the reply");

@@ -69,6 +69,8 @@ pub struct Reply {
     pub tracked: u32,
     /// Tracked watchers that are outdated.
     pub outdated: u32,
+    /// Tracked watchers that park.
+    pub parking: u32,
     /// Tracked watchers that park and have not acknowledged the phase.
     pub unparked: u32,
     /// The phase.
@@ -89,7 +91,7 @@ pub struct Reply {
 
 impl Reply {
     /// Bytes of an encoded reply.
-    pub const LEN: usize = 72 + PAYLOAD_LEN;
+    pub const LEN: usize = 80 + PAYLOAD_LEN;
 
     /// The packet.
     #[must_use]
@@ -114,6 +116,8 @@ impl Reply {
         writer.u32(u32::try_from(payload.len()).unwrap_or_default());
         writer.u32(self.followers.0);
         writer.u32(self.failed.0);
+        writer.u32(self.parking);
+        writer.u32(0);
         for (to, from) in writer.0.iter_mut().zip(payload) {
             *to = *from;
         }
@@ -137,6 +141,7 @@ impl Reply {
         let (time, cause) = (reader.u64()?, Cause(reader.u32()?));
         let length = usize::try_from(reader.u32()?).ok()?;
         let [followers, failed] = [Followers(reader.u32()?), Followers(reader.u32()?)];
+        let (parking, _reserved) = (reader.u32()?, reader.u32()?);
         let payload: [u8; PAYLOAD_LEN] = reader.bytes()?;
         let payload = Payload::new(payload.get(..length)?).ok()?;
         reader.is_empty().then_some(Self {
@@ -148,6 +153,7 @@ impl Reply {
             watchers,
             tracked,
             outdated,
+            parking,
             unparked,
             phase,
             phase_number,
@@ -174,6 +180,7 @@ mod tests {
             watchers: 3,
             tracked: 4,
             outdated: 5,
+            parking: 9,
             unparked: 6,
             phase: Phase::Quiesce,
             phase_number: 7,
