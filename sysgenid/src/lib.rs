@@ -107,7 +107,9 @@ pub use hold::{
     ThreadGuarded,
 };
 pub use hooks::{Background, background};
-pub use orchestrate::{Orchestrator, OrchestratorOptions, Settled, Straggler, StragglerSummary};
+pub use orchestrate::{
+    Orchestrator, OrchestratorOptions, Parked, Quiescing, Settled, Straggler, StragglerSummary,
+};
 /// The traits of the generators, in the version that they implement.
 #[cfg(feature = "rand_core")]
 pub use rand_core;

@@ -64,6 +64,11 @@ pub(crate) enum Kind {
          make it anew, or try again when the change has been handled"
     )]
     Outlived,
+    #[error(
+        "the phase was ended, or begun anew, by another orchestrator or with another broker: programs no \
+         longer stay at rest; discard a snapshot that was taken, and begin again"
+    )]
+    PhaseEnded,
     #[error("{0}")]
     TimedOut(&'static str),
     #[error(
@@ -222,10 +227,14 @@ impl Error {
     }
 
     /// What the call was about is of before a change: the acknowledged generation is not the current
-    /// one, which [`Error::current`] tells; or a value is [`Stale`](crate::Stale).
+    /// one, which [`Error::current`] tells; or a value is [`Stale`](crate::Stale); or the programs that were
+    /// asked to come [to rest](crate::Orchestrator::quiesce) no longer are.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        matches!(self.0.kind, Kind::Stale { .. } | Kind::Outlived)
+        matches!(
+            self.0.kind,
+            Kind::Stale { .. } | Kind::Outlived | Kind::PhaseEnded
+        )
     }
 
     /// The deadline passed (`ETIME`).
@@ -373,7 +382,7 @@ impl From<Error> for io::Error {
     /// |---|---|
     /// | [`is_absent`](Error::is_absent) | `NotFound` |
     /// | [`is_permission`](Error::is_permission) | `PermissionDenied` |
-    /// | [`is_wrong_kind`](Error::is_wrong_kind), a stale acknowledgement | `InvalidInput` |
+    /// | [`is_wrong_kind`](Error::is_wrong_kind), a stale acknowledgement or phase | `InvalidInput` |
     /// | a [`Stale`](crate::Stale) value | `ConnectionAborted` |
     /// | [`is_broken`](Error::is_broken) | `InvalidData` |
     /// | [`is_unsupported`](Error::is_unsupported) | `Unsupported` |
@@ -401,7 +410,7 @@ impl Error {
         match &self.0.kind {
             Kind::Absent => io::ErrorKind::NotFound,
             Kind::Denied(_) => io::ErrorKind::PermissionDenied,
-            Kind::Foreign(_) | Kind::Stale { .. } => io::ErrorKind::InvalidInput,
+            Kind::Foreign(_) | Kind::Stale { .. } | Kind::PhaseEnded => io::ErrorKind::InvalidInput,
             Kind::Outlived => io::ErrorKind::ConnectionAborted,
             Kind::Broken(_) => io::ErrorKind::InvalidData,
             Kind::Unsupported(_) | Kind::OtherVersion { .. } => io::ErrorKind::Unsupported,
@@ -544,6 +553,7 @@ mod tests {
             (Kind::Broken(""), Io::InvalidData),
             (Kind::Unsupported(""), Io::Unsupported),
             (stale, Io::InvalidInput),
+            (Kind::PhaseEnded, Io::InvalidInput),
             (Kind::Outlived, Io::ConnectionAborted),
             (Kind::TimedOut(""), Io::TimedOut),
             (missing, Io::TimedOut),

@@ -11,7 +11,8 @@ pub struct HookContext {
 }
 
 impl HookContext {
-    /// After a restore, the generation that the hooks run for. Before a snapshot, the current one.
+    /// After a restore, the generation that the hooks run for. Before a snapshot, and after one that did not
+    /// change it, the current one.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation

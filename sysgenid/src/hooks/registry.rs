@@ -16,7 +16,9 @@ use super::options::{HookResult, OnFailure, options};
 /// ever waits for a thread that was registering.
 static HOOKS: ArcSwapOption<Vec<Arc<Entry>>> = ArcSwapOption::const_empty();
 
-/// Has `function` called after each change of the generation, in the order of registration.
+/// Has `function` called after each change of the generation, in the order of registration; and after a
+/// snapshot that was prepared for and did not lead to one, because it was given up, or because this is the
+/// process that was copied.
 ///
 /// It may be called more than once for a generation: again if another hook failed, and for each
 /// source that has seen the restore. Changes that follow one another quickly may be one call, with the
@@ -44,6 +46,9 @@ where
 
 /// Has `function` called before a snapshot, in reverse order of registration: what was set up last,
 /// on top of the rest, is taken down first.
+///
+/// If one of them fails, those of [`after_restore`] are called all the same when the snapshot is given up:
+/// they must be able to follow a hook that has not run to its end.
 ///
 /// ```
 /// use sysgenid::hooks;

@@ -45,6 +45,12 @@ pub(super) fn run_for(change: &Change) -> Result<HooksRan, HookErrors> {
     run(Kind::AfterRestore, change.generation(), change.cause())
 }
 
+/// The same after a snapshot that this process was not restored from, or that was not taken. Nothing is old
+/// by that.
+pub(super) fn run_after_snapshot(generation: Generation) -> Result<HooksRan, HookErrors> {
+    run(Kind::AfterRestore, generation, None)
+}
+
 fn make_old_for(generation: Generation) {
     let is_seen = ProcessWide.shows_restores(); // first, because it looks for a source
     if !is_seen || generation != crate::check::generation() {
@@ -53,8 +59,9 @@ fn make_old_for(generation: Generation) {
     }
 }
 
-/// Runs the hooks for a snapshot, in reverse order of registration. Only the program knows that one is
-/// about to be taken: it calls this then.
+/// Runs the hooks for a snapshot, in reverse order of registration: for a program that knows that one is about
+/// to be taken. The [background thread](crate::background) does it when a broker's orchestrator
+/// [asks](crate::Orchestrator::quiesce).
 ///
 /// # Errors
 ///

@@ -3,9 +3,11 @@
 //! it is no matter here.
 
 mod orchestrator;
+mod quiesce;
 mod straggler;
 pub(crate) mod stragglers;
 mod trigger;
 
 pub use orchestrator::{Orchestrator, OrchestratorOptions, PendingWait, Settled};
+pub use quiesce::{Parked, Quiescing};
 pub use straggler::{Straggler, StragglerSummary};

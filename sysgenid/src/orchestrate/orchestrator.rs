@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use sysgenid_sys::wire::{self, Answer};
+use sysgenid_sys::wire::{self, Answer, Awaited};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
@@ -14,8 +14,8 @@ use crate::source::connection::{Connection, LOOK_TIME, denied};
 use crate::watch::watcher::{ANSWER_TIME, Tracking, Watcher};
 
 /// Between two looks whether the watchers are there that are required.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Leads a system through a restore: notices it or triggers it, and waits until every tracked
 /// watcher has acknowledged the new generation, so that the system may serve again.
@@ -290,6 +290,18 @@ impl Orchestrator {
         }
     }
 
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(super) fn answer_time(&self) -> Duration {
+        self.options.answer_time
+    }
+
+    pub(super) fn required(&self) -> u32 {
+        self.options.required
+    }
+
     /// What a wait has come to that began in this generation and found so many watchers.
     fn settled(&self, generation: Generation, watchers: Option<u32>) -> Result<Settled> {
         let required = self.options.required;
@@ -402,6 +414,10 @@ impl Orchestrator {
     /// [`is_lost`](Error::is_lost), or [`is_timeout`](Error::is_timeout) if the broker does not answer
     /// [in time](OrchestratorOptions::answer_within).
     pub fn stragglers(&self) -> Result<Vec<Straggler>> {
+        self.stragglers_for(Awaited::Generation)
+    }
+
+    pub(super) fn stragglers_for(&self, awaited: Awaited) -> Result<Vec<Straggler>> {
         self.watcher.check_process()?;
         let list = || {
             if let Some(device) = self.watcher.device() {
@@ -412,7 +428,7 @@ impl Orchestrator {
             let mut stragglers = Vec::new();
             let mut after = 0;
             loop {
-                let page = control.stragglers(after, deadline)?;
+                let page = control.stragglers(awaited, after, deadline)?;
                 if page.answer != Answer::Ok {
                     return Err(denied());
                 }

@@ -20,7 +20,7 @@ use rustix::net::{
 };
 use sysgenid_sys::Errno;
 use sysgenid_sys::wire::{
-    self, Answer, Notice, Op, Refusal, Reply, Request, StragglerPage, VERSION,
+    self, Answer, Awaited, Notice, Op, Refusal, Reply, Request, StragglerPage, VERSION,
 };
 
 use crate::base::error::{Error, Kind, Result};
@@ -125,8 +125,14 @@ impl Connection {
     }
 
     /// One page of the list of stragglers that follow watcher `after`.
-    pub(crate) fn stragglers(&self, after: u64, deadline: Deadline) -> Result<StragglerPage> {
+    pub(crate) fn stragglers(
+        &self,
+        awaited: Awaited,
+        after: u64,
+        deadline: Deadline,
+    ) -> Result<StragglerPage> {
         let mut request = Request::new(Op::Stragglers, 0);
+        request.arguments = [awaited as u32, 0];
         request.watcher = after;
         self.send(&request)?;
         self.receive(deadline, StragglerPage::decode)
@@ -167,7 +173,7 @@ impl Connection {
     }
 
     /// Reads one notice, if there is one. Never waits.
-    pub(crate) fn read_notice(&self) -> Result<()> {
+    pub(crate) fn read_notice(&self) -> Result<Option<Notice>> {
         let mut packet = [0; Notice::LEN];
         loop {
             return match recv(&self.socket, &mut packet, RecvFlags::DONTWAIT) {
@@ -175,9 +181,9 @@ impl Connection {
                 Ok((length, _)) => match packet.get(..length).and_then(Refusal::decode) {
                     Some(refusal) => Err(Error::refused(refusal)),
                     // Whatever else it is, it has made the connection readable and says no more.
-                    None => Ok(()),
+                    None => Ok(packet.get(..length).and_then(Notice::decode)),
                 },
-                Err(Errno::AGAIN) => Ok(()),
+                Err(Errno::AGAIN) => Ok(None),
                 Err(Errno::INTR) => continue,
                 Err(errno) => Err(lost_or("recv", errno)),
             };

@@ -7,6 +7,8 @@
 mod child;
 mod failing;
 mod forks;
+mod quiescing;
+mod resting;
 mod scene;
 mod sources;
 mod stopping;

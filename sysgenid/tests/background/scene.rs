@@ -73,6 +73,26 @@ impl Scene {
         hook
     }
 
+    pub(crate) fn before_snapshot<R: HookResult>(
+        &self,
+        function: impl Fn(&HookContext) -> R + Send + Sync + 'static,
+    ) -> Hook {
+        let hook = hooks::before_snapshot(function);
+        self.kept.lock().unwrap().push(hook.clone());
+        hook
+    }
+
+    /// Has each run of the hooks logged: two before a snapshot and two after it.
+    pub(crate) fn log(&self) -> Log {
+        let log = Log::default();
+        for name in ["one", "two"] {
+            let (before, after) = (log.clone(), log.clone());
+            self.before_snapshot(move |_| before.add(format!("before {name}")));
+            self.after_restore(move |at| after.add(format!("after {name} {}", at.generation())));
+        }
+        log
+    }
+
     /// Has each generation noted for which the hooks run.
     pub(crate) fn note(&self) -> Seen {
         let seen = Seen::default();
@@ -112,6 +132,24 @@ pub(crate) struct Seen(Arc<Mutex<Vec<Generation>>>);
 impl Seen {
     pub(crate) fn all(&self) -> Vec<Generation> {
         self.0.lock().unwrap().clone()
+    }
+}
+
+/// Lists the runs of hooks since the last look.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub(crate) fn add(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 

@@ -8,17 +8,28 @@ use crate::hooks::HooksRan;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BackgroundEvent<'a> {
-    /// The hooks have succeeded, and the change is acknowledged.
+    /// The hooks after a restore have succeeded, and the change is acknowledged; or there was none, and the
+    /// process resumes after it was at rest.
     Handled {
         /// What they ran for.
         generation: Generation,
         /// What they did: hooks whose failure is ignored may have failed.
         ran: &'a HooksRan,
     },
-    /// The change is not handled, and is tried again.
+    /// The hooks after a restore have failed, and are tried again; the change is not acknowledged.
     Failed {
         /// What the hooks ran for.
         generation: Generation,
+        /// Why.
+        error: &'a BackgroundError,
+    },
+    /// The hooks before a snapshot have succeeded, and the orchestrator that asked for that is told so.
+    Resting {
+        /// What they did: hooks whose failure is ignored may have failed.
+        ran: &'a HooksRan,
+    },
+    /// The hooks before a snapshot have failed, and are tried again; the orchestrator waits.
+    NotResting {
         /// Why.
         error: &'a BackgroundError,
     },

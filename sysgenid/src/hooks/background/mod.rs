@@ -3,6 +3,7 @@
 
 mod error;
 mod event;
+mod parking;
 mod running;
 mod work;
 
@@ -57,6 +58,11 @@ loom::lazy_static! {
 ///   twice as long each time, up to half a minute; and at once when the generation changes again. The
 ///   failure is [`last_error`](Background::last_error), and is given to what
 ///   [`report`](BackgroundOptions::report) names. Nothing is printed.
+/// - When a broker's orchestrator asks programs to [come to rest](crate::Orchestrator::quiesce) before a
+///   snapshot, the thread runs the hooks before it, and tells the broker if all have succeeded; otherwise it
+///   tries again, as above, and orchestrators keep waiting. The hooks after a restore run at the change, or
+///   when the orchestrator [resumes](crate::Orchestrator::resume) programs and there was none, or when the
+///   broker ends. A change that is not handled yet comes first.
 /// - There need not be a source: one that appears is watched, and counts as a change. A broker that has
 ///   ended is waited for. See [`Changes`].
 /// - There is one thread for a process. It runs until it is [stopped](Background::stop), also when no
@@ -113,7 +119,8 @@ impl Background {
         self.0.handled().path().map(Into::into)
     }
 
-    /// Why the last change is not handled yet; `None` if all is well.
+    /// Why the last change is not handled yet, or why the process is not at rest before a snapshot; `None` if
+    /// all is well.
     #[must_use]
     pub fn last_error(&self) -> Option<BackgroundError> {
         self.0.error()
@@ -128,6 +135,9 @@ impl Background {
     ///
     /// A second call does no harm. In a hook the call returns false without waiting, because the thread
     /// waits for the hook. In a forked child there is nothing to stop: it returns true.
+    ///
+    /// A process that is at rest before a snapshot stays so: the next thread that is started runs the hooks
+    /// after it.
     pub fn stop(&self, deadline: impl Into<Deadline>) -> bool {
         if !self.0.is_own() {
             return true;
@@ -227,12 +237,13 @@ impl BackgroundOptions {
             }
             return Ok(Background(Arc::clone(running)));
         }
-        let mut changes = self.changes.open();
+        let is_parked = previous.as_ref().is_some_and(|it| it.is_parked());
+        let mut changes = self.changes.clone().parking().open();
         if let Some(parents) = previous.filter(|it| !it.is_own() && !it.has_ended()) {
             changes.resume(&parents.handled());
         }
         let first = changes.connect(Deadline::after(self.answer_within))?;
-        let running = Arc::new(Running::new(self.changes, &changes));
+        let running = Arc::new(Running::new(self.changes, &changes, is_parked));
         let works = Arc::clone(&running);
         let report = self.report;
         let work = move || work::work(&works, changes, first, report.as_ref());

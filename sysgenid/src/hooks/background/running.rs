@@ -22,13 +22,16 @@ pub(super) struct Running {
     /// Relaxed, all of them: they say how things are, and publish nothing.
     is_lost: AtomicBool,
     is_stopping: AtomicBool,
+    /// Hooks before a snapshot have run, and those after it have not: the thread that
+    /// follows this one runs these first.
+    is_parked: AtomicBool,
     has_ended: AtomicBool,
     /// For those who wait for the end, in the process that the thread is of.
     end: (Mutex<()>, Condvar),
 }
 
 impl Running {
-    pub(super) fn new(options: ChangesOptions, changes: &Changes) -> Self {
+    pub(super) fn new(options: ChangesOptions, changes: &Changes, is_parked: bool) -> Self {
         let handled = changes.handled(&Handled::default()).unwrap_or_default();
         Self {
             process: fork::process(),
@@ -38,6 +41,7 @@ impl Running {
             error: ArcSwapOption::empty(),
             is_lost: AtomicBool::new(changes.is_lost()),
             is_stopping: AtomicBool::new(false),
+            is_parked: AtomicBool::new(is_parked),
             has_ended: AtomicBool::new(false),
             end: (Mutex::new(()), Condvar::new()),
         }
@@ -54,6 +58,14 @@ impl Running {
 
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        self.is_parked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_parked(&self, is_parked: bool) {
+        self.is_parked.store(is_parked, Ordering::Relaxed);
     }
 
     pub(super) fn options(&self) -> &ChangesOptions {

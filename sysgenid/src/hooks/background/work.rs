@@ -5,10 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
+use super::parking::{Parking, Step};
 use super::running::Running;
 use super::{BackgroundError, BackgroundEvent, Report};
-use crate::base::{Deadline, Generation};
-use crate::hooks::runner::run_for;
+use crate::base::Generation;
+use crate::hooks::runner::{run_after_snapshot, run_before_snapshot, run_for};
 use crate::watch::{Acknowledged, Change, Changes};
 
 /// How long to leave a system alone that has no memory to wait with.
@@ -24,19 +25,30 @@ pub(super) fn work(
         changes,
         _end: End(running),
     };
-    let worker = Worker { running, report };
+    let mut worker = Worker {
+        running,
+        report,
+        parking: Parking::new(running.is_parked()),
+    };
     let mut next = first;
     while !running.is_stopping() {
+        let changes = &mut watching.changes;
         let change = match next.take() {
-            Some(change) => Ok(change),
-            None => watching
-                .changes
-                .wait_with(Deadline::NEVER, |changes| worker.note(changes)),
+            Some(change) => Ok(Some(change)),
+            None => changes.wait_with(worker.parking.deadline(), |changes| {
+                worker.note(changes);
+                worker.parking.next(changes).is_some()
+            }),
         };
         match change {
-            Ok(change) => worker.handle(change),
-            // By `stop`.
-            Err(error) if error.is_interrupted() => {}
+            Ok(Some(change)) => worker.handle(change),
+            Ok(None) => {
+                if let Some(step) = worker.parking.next(changes) {
+                    worker.take(step, changes);
+                }
+            }
+            // By `stop`, or because it is time to try a step again.
+            Err(error) if error.is_interrupted() || error.is_timeout() => {}
             Err(error) => {
                 running.set_error(Some(BackgroundError::source_failed(error)));
                 thread::sleep(PAUSE);
@@ -68,6 +80,7 @@ impl Drop for End<'_> {
 struct Worker<'a> {
     running: &'a Running,
     report: Option<&'a Report>,
+    parking: Parking,
 }
 
 impl Worker<'_> {
@@ -80,12 +93,14 @@ impl Worker<'_> {
     }
 
     /// Acknowledges if all hooks have succeeded. A change that is dropped is told of again.
-    fn handle(&self, change: Change) {
+    fn handle(&mut self, change: Change) {
         let generation = change.generation();
         let ran = match run_for(&change) {
             Ok(ran) => ran,
             Err(errors) => return self.fail(generation, BackgroundError::hooks_failed(errors)),
         };
+        // They have undone what those before a snapshot had prepared.
+        self.unpark();
         match change.acknowledge() {
             Ok(Acknowledged::Yes) => {
                 self.running.set_error(None);
@@ -96,6 +111,71 @@ impl Worker<'_> {
             Ok(Acknowledged::Overtaken) => {}
             Err(error) => self.fail(generation, BackgroundError::source_failed(error)),
         }
+    }
+
+    /// Follows the broker's phase. A step that fails is taken again.
+    fn take(&mut self, step: Step, changes: &Changes) {
+        let is_taken = match step {
+            Step::Rest(number) => self.rest(number, changes),
+            Step::GoOn => self.go_on(),
+            Step::Acknowledge(number) => match changes.acknowledge_phase(number) {
+                Ok(()) => true,
+                // Nobody waits for what the next broker does not ask for.
+                Err(error) => error.is_lost(),
+            },
+        };
+        if is_taken {
+            self.parking.succeeded();
+        } else {
+            self.parking.failed(step);
+        }
+    }
+
+    fn rest(&mut self, number: u32, changes: &Changes) -> bool {
+        // Before they run: whatever becomes of them, those after a restore are to follow.
+        self.parking.park(number);
+        self.running.set_parked(true);
+        let ran = run_before_snapshot().map_err(BackgroundError::hooks_failed);
+        let done = ran.and_then(|ran| {
+            let told = changes.acknowledge_phase(number);
+            told.map_err(BackgroundError::source_failed)?;
+            Ok(ran)
+        });
+        match done {
+            Ok(ran) => {
+                self.running.set_error(None);
+                self.report(&BackgroundEvent::Resting { ran: &ran });
+                true
+            }
+            Err(error) => {
+                self.running.set_error(Some(error.clone()));
+                self.report(&BackgroundEvent::NotResting { error: &error });
+                false
+            }
+        }
+    }
+
+    fn go_on(&mut self) -> bool {
+        let generation = self.running.handled().generation();
+        let generation = generation.unwrap_or_else(crate::check::generation);
+        match run_after_snapshot(generation) {
+            Ok(ran) => {
+                self.unpark();
+                self.running.set_error(None);
+                let ran = &ran;
+                self.report(&BackgroundEvent::Handled { generation, ran });
+                true
+            }
+            Err(errors) => {
+                self.fail(generation, BackgroundError::hooks_failed(errors));
+                false
+            }
+        }
+    }
+
+    fn unpark(&mut self) {
+        self.parking.unpark();
+        self.running.set_parked(false);
     }
 
     fn fail(&self, generation: Generation, error: BackgroundError) {

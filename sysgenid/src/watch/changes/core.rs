@@ -13,6 +13,7 @@ use super::shared::{Fate, Shared, Ticket};
 use crate::base::Generation;
 use crate::base::error::Result;
 use crate::source::Source;
+use crate::watch::watcher::Duties;
 
 /// After how long a change that was dropped is reported again: at first, and at most.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -93,9 +94,9 @@ impl Core {
         if now >= self.next_search {
             self.search(now, true);
         }
-        let tracked = self.options.tracked;
-        let driver = self.driver.look(now, tracked, is_open);
-        let beside = self.beside.look(now, tracked, false);
+        let duties = self.options.duties();
+        let driver = self.driver.look(now, duties, is_open);
+        let beside = self.beside.look(now, duties, false);
         let has_moved = self.driver.take_move() | self.beside.take_move();
         self.layout += u64::from(has_moved);
         if driver.is_none() && beside.is_none() {
@@ -151,6 +152,11 @@ impl Core {
         next
     }
 
+    /// Whether a change is being handled, or is to be reported again.
+    pub(super) fn is_telling(&self) -> bool {
+        self.telling.is_some()
+    }
+
     pub(super) fn layout(&self) -> u64 {
         self.layout
     }
@@ -165,15 +171,15 @@ impl Core {
     /// Looks for sources. One that was not there before counts as a change if `is_owed`: nothing tells
     /// what happened before.
     fn search(&mut self, now: Instant, is_owed: bool) {
-        let tracked = self.options.tracked;
+        let duties = self.options.duties();
         let (found, takes_another) = self.options.find();
-        let mut has_moved = self.driver.choose(found, tracked, is_owed);
+        let mut has_moved = self.driver.choose(found, duties, is_owed);
         if !takes_another {
             has_moved |= self.beside.0.take().is_some();
         } else if !self.beside.works() {
             has_moved |= self.beside.0.take().is_some();
             if let Some(counter) = Source::hypervisor() {
-                has_moved |= self.beside.choose(Ok(counter), tracked, is_owed);
+                has_moved |= self.beside.choose(Ok(counter), duties, is_owed);
             }
         }
         self.layout += u64::from(has_moved);
@@ -185,7 +191,7 @@ impl Core {
     /// Watches this beside the source that is watched, and looks for no others.
     #[cfg(test)]
     pub(super) fn watch_beside(&mut self, source: Source) {
-        self.beside.choose(Ok(source), self.options.tracked, false);
+        self.beside.choose(Ok(source), self.options.duties(), false);
         self.next_search = Instant::now() + Duration::from_secs(3600);
     }
 
@@ -234,19 +240,19 @@ impl Slot {
     }
 
     /// The generation to be handled, if there is one.
-    fn look(&mut self, now: Instant, tracked: bool, is_open: bool) -> Option<Generation> {
-        let pending = self.attend(now, tracked, is_open);
+    fn look(&mut self, now: Instant, duties: Duties, is_open: bool) -> Option<Generation> {
+        let pending = self.attend(now, duties, is_open);
         if let (None, Some(member)) = (pending, &mut self.0) {
             member.told = None;
         }
         pending
     }
 
-    fn attend(&mut self, now: Instant, tracked: bool, is_open: bool) -> Option<Generation> {
+    fn attend(&mut self, now: Instant, duties: Duties, is_open: bool) -> Option<Generation> {
         let member = self.0.as_mut()?;
         if member.connect(now) {
             let source = member.source().clone();
-            self.0 = Member::open(&source, tracked, true).ok();
+            self.0 = Member::open(&source, duties, true).ok();
         }
         let member = self.0.as_mut()?;
         match member.look(is_open) {
@@ -286,23 +292,21 @@ impl Slot {
     }
 
     /// Watches what was found, unless what is watched is as good. Returns whether it did.
-    fn choose(&mut self, found: Result<Source>, tracked: bool, is_owed: bool) -> bool {
+    fn choose(&mut self, found: Result<Source>, duties: Duties, is_owed: bool) -> bool {
         let Some(member) = &self.0 else {
-            self.0 = found
-                .and_then(|it| Member::open(&it, tracked, is_owed))
-                .ok();
+            self.0 = found.and_then(|it| Member::open(&it, duties, is_owed)).ok();
             return self.0.is_some();
         };
         match found {
             Ok(same) if same == *member.source() => match member.verify() {
                 Err(error) if error.is_broken() => {
-                    self.0 = Member::open(&same, tracked, is_owed).ok();
+                    self.0 = Member::open(&same, duties, is_owed).ok();
                     true
                 }
                 _ => false,
             },
             Ok(other) if rank(&other) <= member.rank() || !member.works() => {
-                match Member::open(&other, tracked, is_owed) {
+                match Member::open(&other, duties, is_owed) {
                     Ok(other) => {
                         self.0 = Some(other);
                         true

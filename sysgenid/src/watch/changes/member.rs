@@ -11,7 +11,7 @@ use crate::base::{Deadline, Generation};
 use crate::check::Probe;
 use crate::source::{Source, SourceKind};
 use crate::watch::pauses::Pauses;
-use crate::watch::watcher::{ANSWER_TIME, Opening, Tracking};
+use crate::watch::watcher::{ANSWER_TIME, Asked, Duties, Opening, Tracking};
 use crate::watch::{Observer, Watcher};
 
 /// How long a connection must have stood for the next loss to be one that has nothing to do with the
@@ -99,7 +99,7 @@ pub(super) struct Member {
     /// The mapped page, where there is one beside the eye: it says whether the source was replaced.
     page: Option<Arc<Probe>>,
     link: Option<Link>,
-    tracked: bool,
+    duties: Duties,
     /// There are other events to wait for than before.
     pub(super) has_moved: bool,
     /// The generation that was reported last, as long as it is not acknowledged.
@@ -123,11 +123,11 @@ struct Link {
 impl Member {
     /// Begins with the generation as it is now, which counts as a change if `is_owed`. Does not wait for a
     /// broker.
-    pub(super) fn open(source: &Source, tracked: bool, is_owed: bool) -> Result<Self> {
+    pub(super) fn open(source: &Source, duties: Duties, is_owed: bool) -> Result<Self> {
         let mut page = None;
         let mut link = None;
         let eye = match source.kind() {
-            SourceKind::Device => match watch(source, tracked) {
+            SourceKind::Device => match watch(source, duties.tracked) {
                 Ok(watcher) => Eye::Watcher(Arc::new(watcher)),
                 // Who may only read it can look.
                 Err(refused) => match Probe::open_on(source.clone()) {
@@ -158,7 +158,7 @@ impl Member {
             eye,
             page,
             link,
-            tracked,
+            duties,
             has_moved: true,
             told: None,
             asked: None,
@@ -207,6 +207,15 @@ impl Member {
     /// Whether there is no connection to a broker.
     pub(super) fn is_lost(&self) -> bool {
         self.link.is_some() && self.is_polled()
+    }
+
+    /// What a broker asks those for that park, as far as the last look has shown it; `None` without a
+    /// connection to one.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        match &self.eye {
+            Eye::Watcher(watcher) => watcher.asked(),
+            Eye::Observer(_) | Eye::Page(_) => None,
+        }
     }
 
     /// Whether it has to be looked at from time to time.
@@ -385,7 +394,7 @@ impl Member {
         )]
         let resume = resume as u32;
         let at_once = Deadline::after(Duration::ZERO);
-        match Opening::begin(source, self.tracked, Some(resume), at_once) {
+        match Opening::begin(source, self.duties, Some(resume), at_once) {
             Ok(opening) => {
                 link.opening = Some((opening, now + ANSWER_TIME));
                 self.has_moved = true;

@@ -146,22 +146,28 @@ impl Changes {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<Change> {
-        self.wait_with(deadline.into(), |_| ())
+        let deadline = deadline.into();
+        loop {
+            if let Some(change) = self.wait_with(deadline, |_| false)? {
+                return Ok(change);
+            }
+        }
     }
 
-    /// The same, and calls `looked` after each look at the sources.
+    /// The same, and calls `looked` after each look at the sources, which says whether the caller has
+    /// something else to do: then, without a change, the result is `None`.
     pub(crate) fn wait_with(
         &mut self,
         deadline: Deadline,
-        mut looked: impl FnMut(&Self),
-    ) -> Result<Change> {
+        mut looked: impl FnMut(&Self) -> bool,
+    ) -> Result<Option<Change>> {
         loop {
             if self.is_stopped() {
                 return Err(Error::new(Kind::Interrupted));
             }
             let change = self.core.look(false);
-            looked(self);
-            if let Some(change) = change {
+            let is_called_away = looked(self);
+            if change.is_some() || is_called_away {
                 return Ok(change);
             }
             if self.core.shared().take_wake() {

@@ -12,13 +12,15 @@ use crate::base::error::Result;
 #[cfg(feature = "testing")]
 use crate::check::world::{self, World};
 use crate::source::{Source, user_folder};
+use crate::watch::watcher::Duties;
 
 /// How changes are waited for. Made by [`Changes::options`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "options open nothing by themselves"]
 pub struct ChangesOptions {
     place: Place,
-    pub(super) tracked: bool,
+    tracked: bool,
+    parks: bool,
     pub(super) period: Duration,
 }
 
@@ -56,6 +58,7 @@ impl ChangesOptions {
         Self {
             place: Place::Discovered,
             tracked: true,
+            parks: false,
             period: Duration::from_secs(1),
         }
     }
@@ -78,6 +81,19 @@ impl ChangesOptions {
     pub fn tracked(mut self, tracked: bool) -> Self {
         self.tracked = tracked;
         self
+    }
+
+    /// Is asked by a broker to come to rest before a snapshot: for who does so.
+    pub(crate) fn parking(mut self) -> Self {
+        self.parks = true;
+        self
+    }
+
+    pub(super) fn duties(&self) -> Duties {
+        Duties {
+            tracked: self.tracked,
+            parks: self.parks,
+        }
     }
 
     /// How often a page that notifies nobody is looked at, and how often a source is looked for while

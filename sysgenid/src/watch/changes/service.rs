@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::member::{Eye, Record};
+use super::member::{Eye, Member, Record};
 use super::{Change, Changes};
 use crate::base::error::Result;
 use crate::base::{Deadline, Generation};
+use crate::watch::watcher::Asked;
 
 /// What was handled of each source that is watched. It follows what happens, and is all that a forked
 /// child needs to go on where its parent was.
@@ -81,6 +82,27 @@ impl Changes {
     /// Whether a broker is watched to which there is no connection.
     pub(crate) fn is_lost(&self) -> bool {
         self.core.members().any(|member| member.is_lost())
+    }
+
+    /// Whether a change is to be handled first.
+    pub(crate) fn is_telling(&self) -> bool {
+        self.core.is_telling()
+    }
+
+    /// What the broker asks those for that [park](crate::ChangesOptions::parking), as far as the last look
+    /// has shown it; `None` without a connection to one.
+    pub(crate) fn asked(&self) -> Option<Asked> {
+        self.core.members().find_map(Member::asked)
+    }
+
+    /// Tells the broker that what it asked for with this number is done. Never waits.
+    pub(crate) fn acknowledge_phase(&self, number: u32) -> Result<()> {
+        for member in self.core.members() {
+            if let Eye::Watcher(watcher) = &member.eye {
+                watcher.acknowledge_phase(number)?;
+            }
+        }
+        Ok(())
     }
 
     /// Has no orchestrator wait for this process any more. Closing would do, if no forked child had

@@ -2,6 +2,7 @@
 //! A watcher on the userspace driver.
 
 mod opening;
+mod phase;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
@@ -12,10 +13,12 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use sysgenid_sys::Errno;
 use sysgenid_sys::page::CounterPage;
 use sysgenid_sys::slot::{Left, Slot};
-use sysgenid_sys::wire::{self, Answer, Op, Reply, Request};
+use sysgenid_sys::wire::{self, Answer, Awaited, Op, Reply, Request};
 
 pub(crate) use self::opening::Opening;
-use super::Tracking;
+pub(crate) use self::phase::Asked;
+use self::phase::Parking;
+use super::{Duties, Tracking};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, Generation};
 use crate::source::Source;
@@ -36,6 +39,8 @@ pub(crate) struct BrokerWatcher {
     tracked: AtomicBool,
     /// A thread is making room for the next notice: see [`await_next`](Self::await_next).
     is_trimming: AtomicBool,
+    /// Of one that parks.
+    parking: Option<Parking>,
 }
 
 impl BrokerWatcher {
@@ -45,7 +50,8 @@ impl BrokerWatcher {
         readiness: &OwnedFd,
         deadline: Deadline,
     ) -> Result<Self> {
-        let watcher = Self::connect(source, tracking == Tracking::On, None, deadline)?;
+        let duties = Duties::tracked(tracking == Tracking::On);
+        let watcher = Self::connect(source, duties, None, deadline)?;
         watcher.register(readiness)?;
         Ok(watcher)
     }
@@ -59,18 +65,19 @@ impl BrokerWatcher {
         deadline: Deadline,
     ) -> Result<Self> {
         let (tracked, acknowledged) = self.standing();
-        let fresh = Self::connect(source, tracked, Some(acknowledged), deadline)?;
+        let duties = Duties::tracked(tracked);
+        let fresh = Self::connect(source, duties, Some(acknowledged), deadline)?;
         fresh.register(readiness)?;
         Ok(fresh)
     }
 
     pub(super) fn connect(
         source: &Source,
-        tracked: bool,
+        duties: Duties,
         resume: Option<u32>,
         deadline: Deadline,
     ) -> Result<Self> {
-        let (watcher, _) = Opening::begin(source, tracked, resume, deadline)?.answer(deadline)?;
+        let (watcher, _) = Opening::begin(source, duties, resume, deadline)?.answer(deadline)?;
         Ok(watcher)
     }
 
@@ -186,11 +193,11 @@ impl BrokerWatcher {
         // One notice stays, so that the watcher stays readable. The others would fill the queue.
         // Two threads that both saw one to spare must not both take it.
         if !self.is_trimming.swap(true, Ordering::Acquire) {
-            let trimmed = if self.connection.has_notices_to_spare() {
-                self.connection.read_notice()
-            } else {
-                Ok(())
-            };
+            let mut trimmed = Ok(());
+            // One that parks may have many.
+            while trimmed.is_ok() && self.connection.has_notices_to_spare() {
+                trimmed = self.read_notice();
+            }
             self.is_trimming.store(false, Ordering::Release);
             trimmed?;
         }
@@ -213,7 +220,7 @@ impl BrokerWatcher {
     fn acknowledge_in_steps(&self, number: u32, mut meanwhile: impl FnMut(Moment)) -> Result<()> {
         self.check_current(number)?;
         meanwhile(Moment::BeforeReading);
-        self.connection.read_notice()?;
+        self.read_notice()?;
         meanwhile(Moment::BeforeLeaving);
         // Before the second look: whoever acknowledges a newer one stores it after this. Released
         // with what this thread saw in the page, for `try_changed`.
@@ -247,36 +254,54 @@ impl BrokerWatcher {
 
     /// Waits until no tracked watcher is outdated, and returns how many there are.
     pub(super) fn wait_watchers(&self, source: &Source, deadline: Deadline) -> Result<Option<u32>> {
-        // A short deadline, or one that had passed, leaves no time for an answer at all.
-        let answer_by = deadline.at_least(LOOK_TIME);
-        let waiting = self.begin_wait(source, answer_by)?;
-        let mut reply = waiting.reply(answer_by)?;
-        if reply.answer == Answer::Pending {
-            reply = match waiting.reply(deadline) {
-                Err(error) if error.is_timeout() => {
-                    return Err(match self.try_changed()? {
-                        Some(_) => Error::new(Kind::Outdated),
-                        None => super::watchers_timed_out(),
-                    });
-                }
-                reply => reply?,
-            };
-        }
+        let reply = self.wait_for(Awaited::Generation, source, deadline)?;
         self.end_wait(&reply).map(Some)
     }
 
+    /// Waits for the end of a wait, and returns what the broker said then.
+    pub(super) fn wait_for(
+        &self,
+        awaited: Awaited,
+        source: &Source,
+        deadline: Deadline,
+    ) -> Result<Reply> {
+        // A short deadline, or one that had passed, leaves no time for an answer at all.
+        let answer_by = deadline.at_least(LOOK_TIME);
+        let waiting = self.begin_wait(awaited, source, answer_by)?;
+        let reply = waiting.reply(answer_by)?;
+        if reply.answer != Answer::Pending {
+            return Ok(reply);
+        }
+        match waiting.reply(deadline) {
+            Err(error) if error.is_timeout() => Err(match self.try_changed()? {
+                Some(_) => Error::new(Kind::Outdated),
+                None => match awaited {
+                    Awaited::Generation => super::watchers_timed_out(),
+                    Awaited::Phase => super::parking_timed_out(),
+                },
+            }),
+            reply => reply,
+        }
+    }
+
     /// Begins to wait. One connection for each wait: closing it ends the wait.
-    fn begin_wait(&self, source: &Source, deadline: Deadline) -> Result<Connection> {
+    fn begin_wait(
+        &self,
+        awaited: Awaited,
+        source: &Source,
+        deadline: Deadline,
+    ) -> Result<Connection> {
         self.connection.check()?;
         let waiting = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
         let mut request = Request::new(Op::Wait, 0);
+        request.arguments = [awaited as u32, 0];
         request.watcher = self.number;
         waiting.send(&request)?;
         Ok(waiting)
     }
 
     /// How many tracked watchers there are, according to the last answer to a wait.
-    fn end_wait(&self, reply: &Reply) -> Result<u32> {
+    pub(super) fn end_wait(&self, reply: &Reply) -> Result<u32> {
         match reply.answer {
             Answer::Outdated => {
                 self.connection.check()?;
@@ -290,7 +315,8 @@ impl BrokerWatcher {
 
     /// Begins to wait, for an event loop. Never waits itself.
     pub(super) fn begin_wait_in_a_loop(&self, source: &Source) -> Result<Connection> {
-        self.begin_wait(source, Deadline::after(Duration::ZERO))
+        let at_once = Deadline::after(Duration::ZERO);
+        self.begin_wait(Awaited::Generation, source, at_once)
     }
 
     /// How many tracked watchers there are, if that wait is over. Never waits.

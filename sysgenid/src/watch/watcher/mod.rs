@@ -3,6 +3,7 @@ mod broker;
 mod debt;
 mod device;
 mod not_a_watcher;
+mod phase;
 mod reconnect;
 mod reopen;
 
@@ -18,7 +19,7 @@ use sysgenid_sys::internal::fork;
 use sysgenid_sys::wire;
 
 use self::broker::BrokerWatcher;
-pub(crate) use self::broker::Opening;
+pub(crate) use self::broker::{Asked, Opening};
 use self::device::DeviceWatcher;
 pub use self::not_a_watcher::NotAWatcher;
 pub(crate) use self::reconnect::may_reconnect;
@@ -113,6 +114,25 @@ pub(crate) enum Tracking {
     Off,
     /// Off where the source can do that, else on.
     OffIfPossible,
+}
+
+/// What orchestrators wait for a broker's watcher to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Duties {
+    /// To acknowledge changes.
+    pub(crate) tracked: bool,
+    /// To acknowledge the phase as well, if it is tracked.
+    pub(crate) parks: bool,
+}
+
+impl Duties {
+    /// Those of a watcher that does not park.
+    fn tracked(tracked: bool) -> Self {
+        Self {
+            tracked,
+            parks: false,
+        }
+    }
 }
 
 impl WatcherOptions {
@@ -634,6 +654,12 @@ pub(crate) fn new_readiness() -> Result<OwnedFd> {
 
 fn sourceless() -> Error {
     Error::new(Kind::Unsupported("a broker's watcher always has a source"))
+}
+
+fn parking_timed_out() -> Error {
+    Error::new(Kind::TimedOut(
+        "the deadline passed while tracked watchers had not acknowledged the phase",
+    ))
 }
 
 pub(crate) fn watchers_timed_out() -> Error {

@@ -9,7 +9,7 @@ use rustix::fd::BorrowedFd;
 use sysgenid_sys::Errno;
 
 use super::broker::BrokerWatcher;
-use super::{ANSWER_TIME, Driver, Watcher};
+use super::{ANSWER_TIME, Driver, Duties, Watcher};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::{Deadline, interrupt};
 use crate::source::Source;
@@ -132,7 +132,8 @@ impl Reconnector {
         loop {
             let resume = Some(lost.acknowledged);
             let answer_by = deadline.at_most(ANSWER_TIME).at_least(LOOK_TIME);
-            match BrokerWatcher::connect(source, lost.tracked, resume, answer_by) {
+            let duties = Duties::tracked(lost.tracked);
+            match BrokerWatcher::connect(source, duties, resume, answer_by) {
                 Ok(fresh) => return Ok(Reconnected(Some((source.clone(), fresh)))),
                 Err(error) if may_reconnect(&error) && !deadline.has_passed() => {
                     pause(self.pauses.next(&error), deadline)?;

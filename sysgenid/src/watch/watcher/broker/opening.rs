@@ -8,8 +8,8 @@ use sysgenid_sys::internal::fork;
 use sysgenid_sys::slot::Slot;
 use sysgenid_sys::wire;
 
-use super::super::{Driver, Watcher, new_readiness};
-use super::BrokerWatcher;
+use super::super::{Driver, Duties, Watcher, new_readiness};
+use super::{BrokerWatcher, Parking};
 use crate::base::Deadline;
 use crate::base::error::{Error, Result};
 use crate::source::connection::Connection;
@@ -19,7 +19,7 @@ use crate::source::{FileIdentity, Source, map_counter};
 pub(crate) struct Opening {
     connection: Arc<Connection>,
     source: Source,
-    tracked: bool,
+    duties: Duties,
     resume: Option<u32>,
 }
 
@@ -28,14 +28,17 @@ impl Opening {
     /// has passed.
     pub(crate) fn begin(
         source: &Source,
-        tracked: bool,
+        duties: Duties,
         resume: Option<u32>,
         deadline: Deadline,
     ) -> Result<Self> {
         let connection = Connection::connect(source, wire::WATCH_SOCKET, deadline)?;
         let mut flags = 0;
-        if tracked {
+        if duties.tracked {
             flags |= wire::OPEN_TRACKED;
+        }
+        if duties.parks {
+            flags |= wire::OPEN_PARKS;
         }
         if resume.is_some() {
             flags |= wire::OPEN_RESUME;
@@ -44,7 +47,7 @@ impl Opening {
         Ok(Self {
             connection: Arc::new(connection),
             source: source.clone(),
-            tracked,
+            duties,
             resume,
         })
     }
@@ -91,8 +94,9 @@ impl Opening {
             slot,
             number: reply.watcher,
             acknowledged: AtomicU32::new(acknowledged),
-            tracked: AtomicBool::new(self.tracked),
+            tracked: AtomicBool::new(self.duties.tracked),
             is_trimming: AtomicBool::new(false),
+            parking: self.duties.parks.then(|| Parking::new(&reply)),
         };
         Ok((watcher, FileIdentity::of(&status)))
     }
