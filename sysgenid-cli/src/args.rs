@@ -71,6 +71,10 @@ pub(crate) enum Command {
     Reseed(ReseedArgs),
     /// Wait until every tracked watcher has acknowledged the generation
     Wait(WaitArgs),
+    /// Bring programs to rest before a snapshot, by their hooks
+    Quiesce(QuiesceArgs),
+    /// Resume the programs that were brought to rest
+    Resume(ResumeArgs),
     #[command(hide = true)]
     DemoWorker(WorkerArgs),
     /// Write the man pages and the completions for shells into a directory
@@ -87,6 +91,8 @@ impl Command {
             Self::Trigger(args) => args.format.json,
             Self::Reseed(args) => args.format.json,
             Self::Wait(args) => args.format.json,
+            Self::Quiesce(args) => args.format.json,
+            Self::Resume(args) => args.format.json,
             Self::Run(_) | Self::Serve(_) | Self::DemoWorker(_) | Self::Generate(_) => false,
         }
     }
@@ -212,6 +218,31 @@ pub(crate) struct WaitArgs {
     pub(crate) min_watchers: u32,
 
     /// End with code 9, and name the stragglers, after this time
+    #[arg(short, long, value_name = "TIME", default_value = "5s")]
+    pub(crate) timeout: Timeout,
+
+    #[command(flatten)]
+    pub(crate) format: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuiesceArgs {
+    /// End with code 8, and resume all, if fewer programs than this run hooks; 0 asks
+    /// for none
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub(crate) min_watchers: u32,
+
+    /// End with code 9, name the stragglers, and resume all, after this time
+    #[arg(short, long, value_name = "TIME", default_value = "5s")]
+    pub(crate) timeout: Timeout,
+
+    #[command(flatten)]
+    pub(crate) format: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// End with code 9 after this time; programs are resumed nevertheless
     #[arg(short, long, value_name = "TIME", default_value = "5s")]
     pub(crate) timeout: Timeout,
 

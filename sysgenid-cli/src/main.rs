@@ -13,6 +13,7 @@ mod failure;
 mod generate;
 mod get;
 mod output;
+mod quiesce;
 mod reseed;
 mod run;
 mod serve;
@@ -95,6 +96,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Reseed(args) => reseed::run(&args),
         Command::Trigger(args) => trigger::run(&source(named)?, &args),
         Command::Wait(args) => wait::run(&source(named)?, &args),
+        Command::Quiesce(args) => quiesce::quiesce(&source(named)?, &args),
+        Command::Resume(args) => quiesce::resume(&source(named)?, &args),
         Command::Demo(args) => demo::run(&mut Output::new(args.json)),
         Command::DemoWorker(args) => demo::worker(args.role, source(named)?),
     }?;

@@ -47,6 +47,8 @@ fn every_object_that_is_printed_is_documented() {
         &["get"],
         &["trigger"],
         &["wait", "--timeout", "100ms"],
+        &["quiesce", "--min-watchers", "0"],
+        &["resume"],
     ] {
         printed += &text(&run(on(folder, arguments).arg("--json")).stdout);
     }
@@ -55,7 +57,7 @@ fn every_object_that_is_printed_is_documented() {
     printed += &text(&run(&mut on(folder, &["wait", "--json"])).stdout);
     printed += &text(&run(sysgenid().args(["demo", "--json"])).stdout);
 
-    assert!(printed.lines().count() >= 7 + 10, "{printed}");
+    assert!(printed.lines().count() >= 9 + 10, "{printed}");
     for line in printed.lines() {
         assert!(
             documented.contains(&fields(line)),
