@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import sysgenid
 from forking import in_child
-from support import Broker, eventually, patient
+from support import Broker, command, eventually, patient
 from sysgenid import _native, hooks
 
 
@@ -408,3 +408,38 @@ def test_the_end_in_the_middle_of_changes() -> None:
             """
         )
         assert (out, err, code) == ("", "", 0)
+
+
+@pytest.mark.broker_only
+def test_it_comes_to_rest_before_a_snapshot_and_goes_on_afterwards(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    log: list[str] = []
+    sysgenid.after_restore(lambda generation: log.append(f"after {generation}"))
+
+    @sysgenid.before_snapshot
+    def drain() -> None:
+        log.append("before")
+        if len(log) == 1:
+            raise OSError("a transaction is open")
+
+    def sysgenid_command(name: str) -> None:
+        arguments = [name, "--timeout", f"{patient(30)}s", "--source", broker.source]
+        program = command()
+        assert program is not None
+        subprocess.run([program, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+    with sysgenid.background(broker.source) as background:
+        sysgenid_command("quiesce")
+        assert log == ["before", "before"]
+        sysgenid_command("resume")
+        assert log == ["before", "before", "after 0"]
+        sysgenid_command("quiesce")
+        with sysgenid.Orchestrator(broker.source) as orchestrator:
+            orchestrator.trigger()
+            acknowledged(orchestrator)
+        sysgenid_command("resume")
+        assert log[3:] == ["before", "after 1"]
+        assert background.error is None
+    assert "the process is not at rest before a snapshot: " in caplog.text
+    assert "drain failed; it is tried again" in caplog.text

@@ -47,6 +47,9 @@ def background(
       the change is **not acknowledged**: orchestrators go on waiting, and name this process. All
       hooks are run again after a tenth of a second, then after twice that, up to half a minute; and
       at once when the generation changes again.
+    - When an orchestrator asks programs to come to rest before a snapshot (`sysgenid quiesce`), the
+      hooks of `before_snapshot` run, and the orchestrator is told when all have succeeded. Those of
+      `after_restore` run at the change, or when programs are told to go on and there was none.
     - There need not be a source: one that appears is watched, and counts as a change. A broker that
       has ended is waited for, and what changed meanwhile is told then.
     - It ends with the interpreter, whichever way that ends; a hook that is running then has a
@@ -75,14 +78,17 @@ def background(
 
 def _report(event: str, generation: int, detail: Any) -> None:
     """Called by the thread when something has happened."""
-    if event == "handled":
+    if event in ("handled", "resting"):
         _log_ignored(detail)
-    elif event == "failed":
+    elif event in ("failed", "not resting"):
+        missed = f"generation {generation} is not handled"
+        if event == "not resting":
+            missed = "the process is not at rest before a snapshot"
         failures = detail.failures if isinstance(detail, HookError) else ((None, detail),)
         for hook, failure in failures:
             _log.error(
-                "generation %d is not handled: %s failed; it is tried again",
-                generation,
+                "%s: %s failed; it is tried again",
+                missed,
                 "the acknowledgement" if hook is None else _name(hook),
                 exc_info=failure,
             )

@@ -54,8 +54,8 @@ impl Background {
         self.0.path().map(Into::into)
     }
 
-    /// Why the last change is not handled yet: a `HookError`, or what the source raised. `None` if all
-    /// is well.
+    /// Why the last change is not handled yet, or why the process is not at rest before a snapshot: a
+    /// `HookError`, or what the source raised. `None` if all is well.
     #[getter]
     fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let error = self.0.last_error()?;
@@ -162,6 +162,17 @@ fn tell(py: Python<'_>, report: &Py<PyAny>, event: &BackgroundEvent<'_>) {
             BackgroundEvent::Failed { generation, error } => {
                 let error = exception_of(py, error).into_value(py);
                 ("failed", Some(generation), error.into_any())
+            }
+            BackgroundEvent::Resting { ran } => {
+                let ignored = failure::pairs(py, ran.ignored())?;
+                if ignored.is_empty() {
+                    return Ok(());
+                }
+                ("resting", None, ignored.into_py_any(py)?)
+            }
+            BackgroundEvent::NotResting { error } => {
+                let error = exception_of(py, error).into_value(py);
+                ("not resting", None, error.into_any())
             }
             BackgroundEvent::Lost => ("lost", None, py.None()),
             BackgroundEvent::Found => ("found", None, py.None()),
