@@ -283,6 +283,8 @@ impl Handled {
     }
 }
 
+/// The release of what `open` stores and the acquire of what a look loads have each a fence and an access:
+/// either of the two alone would do, because a mark that is old or torn only closes the gate.
 #[test]
 fn gate_lets_nobody_in_before_the_change_is_handled() {
     model(2, || {
