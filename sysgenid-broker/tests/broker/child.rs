@@ -10,10 +10,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, Uid, getrlimit, kill_process, setrlimit, umask,
 };
 use sysgenid_broker::Server;
+use sysgenid_broker::follow::{Choice, Follow, Followers};
 
 use crate::client::Watcher;
 
@@ -24,6 +26,7 @@ const UMASK: &str = "SYSGENID_TEST_UMASK";
 const FILE_SIZE: &str = "SYSGENID_TEST_FILE_SIZE";
 const MEMORY: &str = "SYSGENID_TEST_MEMORY";
 const PACKETS: &str = "SYSGENID_TEST_PACKETS";
+const FOLLOW: &str = "SYSGENID_TEST_FOLLOW";
 const MARK: &str = "child says: ";
 
 /// Not a test: what a child does.
@@ -77,6 +80,8 @@ fn serve(dir: &Path) {
         // The parent may have read enough.
         let _ = writeln!(std::io::stderr(), "\n{MARK}{incident}");
     });
+    // The other end of a log in which nothing happens.
+    let _quiet = env::var(FOLLOW).ok().map(|_| follow_quiet_log(&mut server));
     let stopper = server.stopper();
     std::thread::spawn(move || {
         wait_for_end();
@@ -93,6 +98,15 @@ fn serve(dir: &Path) {
     }
     println!("\n{MARK}ready {}", server.capacity());
     server.run().expect("run");
+}
+
+fn follow_quiet_log(server: &mut Server) -> OwnedFd {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let log = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+    let (ours, theirs) = log.expect("a log");
+    let follow = Follow::new(Choice::Named(Followers::KMSG)).log(theirs);
+    server.follow(follow).expect("follow the log");
+    ours
 }
 
 /// Sends packets over the connection that this process has in place of its standard error.
@@ -141,6 +155,13 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn serve(dir: &Path) -> Self {
         Self::start(command("serve", dir)).ready()
+    }
+
+    /// Follows a log in which nothing happens.
+    pub(crate) fn serve_following(dir: &Path) -> Self {
+        let mut command = command("serve", dir);
+        command.env(FOLLOW, "1");
+        Self::start(command).ready()
     }
 
     pub(crate) fn serve_with_files(dir: &Path, files: u64) -> Self {

@@ -20,6 +20,7 @@ use sysgenid_broker::{Incident, Server, Stopper};
 use sysgenid_sys::vmclock::{COUNTED_SIZE, FLAG_COUNTER_PRESENT, MAGIC, VERSION, offset};
 use sysgenid_sys::wire::Cause;
 
+use crate::child::Process;
 use crate::client::{Client, PATIENCE, Watcher};
 
 /// Longer than the tests run: what waits for so long never acts.
@@ -285,6 +286,18 @@ fn a_barrier_that_panics_has_failed() {
     clock.restore(1);
     assert_eq!(broker.reaches(1), Cause::ENTROPY_UNKNOWN);
     assert!(broker.told().contains("panicked"));
+}
+
+#[test]
+fn a_broker_that_follows_a_quiet_log_uses_no_time() {
+    let (_folder, dir) = place();
+    let broker = Process::serve_following(&dir);
+    assert_eq!(Client::watch(&dir).status().followers, Followers::KMSG);
+    // The connection of the question is closed before.
+    std::thread::sleep(Duration::from_millis(200));
+    let before = broker.ticks();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(broker.ticks(), before);
 }
 
 #[test]
