@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Followers: what announces restores to a broker is played by files and sockets of the same behaviour.
-//! `kmsg.rs` has the tests with the kernel's own log.
+//! Followers: what announces restores to a broker is played by the files and sockets of
+//! `played.rs`. `kmsg.rs` has the tests with the kernel's own log.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,19 +10,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use sysgenid_broker::follow::{Choice, Follow, Followers};
 use sysgenid_broker::{Incident, Server, Stopper};
-use sysgenid_sys::vmclock::{COUNTED_SIZE, FLAG_COUNTER_PRESENT, MAGIC, VERSION, offset};
 use sysgenid_sys::wire::Cause;
 
 use crate::child::Process;
 use crate::client::{Client, PATIENCE, Watcher};
+use crate::played::{Checkpoint, Clock, Log, TEXT, Vmgenid};
 
 /// Longer than the tests run: what waits for so long never acts.
 const NEVER: Duration = Duration::from_secs(3600);
-pub(crate) const TEXT: &str = "random: crng reseeded due to virtual machine fork";
 
 /// A broker with followers, on a thread.
 pub(crate) struct Broker {
@@ -82,74 +76,8 @@ impl Drop for Broker {
     }
 }
 
-/// What plays `/dev/kmsg`: a record at each read.
-struct Log(OwnedFd);
-
-impl Log {
-    fn new() -> (Self, OwnedFd) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        (Self(ours), theirs)
-    }
-
-    fn write(&self, record: &str) {
-        send(&self.0, record.as_bytes(), SendFlags::NOSIGNAL).unwrap();
-    }
-
-    fn restore(&self, sequence: u64) {
-        self.write(&format!("5,{sequence},1312438,-;{TEXT}\n"));
-    }
-}
-
 fn follows(followers: Followers) -> Follow {
     Follow::new(Choice::Named(followers)).patience(NEVER)
-}
-
-/// A clock that counts and notifies of nothing.
-struct Clock {
-    path: PathBuf,
-    file: File,
-}
-
-impl Clock {
-    fn new(dir: &Path) -> Self {
-        let path = dir.join("vmclock");
-        let file = File::create(&path).unwrap();
-        file.set_len(4096).unwrap();
-        let clock = Self { path, file };
-        clock.put(offset::MAGIC, &MAGIC.to_le_bytes());
-        clock.put(offset::SIZE, &COUNTED_SIZE.to_le_bytes());
-        clock.put(offset::VERSION, &VERSION.to_le_bytes());
-        clock.put(offset::FLAGS, &FLAG_COUNTER_PRESENT.to_le_bytes());
-        clock
-    }
-
-    fn put(&self, offset: usize, bytes: &[u8]) {
-        self.file.write_all_at(bytes, offset as u64).unwrap();
-    }
-
-    fn restore(&self, counter: u64) {
-        self.put(offset::GENERATION_COUNTER, &counter.to_le_bytes());
-    }
-}
-
-struct Vmgenid {
-    path: PathBuf,
-    file: File,
-}
-
-impl Vmgenid {
-    fn new(dir: &Path) -> Self {
-        let path = dir.join("vmgenid");
-        let file = File::create(&path).unwrap();
-        file.set_len(4096).unwrap();
-        Self { path, file }
-    }
-
-    fn restore(&self, counter: u32) {
-        self.file.write_all_at(&counter.to_ne_bytes(), 0).unwrap();
-    }
 }
 
 /// A place for what plays devices, and the broker's directory in it.
@@ -487,30 +415,6 @@ fn a_follower_that_is_named_must_work_and_auto_takes_those_that_do() {
     }
     let report = server.follow(Follow::new(Choice::None)).unwrap();
     assert!(report.followers.is_empty() && report.missing.is_empty());
-}
-
-/// gVisor's file is played by a FIFO, whose reader blocks until something is written.
-struct Checkpoint(PathBuf);
-
-impl Checkpoint {
-    fn new(dir: &Path) -> Self {
-        let path = dir.join("checkpoint");
-        make_fifo(&path);
-        Self(path)
-    }
-
-    /// Returns once the follower reads, and has another FIFO to open next.
-    fn say(&self, word: &str) {
-        let mut fifo = File::options().write(true).open(&self.0).unwrap();
-        let next = self.0.with_extension("next");
-        make_fifo(&next);
-        fs::rename(next, &self.0).unwrap();
-        fifo.write_all(word.as_bytes()).unwrap();
-    }
-}
-
-fn make_fifo(path: &Path) {
-    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
 #[test]

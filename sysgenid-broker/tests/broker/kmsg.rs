@@ -14,7 +14,8 @@ use sysgenid_broker::follow::{Choice, Follow, Followers};
 use sysgenid_sys::wire::Cause;
 
 use crate::client::{Client, PATIENCE};
-use crate::follow::{Broker, TEXT};
+use crate::follow::Broker;
+use crate::played::TEXT;
 use crate::skipped::skipped;
 
 /// The records of the log: its descriptor, opened at the start of the ring.

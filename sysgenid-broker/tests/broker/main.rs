@@ -27,6 +27,7 @@ mod limits;
 mod notices;
 mod ordering;
 mod phase;
+mod played;
 mod refusals;
 mod requests;
 mod restart;
