@@ -45,6 +45,8 @@ mod pages {
     mod guarantees {}
     #[doc = include_str!("../../docs/src/command.md")]
     mod command {}
+    #[doc = include_str!("../../docs/src/followers.md")]
+    mod followers {}
     #[doc = include_str!("../../docs/src/platforms.md")]
     mod platforms {}
     #[doc = include_str!("../../docs/src/abi.md")]
