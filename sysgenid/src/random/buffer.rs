@@ -6,7 +6,6 @@ use chacha20::variants::Legacy;
 use chacha20::{ChaChaCore, R12};
 use rand_core::SeedableRng;
 use rand_core::block::Generator;
-use sysgenid_sys::internal::lend::Stock;
 use sysgenid_sys::internal::words;
 use zeroize::Zeroize;
 
@@ -23,7 +22,7 @@ type Block = <ChaCha12 as Generator>::Output;
 const BLOCKS: usize = 8;
 
 const BLOCK_WORDS: usize = size_of::<Block>() / 4;
-pub(super) const WORDS: usize = BLOCKS * BLOCK_WORDS;
+const WORDS: usize = BLOCKS * BLOCK_WORDS;
 const KEY_WORDS: usize = 8;
 type Key = [u8; 4 * KEY_WORDS];
 
@@ -65,32 +64,29 @@ impl Buffer {
         key: [0; 4 * KEY_WORDS],
     };
 
-    /// So many words of the `count` that are left, and how many are left then. The words were drawn
-    /// since the last change that `witness` shows, or it is `None` because that is not sure:
-    /// [`fill`](Self::fill) is.
+    /// So many words. They were drawn since the last change that `witness` shows, or it is `None` because
+    /// that is not sure, or there are too few: [`fill`](Self::fill) is sure.
     ///
     /// They are taken first and checked then: what the check refuses is seen by nobody. The number is
     /// a constant, so that this is a few instructions wherever it ends up.
     #[inline(always)]
-    pub(super) fn words<const N: usize>(
-        &mut self,
-        count: usize,
-        witness: &impl Witness,
-    ) -> (Option<[u32; N]>, usize) {
-        match self.take_words(count) {
-            Some((words, left)) => (self.is_unique(witness).then_some(words), left),
-            None => (None, count),
-        }
+    pub(super) fn words<const N: usize>(&mut self, witness: &impl Witness) -> Option<[u32; N]> {
+        let words = self.take_words()?;
+        self.is_unique(witness).then_some(words)
     }
 
     #[inline(always)]
-    fn take_words<const N: usize>(&mut self, count: usize) -> Option<([u32; N], usize)> {
-        // Wraps to a start behind the end, which is no range, if there are too few.
-        let left = count.wrapping_sub(N);
-        let words = self.words.as_flattened_mut().get_mut(left..count)?;
+    fn take_words<const N: usize>(&mut self) -> Option<[u32; N]> {
+        // Wraps to a number that is too large if there are too few. So it is one comparison, of the number
+        // that the rest needs.
+        let left = self.left.wrapping_sub(N);
+        if left > WORDS - N {
+            return None;
+        }
+        let words = self.words.as_flattened_mut().get_mut(left..left + N)?;
         let taken = mem::replace(words.first_chunk_mut()?, [0; N]);
         self.left = left;
-        Some((taken, left))
+        Some(taken)
     }
 
     /// Refills the buffer if there are fewer words in it. Returns whether it has.
@@ -181,7 +177,7 @@ impl Buffer {
             self.refill();
         }
         self.need(KEY_WORDS);
-        let Some((words, _)) = self.take_words::<KEY_WORDS>(self.left) else {
+        let Some(words) = self.take_words::<KEY_WORDS>() else {
             return;
         };
         let mut key = Key::default();
@@ -245,13 +241,6 @@ impl Buffer {
         self.drawn = 0;
         self.key.zeroize();
         self.words.as_flattened_mut().zeroize();
-    }
-}
-
-impl Stock for Buffer {
-    #[inline]
-    fn count(&self) -> usize {
-        self.left
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use rand_core::{TryCryptoRng, TryRng};
 use sysgenid_sys::internal::lend::Lend;
 
-use super::buffer::{Buffer, WORDS};
+use super::buffer::Buffer;
 use crate::base::error::Result;
 use crate::check::{ProcessWide, Uniqueness, Witness};
 use crate::random::{entropy, give_up};
@@ -13,7 +13,7 @@ use crate::random::{entropy, give_up};
 thread_local! {
     /// Without a destructor, so that it can be reached until the thread has ended: by the
     /// destructors of others, too.
-    static BUFFER: Lend<Buffer> = const { Lend::empty(Buffer::EMPTY) };
+    static BUFFER: Lend<Buffer> = const { Lend::new(Buffer::EMPTY) };
 
     /// Wipes it when the thread ends.
     static WIPE: Wipe = const { Wipe };
@@ -213,9 +213,7 @@ pub(super) fn fill(bytes: &mut [u8]) -> Result<()> {
 /// So many words, if they are there, and nothing has changed as far as a glance tells.
 #[inline(always)]
 fn take_words<const N: usize>() -> Option<[u32; N]> {
-    BUFFER.with(|buffer| {
-        buffer.take::<N, WORDS, _>(|buffer, count| buffer.words(count, &ThisThread))
-    })?
+    BUFFER.with(|buffer| buffer.with(|buffer| buffer.words(&ThisThread)))?
 }
 
 /// Lends this thread's buffer to `work`; `None` in a signal handler that interrupts its use.

@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex};
 use chacha20::ChaCha12Rng;
 use proptest::prelude::*;
 use rand_core::{Infallible, Rng, SeedableRng, TryRng, UnwrapErr};
-use sysgenid_sys::internal::lend::Stock;
 
 use self::model::Model;
 use super::SnapshotSafeRng;
@@ -94,7 +93,7 @@ impl Deref for Script {
 fn fill(buffer: &mut Buffer, witness: &Restores, bytes: &mut [u8]) -> crate::Result<()> {
     fn words<const N: usize>(buffer: &mut Buffer, witness: &Restores) -> Option<Vec<u8>> {
         buffer.need(N);
-        let (words, _) = buffer.words::<N>(buffer.count(), witness);
+        let words = buffer.words::<N>(witness);
         Some(words?.map(u32::to_le_bytes).concat())
     }
     let words = match bytes.len() {
