@@ -272,7 +272,11 @@ impl Member {
                     Ok(None) => Ok(Some(watcher.generation())),
                     // It was acknowledged while the broker was away, and is news to the next one.
                     Ok(Some(generation)) => match watcher.acknowledge(generation) {
-                        Ok(()) => Ok(None),
+                        // Of a watcher that parks, more notices may be unread, and no event is to come for them.
+                        Ok(()) => match watcher.try_changed() {
+                            Ok(changed) => Ok(changed),
+                            Err(_) => self.look_at_page(),
+                        },
                         // There is another one already.
                         Err(error) if error.is_stale() => Ok(watcher.try_changed().ok().flatten()),
                         Err(_) => self.look_at_page(),
