@@ -13,12 +13,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group,
 use sysgenid::Deadline;
 
 /// The child that runs, if one does. Other threads may send it signals: it is waited for under the
-/// lock, so its number is nobody else's while they hold it.
+/// lock, so no other process has its number while they hold it.
 #[derive(Clone, Default)]
 pub(crate) struct Job(Arc<Mutex<Option<Child>>>);
 
 impl Job {
-    /// Starts the command in the place of the last one.
+    /// Starts the command; the one before has ended.
     pub(crate) fn start(&self, command: &mut Command) -> io::Result<()> {
         let mut running = self.lock();
         *running = Some(command.spawn()?);
@@ -32,7 +32,7 @@ impl Job {
         };
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         loop {
-            // More seconds than the kernel's type holds are as good as for ever.
+            // A time that the kernel's type cannot hold never passes.
             let left = deadline
                 .remaining()
                 .and_then(|left| Timespec::try_from(left).ok());
@@ -76,7 +76,7 @@ impl Job {
     }
 }
 
-/// The exit code by which a shell tells of a child's end.
+/// The exit code by which a shell reports how a child ended.
 pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => code,

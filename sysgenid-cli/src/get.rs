@@ -14,7 +14,7 @@ struct Line {
     generation: u64,
 }
 
-/// Looks at what every process can see, so it asks nobody and cannot be kept waiting.
+/// Reads the mapped counter, without a question to the driver, so it cannot be kept waiting.
 pub(crate) fn run(named: Option<PathBuf>, out: &mut Output) -> Result<(), Failure> {
     let source = match named {
         Some(path) => Source::at(path)?,

@@ -54,7 +54,7 @@ impl Output {
     }
 }
 
-/// What standard error says in JSON.
+/// The line for standard error, in JSON.
 pub(crate) fn failure_in_json(message: &str, code: u8) -> String {
     let object = serde_json::json!({"error": message, "code": code});
     ascii_where_invisible(&object.to_string())

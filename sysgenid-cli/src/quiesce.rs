@@ -75,7 +75,7 @@ pub(crate) fn quiesce(source: &Source, args: &QuiesceArgs) -> Result<(), Failure
                 not_asked(parked.others),
                 if parked.watchers == 1 { "it" } else { "them" },
             );
-            // First: they are at rest, whether or not somebody reads that.
+            // First: they are at rest, even if no program reads the output.
             quiescing.leave();
             out.print(&Line::settled(PHASE, parked), text)
         }
@@ -89,7 +89,7 @@ pub(crate) fn quiesce(source: &Source, args: &QuiesceArgs) -> Result<(), Failure
                 args.timeout,
                 StragglerSummary::of(named.unwrap_or_default()),
             );
-            // A driver that names nobody is no proof that programs are late.
+            // A driver that names no watcher does not prove that programs are late.
             Err(match named {
                 Some(named) if !named.is_empty() => Failure::Late(message),
                 _ => Failure::TimedOut(message),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `sysgenid run`: a command with a userspace driver of its own.
+//! `sysgenid run`: runs a command beside its own userspace driver.
 
 use std::ffi::c_int;
 use std::io::ErrorKind;

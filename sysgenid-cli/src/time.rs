@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use sysgenid::Deadline;
 
-/// How long to wait; `None` is for ever, by the caller's choice.
+/// How long to wait; `None` has no end, by the caller's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout(Option<Duration>);
 

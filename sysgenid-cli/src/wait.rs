@@ -68,7 +68,7 @@ pub(crate) fn run(source: &Source, args: &WaitArgs) -> Result<(), Failure> {
     asked.settle(&mut out)
 }
 
-/// What is waited for.
+/// A wait for the watchers of a source.
 pub(crate) struct Asked<'a> {
     pub(crate) source: &'a Source,
     pub(crate) min_watchers: u32,
@@ -168,7 +168,7 @@ impl Asked<'_> {
                  {who}",
                     self.time,
                 );
-                // A source that says nothing is no proof that watchers are late.
+                // A source that does not answer does not prove that watchers are late.
                 Err(match is_silent {
                     true => Failure::TimedOut(message),
                     false => Failure::Late(message),

@@ -98,7 +98,7 @@ fn handle(job: &Job, command: &OsStr, change: &Change, time: Timeout) -> Result<
     }
 }
 
-/// Passes what ends this process on to the command, which has a group of its own.
+/// Passes the signals that end this process to the command, which leads its own group.
 fn end_with_the_command(job: &Job) -> Result<(), Failure> {
     let job = job.clone();
     Caught::new(&signals::ending())?.handle(move |signal| {
@@ -107,7 +107,7 @@ fn end_with_the_command(job: &Job) -> Result<(), Failure> {
     })
 }
 
-/// Tells without waiting: whether somebody reads it does not matter to the changes.
+/// Prints without waiting: a reader that does not read delays no change.
 struct Report<'a> {
     out: Output,
     voice: &'a Voice,

@@ -68,7 +68,7 @@ fn await_event(watcher: &Watcher, deadline: Deadline, args: &WatchArgs) -> Resul
         PollFd::new(watcher, PollFlags::IN),
         PollFd::new(&stdout, PollFlags::empty()),
     ];
-    // More seconds than the kernel's type holds are as good as for ever.
+    // A time that the kernel's type cannot hold never passes.
     let timeout = deadline
         .remaining()
         .and_then(|left| Timespec::try_from(left).ok());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A watch that goes on whatever becomes of its source.
+//! A watch that survives the end of its source.
 
 use std::io;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub(super) fn open(named: Option<PathBuf>, tracked: bool) -> Changes {
     .open()
 }
 
-/// What is said first, and the generation by then, if there is a source.
+/// The first line, and the generation at that time, if there is a source.
 pub(super) fn begin(changes: &Changes, tracked: bool) -> (Line<'_>, Option<Generation>) {
     let source = changes.sources().next();
     let probe = source.and_then(|source| Probe::open_on(source.clone()).ok());
@@ -69,7 +69,7 @@ pub(super) fn begin(changes: &Changes, tracked: bool) -> (Line<'_>, Option<Gener
     (line, generation)
 }
 
-/// Stops the changes when nobody reads standard output any more, and says so in what it returns.
+/// Stops the changes when the reader of standard output has gone, and sets the flag that it returns.
 fn on_reader_gone(waker: ChangesWaker) -> Result<Arc<AtomicBool>, Failure> {
     let has_gone = Arc::new(AtomicBool::new(false));
     let tell = Arc::clone(&has_gone);

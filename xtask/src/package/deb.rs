@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A Debian package: a tree of files, what dpkg is told of it, and what it runs.
+//! A Debian package: a tree of files, dpkg's description of it, and the scripts that dpkg runs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -50,13 +50,13 @@ impl Tree {
         Ok(())
     }
 
-    /// What every package has in its folder of documentation.
+    /// The documents of every package.
     pub(super) fn documents(&mut self, workspace: &Workspace, package: &str) -> Result<()> {
-        let folder = format!("usr/share/doc/{package}");
+        let directory = format!("usr/share/doc/{package}");
         let copyright = workspace.root.join("packaging/debian/copyright");
-        self.file(&format!("{folder}/copyright"), &copyright)?;
+        self.file(&format!("{directory}/copyright"), &copyright)?;
         let changes = workspace.root.join("CHANGELOG.md");
-        self.compressed(&format!("{folder}/changelog"), &changes)
+        self.compressed(&format!("{directory}/changelog"), &changes)
     }
 
     fn add(&mut self, to: &str, content: Vec<u8>, mode: u32) {

@@ -174,7 +174,7 @@ fn kernel(workspace: &Workspace, values: &BTreeMap<&str, String>) -> Result<Deb>
         let inside = path.strip_prefix("driver").unwrap_or(&path);
         let first = inside.components().next();
         let first = first.map(|it| it.as_os_str().to_string_lossy().into_owned());
-        // What is installed elsewhere, and what builds nothing.
+        // The rest is installed elsewhere, or is not needed for the build.
         let is_source = !matches!(
             first.as_deref(),
             Some("tests" | "upstream" | "udev" | "sysusers.d" | "modules-load.d")
@@ -203,7 +203,7 @@ fn kernel(workspace: &Workspace, values: &BTreeMap<&str, String>) -> Result<Deb>
     })
 }
 
-/// The files of a folder that belong to the repository.
+/// The files of a directory that belong to the repository.
 fn tracked(workspace: &Workspace, folder: &str) -> Result<Vec<PathBuf>> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", folder])

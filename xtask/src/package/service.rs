@@ -27,7 +27,7 @@ const NAMESPACES: [&str; 7] = [
     "--kill-child",
 ];
 
-/// Tests the package. `tests` has the scripts, and `folder` is made anew for what goes in and out.
+/// Tests the package. `tests` has the scripts; `folder` is emptied, for the package and the report.
 pub(super) fn test(package: &Path, tests: &Path, folder: &Path) -> Result<Tally> {
     if let Some(reason) = missing() {
         println!("left out: {reason}");
