@@ -147,6 +147,9 @@ enum Command {
         /// Copies a Python program, run by this interpreter, which has the package
         #[arg(long)]
         python: Option<PathBuf>,
+        /// Copies services in Python instead, with the package and without
+        #[arg(long, requires = "python")]
+        services: bool,
     },
     /// The process that CRIU copies
     CriuSubject {
@@ -489,11 +492,18 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             filter,
             criu,
             python,
-        } => {
-            let program = python.map_or(criu::Program::Rust, criu::Program::Python);
-            let copies = criu::Copies::make(&criu, &program)?;
-            filter.run(&copies, criu::cases(), suite::LIMIT)?
-        }
+            services,
+        } => match python {
+            Some(python) if services => {
+                let services = criu::Services::make(&criu, &python)?;
+                filter.run(&services, criu::service_cases(), suite::LIMIT)?
+            }
+            python => {
+                let program = python.map_or(criu::Program::Rust, criu::Program::Python);
+                let copies = criu::Copies::make(&criu, &program)?;
+                filter.run(&copies, criu::cases(), suite::LIMIT)?
+            }
+        },
         Command::CriuSubject { folder } => {
             criu::run_subject(&folder)?;
             return Ok(true);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo xtask criu`: a Rust and a Python process that a real CRIU has copied, and forks of the
-//! copies. CRIU is unpacked from Debian 13, whose version loses `MADV_WIPEONFORK`.
+//! copies; and services in Python, with the package and without. CRIU is unpacked from Debian 13, whose version loses `MADV_WIPEONFORK`.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,8 +51,12 @@ fn copies(workspace: &Workspace, refresh: bool) -> Result<Tally> {
     let main = &python.interpreters.main;
     let venv = python.installed(main, &python.wheel(main)?)?;
 
-    let mut tally = copy(workspace, &criu, None)?.within("rust");
-    tally += copy(workspace, &criu, Some(&venv.program("python")))?.within("python");
+    let interpreter = venv.program("python");
+    let in_python = ["--python".as_ref(), interpreter.as_os_str()];
+    let of_services = [in_python[0], in_python[1], "--services".as_ref()];
+    let mut tally = copy(workspace, &criu, &[])?.within("rust");
+    tally += copy(workspace, &criu, &in_python)?.within("python");
+    tally += copy(workspace, &criu, &of_services)?.within("services");
     Ok(tally)
 }
 
@@ -91,8 +96,8 @@ fn unpack(dir: &Path, refresh: bool) -> Result<PathBuf> {
     Ok(folder.path)
 }
 
-/// Runs the suite on a process of this program or, with an interpreter, of a Python program.
-fn copy(workspace: &Workspace, criu: &Path, python: Option<&Path>) -> Result<Tally> {
+/// Runs the suite on a process of this program or, as the arguments say, of Python programs.
+fn copy(workspace: &Workspace, criu: &Path, arguments: &[&OsStr]) -> Result<Tally> {
     let mut build = workspace.cargo();
     build.args(["build", "--quiet", "--package", "sysgenid-conformance"]);
     command::run(&mut build)?;
@@ -107,9 +112,7 @@ fn copy(workspace: &Workspace, criu: &Path, python: Option<&Path>) -> Result<Tal
             option
         });
     }
-    if let Some(python) = python {
-        suite.arg("--python").arg(python);
-    }
+    suite.args(arguments);
     let mut report = Report::default();
     let success = command::tee(&mut suite, |line| report.add_line(line))?;
     if let Some(fault) = report.fault() {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use sysgenid::SOURCE_VARIABLE;
 use sysgenid_sys::page::CounterPageMut;
 
@@ -22,6 +23,15 @@ pub enum Program {
     Rust,
     /// `subject.py`, run by this interpreter.
     Python(PathBuf),
+    /// `service.py`, run by this interpreter.
+    Service {
+        /// The interpreter.
+        interpreter: PathBuf,
+        /// Which of its services.
+        kind: &'static str,
+        /// Whether it uses the package.
+        protected: bool,
+    },
 }
 
 /// What copies of one process have reported: two copies for each way of learning of the restore.
@@ -45,38 +55,17 @@ impl Copies {
     ///
     /// If a step fails; then with what CRIU has logged.
     pub fn make(criu: &[OsString], program: &Program) -> Result<Self, Box<dyn Error>> {
-        let folder = tempfile::tempdir()?;
-        let criu = Criu {
-            words: criu,
-            images: folder.path().join("images"),
-        };
-        fs::create_dir(&criu.images)?;
-        let page = folder.path().join("page");
-        fs::write(&page, [0; 4096])?;
-        let _driver = sysgenid_broker::spawn(folder.path().join("driver"))?;
-
-        let mut original = Original(program.start(folder.path(), &page)?);
-        original.wait_for(&folder.path().join("ready"))?;
-        criu.run("dump", &["--tree", &original.0.id().to_string()])?;
-        original.0.wait()?;
-
-        let pair = |orders: &str| -> Result<[Report; 2], Box<dyn Error>> {
-            Ok([
-                criu.restore(folder.path(), orders)?,
-                criu.restore(folder.path(), orders)?,
-            ])
-        };
+        let dumped = Dumped::make(criu, program)?;
         // What the page shows is not taken back, so the restores that it does not show come first.
-        let unseen = pair("report")?;
-        let learned = pair("assume")?;
-        let file = fs::File::options().read(true).write(true).open(&page)?;
-        CounterPageMut::map(&file)?.store(1);
-        let seen = pair("report")?;
+        let unseen = dumped.pair("report")?;
+        let learned = dumped.pair("assume")?;
+        dumped.change()?;
+        let seen = dumped.pair("report")?;
         Ok(Self {
             seen,
             learned,
             unseen,
-            version: criu.version()?,
+            version: dumped.criu.version()?,
         })
     }
 
@@ -88,26 +77,100 @@ impl Copies {
     }
 }
 
+/// A program that CRIU has checkpointed.
+pub(super) struct Dumped<'a> {
+    folder: tempfile::TempDir,
+    criu: Criu<'a>,
+    page: PathBuf,
+    _driver: sysgenid_broker::Background,
+}
+
+impl<'a> Dumped<'a> {
+    pub(super) fn make(criu: &'a [OsString], program: &Program) -> Result<Self, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let criu = Criu {
+            words: criu,
+            images: folder.path().join("images"),
+        };
+        fs::create_dir(&criu.images)?;
+        let page = folder.path().join("page");
+        fs::write(&page, [0; 4096])?;
+        let driver = sysgenid_broker::spawn(folder.path().join("driver"))?;
+
+        // A copy has the process ids of the original, which are free once all of it has been waited for.
+        set_child_subreaper(Some(getpid()))?;
+        let mut original = Original(program.start(folder.path(), &page)?);
+        original.wait_for(&folder.path().join("ready"))?;
+        criu.run("dump", &["--tree", &original.0.id().to_string()])?;
+        original.0.wait()?;
+        while wait(WaitOptions::empty()).is_ok() {}
+        Ok(Self {
+            folder,
+            criu,
+            page,
+            _driver: driver,
+        })
+    }
+
+    /// Has the page show a restore, from now on.
+    pub(super) fn change(&self) -> Result<(), Box<dyn Error>> {
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&self.page)?;
+        CounterPageMut::map(&file)?.store(1);
+        Ok(())
+    }
+
+    /// Makes two copies, one after the other.
+    pub(super) fn pair(&self, orders: &str) -> Result<[Report; 2], Box<dyn Error>> {
+        let copy = || self.criu.restore(self.folder.path(), orders);
+        Ok([copy()?, copy()?])
+    }
+}
+
 impl Program {
     fn start(&self, folder: &Path, page: &Path) -> std::io::Result<Child> {
         let mut command = match self {
             Self::Rust => {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.arg("criu-subject");
+                command.arg("criu-subject").arg(folder);
                 command
             }
             Self::Python(interpreter) => {
-                let mut command = Command::new(interpreter);
-                let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/criu/subject.py");
-                command.arg(script).env("PYTHONDONTWRITEBYTECODE", "1");
+                let mut command = python(interpreter, "subject.py");
+                command.arg(folder);
+                command
+            }
+            Self::Service {
+                interpreter,
+                kind,
+                protected,
+            } => {
+                let mut command = python(interpreter, "service.py");
+                let protection = if *protected {
+                    "protected"
+                } else {
+                    "unprotected"
+                };
+                command.arg(folder).args([kind, protection]);
                 command
             }
         };
         // Nothing that this process has open must be there when it is restored.
-        let command = command.arg(folder).env(SOURCE_VARIABLE, page);
+        let command = command.env(SOURCE_VARIABLE, page);
         let command = command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::null()).current_dir("/").spawn()
     }
+}
+
+/// A script of this folder.
+fn python(interpreter: &Path, script: &str) -> Command {
+    let mut command = Command::new(interpreter);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/criu");
+    command.arg(folder.join(script));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
 }
 
 /// The process that is copied. Dropping it kills it.

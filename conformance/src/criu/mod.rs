@@ -7,12 +7,14 @@
 
 mod copies;
 mod report;
+mod services;
 mod subject;
 
 use std::collections::BTreeMap;
 
 pub use self::copies::{Copies, Program};
 use self::report::Report;
+pub use self::services::{Services, cases as service_cases};
 pub use self::subject::run as run_subject;
 use crate::cases;
 use crate::suite::Case;
@@ -78,8 +80,9 @@ fn no_secret_is_equal_after_a_restore_that_the_program_learned_of(copies: &Copie
     expect_no_equal_secret(&copies.learned);
 }
 
-/// Between the copies, and between each copy and its children, however those were made.
-fn expect_no_equal_secret(copies: &[Report]) {
+/// Between the copies, and between each copy and its children, however those were made. Returns how
+/// many were compared.
+fn expect_no_equal_secret(copies: &[Report]) -> usize {
     let mut seen = BTreeMap::new();
     for (number, copy) in copies.iter().enumerate() {
         for process in copy.processes() {
@@ -93,6 +96,7 @@ fn expect_no_equal_secret(copies: &[Report]) {
         }
     }
     assert!(seen.len() >= 8, "{seen:?}");
+    seen.len()
 }
 
 fn child_of_a_copy_has_its_own_secrets_whatever_shows_the_restore(copies: &Copies) {

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import random
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -22,6 +24,7 @@ def kernel() -> int:
         return int.from_bytes(stream.read(8), "little")
 
 
+sysgenid.random.protect()
 guarded = sysgenid.Guarded(kernel)
 copied = kernel()
 
@@ -45,6 +48,8 @@ def look(process: str) -> list[str]:
         f"{process} used {guarded.use(lambda number: number ^ 1)}",
         f"{process} cached {cached()}",
         f"{process} drawn {sysgenid.random.getrandbits(64)}",
+        f"{process} hidden {random.getrandbits(64)}",
+        f"{process} openssl {int.from_bytes(ssl.RAND_bytes(8), 'little')}",
         f"{process} page {'copied' if page[0] else 'emptied'}",
     ]
 
@@ -91,6 +96,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     os.setsid()  # CRIU takes whole sessions.
     look("parent")
+    before = sysgenid.uniqueness()
     (folder / "ready").touch()
     deadline = time.monotonic() + PATIENCE
     orders = folder / "orders"
@@ -99,6 +105,9 @@ def main() -> None:
         time.sleep(0.005)
     if orders.read_text() == "assume\n":
         sysgenid.assume_restored()
+    if not before.is_current():
+        # What the background thread does, which no copy would have.
+        sysgenid.run_after_restore()
     (folder / "report.new").write_text("\n".join(report(folder)))
     (folder / "report.new").rename(folder / "report")
 

@@ -230,16 +230,21 @@ def _private_generators() -> list[Any]:
     hidden: Any = _stdlib._inst
     others = (_stdlib.SystemRandom, Random, Core)
 
-    def is_one(found: object) -> bool:
-        # An object may lie about its `__class__`, and run code to do so.
-        kind = type(found)
-        return (
-            type.__subclasscheck__(_stdlib.Random, kind)
-            and not any(type.__subclasscheck__(other, kind) for other in others)
-            and found is not hidden
+    def is_one(kind: type) -> bool:
+        return type.__subclasscheck__(_stdlib.Random, kind) and not any(
+            type.__subclasscheck__(other, kind) for other in others
         )
 
-    return [found for found in gc.get_objects() if is_one(found)]
+    kinds: dict[type, bool] = {}
+    generators = []
+    for found in gc.get_objects():
+        # An object may lie about its `__class__`, and run code to do so.
+        kind = type(found)
+        if kind not in kinds:
+            kinds[kind] = is_one(kind)
+        if kinds[kind] and found is not hidden:
+            generators.append(found)
+    return generators
 
 
 def _names_of(found: list[Any]) -> list[str]:

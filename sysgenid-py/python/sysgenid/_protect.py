@@ -54,7 +54,7 @@ def protect(
     - "keep": it goes on with its numbers, which clones draw, too.
 
     Returns what is covered and what is not, as `coverage` does; `print` shows it. A second call
-    covers what could not be found before, and does no harm.
+    covers what could not be found before, and does no harm; its `seeded` is the one that counts.
 
     Raises the error of `sysgenid.verify`, and does nothing, if restores may not be seen:
     `AbsentError` if there is no source, `LostError` if its broker has ended. With
@@ -147,6 +147,9 @@ def uncover(name: str) -> None:
 
 def coverage() -> Coverage:
     """Tells what is protected now, and what this process has loaded that is not, with remedies.
+
+    It asks the source as `sysgenid.verify` does, and looks at each object that the garbage
+    collector knows: not for a hot path.
 
     >>> from sysgenid import random
     >>> sorted(random.coverage().covered)[-1]  # without `protect`: what takes the kernel's numbers
