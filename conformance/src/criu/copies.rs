@@ -164,7 +164,7 @@ impl Program {
     }
 }
 
-/// A script of this folder.
+/// A script of this directory.
 fn python(interpreter: &Path, script: &str) -> Command {
     let mut command = Command::new(interpreter);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/criu");

@@ -32,7 +32,7 @@ def kernel(size: int) -> bytes:
 
 
 class Connection:
-    """A connection to a server, which knows it by what it says first."""
+    """A connection to a server, which knows it by its first line."""
 
     def __init__(self, address: str) -> None:
         self.id = kernel(8).hex()

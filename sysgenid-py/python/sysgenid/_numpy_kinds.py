@@ -227,10 +227,14 @@ def _named_as(kind: Any, base: Any) -> None:
 def _settled_method(method: Any) -> Any:
     @functools.wraps(method)
     def draw(self: Any, *args: Any, **kwargs: Any) -> Any:
-        bits = self._bit_generator
-        if not isinstance(bits, Guarded):
+        guard = getattr(self._bit_generator, "_guard", None)
+        if guard is None:
             return method(self, *args, **kwargs)
-        return _settled(bits, lambda: method(self, *args, **kwargs))
+        stamp = guard.stamp()
+        drawn = method(self, *args, **kwargs)
+        if guard.stands(stamp):
+            return drawn
+        return _draw_again(self._bit_generator, drawn, lambda: method(self, *args, **kwargs))
 
     return draw
 
@@ -240,20 +244,27 @@ def function(name: str, original: Any, legacy: Any) -> Any:
 
     @functools.wraps(original)
     def draw(*args: Any, **kwargs: Any) -> Any:
-        bits = legacy._bit_generator
-        if not isinstance(bits, Guarded):
+        guard = getattr(legacy._bit_generator, "_guard", None)
+        if guard is None:
             return original(*args, **kwargs)
-        return _settled(bits, lambda: original(*args, **kwargs))
+        stamp = guard.stamp()
+        drawn = original(*args, **kwargs)
+        if guard.stands(stamp):
+            return drawn
+        return _draw_again(legacy._bit_generator, drawn, lambda: original(*args, **kwargs))
 
     draw.__module__, draw.__qualname__ = "numpy.random", name
     return draw
 
 
-def _settled(bits: Guarded, draw: Callable[[], Any]) -> Any:
+def _draw_again(bits: Guarded, drawn: Any, draw: Callable[[], Any]) -> Any:
+    """`drawn` was drawn while something changed."""
     for _ in range(_ATTEMPTS):
+        if bits._is_chosen and _seeds.keeps():
+            return drawn
         stamp = bits._guard.stamp()
         drawn = draw()
-        if bits._guard.stands(stamp) or (bits._is_chosen and _seeds.keeps()):
+        if bits._guard.stands(stamp):
             return drawn
     raise UnsettledError(
         errno.EAGAIN, f"something changed during each of {_ATTEMPTS} draws; try again"
