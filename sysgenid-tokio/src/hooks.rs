@@ -61,7 +61,7 @@ where
 {
     let runtime = runtime::current(None)?;
     Ok(move |context: &HookContext| {
-        let context = *context;
+        let context = context.clone();
         let left = context.deadline().remaining();
         let work = function(context);
         let task = runtime.spawn(async move {

@@ -10,8 +10,8 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use sysgenid_sys::internal::fork;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::{Generation, interrupt, sync};
-use crate::check::{Probe, unchanged};
+use crate::base::{Cause, Generation, interrupt, sync};
+use crate::check::{Probe, has_looked_for_sources, unchanged};
 use crate::hooks::EndRun;
 pub use crate::orchestrate::PendingWait;
 use crate::orchestrate::{Orchestrator, Settled};
@@ -19,7 +19,7 @@ use crate::source::Source;
 pub use crate::watch::changes::Look;
 use crate::watch::changes::event::Event;
 pub use crate::watch::watcher::{Reconnected, Reconnector};
-use crate::watch::{Changes, Watcher, watcher};
+use crate::watch::{Change, Changes, Watcher, watcher};
 
 /// Nothing can wait here: there is no runtime, or it is shutting down. `message` is a clause that
 /// says what to do.
@@ -141,6 +141,13 @@ pub fn try_changed_at_event(watcher: &Watcher) -> Result<Option<Generation>> {
     watcher.try_changed_at_event()
 }
 
+/// Why the generation that a watcher has told of changed, as
+/// [`Change::cause`](crate::Change::cause) says it. Never waits.
+#[must_use]
+pub fn cause(watcher: &Watcher, generation: Generation) -> Option<Cause> {
+    Cause::of(watcher.cause(generation)?)
+}
+
 /// For those who wait for the next *event* while `seen` is not acknowledged, as a stream does: to be
 /// called each time before waiting, when [`Watcher::try_changed`] has told `seen` again. Never waits.
 ///
@@ -162,6 +169,39 @@ pub fn await_next(watcher: &Watcher, seen: Generation) -> Result<()> {
 /// a hang-up. If the broker was lost after that event, the next event or look shows it.
 pub fn look_at_changes(changes: &mut Changes, is_open: bool) -> Look {
     changes.look_for_a_loop(is_open)
+}
+
+/// As [`look_at_changes`] with no event, for a loop that waits until a descriptor is readable:
+/// [`changes_fd`], which is not readable any more afterwards, until something is to be looked at.
+pub fn look_at_changes_and_arm(changes: &mut Changes) -> Look {
+    changes.look_and_arm()
+}
+
+/// The descriptor that [`look_at_changes_and_arm`] has prepared. It stays open as long as the changes do; in a
+/// forked child there is another one after the next look. `None` if the process has none left: then it is
+/// looked at from time to time.
+#[must_use]
+pub fn changes_fd(changes: &Changes) -> Option<BorrowedFd<'_>> {
+    changes.poll_fd()
+}
+
+/// Has a change reported again as if it was dropped, for a language in which nobody knows when that is. It
+/// may be acknowledged all the same.
+pub fn let_go(change: &Change) {
+    change.let_go();
+}
+
+/// Whether orchestrators may wait for an acknowledgement of these changes. Never waits.
+#[must_use]
+pub fn owes_acknowledgement(changes: &Changes) -> bool {
+    changes.is_outdated()
+}
+
+/// Whether the process has looked for its sources: then it takes no others that
+/// [`SYSGENID_SOURCE`](crate::SOURCE_VARIABLE) names later.
+#[must_use]
+pub fn has_looked() -> bool {
+    has_looked_for_sources()
 }
 
 /// A number that is another one each time that there are other [events](changes_events) to wait for.

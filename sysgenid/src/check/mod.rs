@@ -9,6 +9,7 @@ mod uniqueness;
 mod witness;
 
 pub use probe::Probe;
+pub(crate) use process_wide::has_looked_for_sources;
 #[cfg(feature = "testing")]
 pub(crate) use process_wide::world;
 pub use process_wide::{

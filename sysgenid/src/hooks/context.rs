@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-use crate::base::Cause;
-use crate::base::{Deadline, Generation};
+use std::sync::Arc;
+
+use crate::base::{Cause, Deadline, Generation};
+use crate::source::Source;
 
 /// What a hook is told when it is called.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HookContext {
     pub(super) generation: Generation,
-    pub(super) cause: Option<Cause>,
+    pub(super) change: Option<Arc<Told>>,
     pub(super) deadline: Deadline,
+}
+
+/// What is known of the change that the hooks run for.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) previous: Option<Generation>,
+    pub(super) source: Option<Source>,
+    pub(super) cause: Option<Cause>,
 }
 
 impl HookContext {
@@ -18,11 +28,24 @@ impl HookContext {
         self.generation
     }
 
-    /// Why the generation changed, if that is known: only the [background thread](crate::background) knows
-    /// it, where the source tells.
+    /// The generation of the same source that was handled last, if that is known: only the [background
+    /// thread](crate::background) knows it.
+    #[must_use]
+    pub fn previous(&self) -> Option<Generation> {
+        self.change.as_ref()?.previous
+    }
+
+    /// The source whose generation this is, if that is known: as for [`previous`](Self::previous).
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        self.change.as_ref()?.source.as_ref()
+    }
+
+    /// Why the generation changed, if that is known: as for [`previous`](Self::previous), where the source
+    /// tells.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
-        self.cause
+        self.change.as_ref()?.cause
     }
 
     /// When this hook counts as failed, which is [`Deadline::NEVER`] for a hook without a

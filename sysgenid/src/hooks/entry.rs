@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sysgenid_sys::internal::fork;
 
 use super::context::HookContext;
@@ -20,6 +21,7 @@ use super::options::OnFailure;
 use crate::base::{Deadline, interrupt};
 #[cfg(feature = "testing")]
 use crate::check::world::{Home, carried};
+use crate::check::{ProcessWide, Uniqueness, Witness};
 
 /// How long a signal may stay unnoticed by a caller that asked to be told of signals.
 const SLICE: Duration = Duration::from_millis(100);
@@ -55,18 +57,37 @@ pub(super) struct Entry {
     /// The process in which a thread runs the function past its deadline, or may come to do so; 0 if
     /// none does. A forked child does not have that thread.
     pub(super) runs_in: AtomicU32,
+    /// What the process saw when this was registered, or when a call of it that succeeded began.
+    pub(super) seen: ArcSwap<Uniqueness>,
     #[cfg(feature = "testing")]
     pub(super) home: Home,
 }
 
 impl Entry {
-    /// Calls the function, and returns at its deadline whether or not it has ended.
-    pub(super) fn run(self: &Arc<Self>, mut context: HookContext) -> Result<(), Reason> {
-        let Some(limit) = self.limit else {
-            return self.call(&context);
+    /// Whether something but a fork has happened since.
+    pub(super) fn has_missed(&self) -> bool {
+        self.seen.load().without_fork() != ProcessWide.mark().without_fork()
+    }
+
+    /// Calls the function, and returns at its deadline whether or not it has ended. One without a deadline
+    /// has `limit`.
+    pub(super) fn run(
+        self: &Arc<Self>,
+        mut context: HookContext,
+        limit: Option<Duration>,
+    ) -> Result<(), Reason> {
+        let seen = ProcessWide.mark();
+        let ran = match self.limit.or(limit) {
+            None => self.call(&context),
+            Some(limit) => {
+                context.deadline = Deadline::after(limit);
+                self.run_on_a_thread(context)
+            }
         };
-        context.deadline = Deadline::after(limit);
-        self.run_on_a_thread(context)
+        if ran.is_ok() {
+            self.seen.store(Arc::new(seen));
+        }
+        ran
     }
 
     fn run_on_a_thread(self: &Arc<Self>, context: HookContext) -> Result<(), Reason> {
@@ -76,6 +97,7 @@ impl Entry {
             return Err(Reason::StillRunning);
         }
         self.runs_in.store(process, Ordering::Relaxed);
+        let deadline = context.deadline;
         let (sender, receiver) = sync_channel(1);
         let entry = Arc::clone(self);
         let work = move || {
@@ -91,7 +113,7 @@ impl Entry {
             .name("sysgenid-hook".to_owned())
             .spawn(work);
         match started {
-            Ok(_detached) => await_outcome(&receiver, context.deadline),
+            Ok(_detached) => await_outcome(&receiver, deadline),
             Err(error) => {
                 self.is_done(process);
                 Err(Reason::NoThread(error))

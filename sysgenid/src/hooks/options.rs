@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::context::HookContext;
 use super::entry::{Entry, Kind};
 use super::failure::BoxError;
 use super::registry::{Hook, register};
 #[cfg(feature = "testing")]
 use crate::check::world::Home;
+use crate::check::{ProcessWide, Witness};
 
 /// What the failure of a hook means for the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -144,6 +147,7 @@ impl HookOptions {
             function: Box::new(move |context| function(context).boxed()),
             is_registered: AtomicBool::new(true),
             runs_in: AtomicU32::new(0),
+            seen: ArcSwap::from_pointee(ProcessWide.mark()),
             #[cfg(feature = "testing")]
             home: Home::here(),
         }))

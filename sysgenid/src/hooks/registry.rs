@@ -128,6 +128,12 @@ pub(super) fn register(entry: Arc<Entry>) -> Hook {
     Hook(entry)
 }
 
+/// Whether something has changed that a hook has not run for.
+pub(super) fn has_missed() -> bool {
+    let hooks = in_order(Kind::AfterRestore);
+    hooks.iter().any(|hook| hook.0.has_missed())
+}
+
 /// The hooks of one kind, in the order in which they run.
 pub(super) fn in_order(kind: Kind) -> Vec<Hook> {
     let hooks = HOOKS.load_full();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::context::HookContext;
+use super::context::{HookContext, Told};
 use super::entry::{Kind, is_in_hook};
 use super::failure::{HookErrors, HookFailure, HooksRan, outcome};
 use super::registry::in_order;
-use crate::base::Cause;
 use crate::base::fork_lock::ForkLock;
 use crate::base::{Deadline, Generation};
 use crate::check::{ProcessWide, Witness, assume_restored};
@@ -36,19 +37,24 @@ loom::lazy_static! {
 /// was made by a hook.
 pub fn run_after_restore(generation: Generation) -> Result<HooksRan, HookErrors> {
     make_old_for(generation);
-    run(Kind::AfterRestore, generation, None)
+    run(Kind::AfterRestore, generation, None, None)
 }
 
-/// The same for a change that a source has reported.
-pub(super) fn run_for(change: &Change) -> Result<HooksRan, HookErrors> {
+/// The same for a change that a source has reported. Hooks without a deadline have this one.
+pub(super) fn run_for(change: &Change, limit: Option<Duration>) -> Result<HooksRan, HookErrors> {
     make_old_for(change.generation());
-    run(Kind::AfterRestore, change.generation(), change.cause())
+    let told = Told {
+        previous: change.previous(),
+        source: change.source().cloned(),
+        cause: change.cause(),
+    };
+    run(Kind::AfterRestore, change.generation(), Some(told), limit)
 }
 
 /// The same after a snapshot that this process was not restored from, or that was not taken. Nothing is old
 /// by that.
 pub(super) fn run_after_snapshot(generation: Generation) -> Result<HooksRan, HookErrors> {
-    run(Kind::AfterRestore, generation, None)
+    run(Kind::AfterRestore, generation, None, None)
 }
 
 fn make_old_for(generation: Generation) {
@@ -69,10 +75,15 @@ fn make_old_for(generation: Generation) {
 /// all the others have run: do not take the snapshot. [`HookErrors::is_reentrant`] if the call was
 /// made by a hook.
 pub fn run_before_snapshot() -> Result<HooksRan, HookErrors> {
-    run(Kind::BeforeSnapshot, crate::check::generation(), None)
+    run(Kind::BeforeSnapshot, crate::check::generation(), None, None)
 }
 
-fn run(kind: Kind, generation: Generation, cause: Option<Cause>) -> Result<HooksRan, HookErrors> {
+fn run(
+    kind: Kind,
+    generation: Generation,
+    change: Option<Told>,
+    limit: Option<Duration>,
+) -> Result<HooksRan, HookErrors> {
     // A hook with a deadline has its own thread, which does not hold the turn.
     if is_in_hook() {
         return Err(HookErrors::REENTRANT);
@@ -82,7 +93,7 @@ fn run(kind: Kind, generation: Generation, cause: Option<Cause>) -> Result<Hooks
     };
     let context = HookContext {
         generation,
-        cause,
+        change: change.map(Arc::new),
         deadline: Deadline::NEVER,
     };
     let mut count = 0;
@@ -92,7 +103,7 @@ fn run(kind: Kind, generation: Generation, cause: Option<Cause>) -> Result<Hooks
             continue;
         }
         count += 1;
-        if let Err(reason) = hook.0.run(context) {
+        if let Err(reason) = hook.0.run(context.clone(), limit) {
             let ends_the_run = reason.ends_the_run();
             failures.push(HookFailure { hook, reason });
             if ends_the_run {

@@ -7,6 +7,7 @@
 mod child;
 mod failing;
 mod forks;
+mod holding;
 mod quiescing;
 mod resting;
 mod scene;

@@ -39,6 +39,11 @@ pub fn generation() -> Generation {
     Generation::new(number)
 }
 
+/// Whether the process has looked for its sources, and so has read the environment.
+pub(crate) fn has_looked_for_sources() -> bool {
+    PROCESS.primary.load() != UNSET
+}
+
 /// All that this process can know of whether its memory is still unique: see [`ProcessWide`].
 #[inline]
 #[must_use]

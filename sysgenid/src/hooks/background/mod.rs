@@ -19,6 +19,7 @@ pub use self::error::BackgroundError;
 pub use self::event::BackgroundEvent;
 use self::running::Running;
 use super::entry::is_in_hook;
+use super::registry::has_missed;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::fork_lock::ForkLock;
 use crate::base::{Deadline, Generation};
@@ -89,6 +90,7 @@ impl Background {
         BackgroundOptions {
             changes: Changes::options(),
             answer_within: Duration::from_secs(5),
+            hooks_within: None,
             report: None,
         }
     }
@@ -138,6 +140,8 @@ impl Background {
     ///
     /// A process that is at rest before a snapshot stays so: the next thread that is started runs the hooks
     /// after it.
+    ///
+    /// It stops the thread for all who have started it: see [`release`](Self::release).
     pub fn stop(&self, deadline: impl Into<Deadline>) -> bool {
         if !self.0.is_own() {
             return true;
@@ -147,6 +151,42 @@ impl Background {
             return !self.0.is_alive();
         }
         self.0.wait_for_end(deadline.into())
+    }
+}
+
+impl Background {
+    /// Gives back what one call that started the thread, or found it running, has taken: the last one to
+    /// do so [stops](Self::stop) it. Returns whether the thread has ended, or goes on for others.
+    ///
+    /// So several libraries of a program each start it and give it back, and none stops it for the others.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let program = sysgenid::background()?;
+    /// let library = sysgenid::background()?;
+    /// library.clone().release(Duration::from_secs(5));
+    /// assert!(program.is_alive());
+    /// program.clone().release(Duration::from_secs(5));
+    /// assert!(!program.is_alive());
+    /// # Ok::<(), sysgenid::Error>(())
+    /// ```
+    #[allow(clippy::must_use_candidate)] // what there is to do is done
+    pub fn release(self, deadline: impl Into<Deadline>) -> bool {
+        if !self.0.is_own() {
+            return true;
+        }
+        // So that none takes it meanwhile. In a signal handler that interrupted such a call, the thread
+        // goes on.
+        let Some(starting) = STARTING.lock() else {
+            return true;
+        };
+        let is_last = self.0.release();
+        if is_last {
+            self.0.stop();
+        }
+        drop(starting);
+        !is_last || self.stop(deadline)
     }
 }
 
@@ -177,6 +217,7 @@ type Report = Arc<dyn Fn(&BackgroundEvent<'_>) + Send + Sync>;
 pub struct BackgroundOptions {
     changes: ChangesOptions,
     answer_within: Duration,
+    hooks_within: Option<Duration>,
     report: Option<Report>,
 }
 
@@ -195,6 +236,14 @@ impl BackgroundOptions {
         self
     }
 
+    /// The deadline of hooks that have [none of their own](crate::hooks::HookOptions::deadline). Each of
+    /// them runs on its own thread then. The default is none: a hook that hangs keeps the others from
+    /// running.
+    pub fn hooks_within(mut self, time: Duration) -> Self {
+        self.hooks_within = Some(time);
+        self
+    }
+
     /// Has `report` called by the thread when something has happened: for a log. The thread waits for it.
     pub fn report(mut self, report: impl Fn(&BackgroundEvent<'_>) + Send + Sync + 'static) -> Self {
         self.report = Some(Arc::new(report));
@@ -202,6 +251,10 @@ impl BackgroundOptions {
     }
 
     /// Starts the thread, or returns the one that runs: then `report` is left aside.
+    ///
+    /// If something has changed since a hook of [`after_restore`](crate::hooks::after_restore) was
+    /// registered, or last succeeded, as far as [the process](crate::ProcessWide) sees it, the thread runs
+    /// the hooks for that change first.
     ///
     /// When it returns, the process is a watcher of the driver or broker that is there, unless that
     /// does not answer.
@@ -235,18 +288,21 @@ impl BackgroundOptions {
                      stop that one first",
                 )));
             }
+            running.hold();
             return Ok(Background(Arc::clone(running)));
         }
         let is_parked = previous.as_ref().is_some_and(|it| it.is_parked());
         let mut changes = self.changes.clone().parking().open();
         if let Some(parents) = previous.filter(|it| !it.is_own() && !it.has_ended()) {
             changes.resume(&parents.handled());
+        } else if has_missed() {
+            changes.owe();
         }
         let first = changes.connect(Deadline::after(self.answer_within))?;
         let running = Arc::new(Running::new(self.changes, &changes, is_parked));
         let works = Arc::clone(&running);
-        let report = self.report;
-        let work = move || work::work(&works, changes, first, report.as_ref());
+        let (report, limit) = (self.report, self.hooks_within);
+        let work = move || work::work(&works, changes, first, limit, report.as_ref());
         #[cfg(feature = "testing")]
         let work = carried(work);
         thread::Builder::new()
@@ -263,6 +319,7 @@ impl fmt::Debug for BackgroundOptions {
         f.debug_struct("BackgroundOptions")
             .field("changes", &self.changes)
             .field("answer_within", &self.answer_within)
+            .field("hooks_within", &self.hooks_within)
             .finish_non_exhaustive()
     }
 }

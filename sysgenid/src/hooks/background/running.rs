@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the thread and its handles share. A forked child has a copy, and touches no lock of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -21,6 +21,8 @@ pub(super) struct Running {
     error: ArcSwapOption<BackgroundError>,
     /// Relaxed, all of them: they say how things are, and publish nothing.
     is_lost: AtomicBool,
+    /// How many calls have taken the thread and not given it back. Changed by the holder of `STARTING` only.
+    holders: AtomicUsize,
     is_stopping: AtomicBool,
     /// Hooks before a snapshot have run, and those after it have not: the thread that
     /// follows this one runs these first.
@@ -40,6 +42,7 @@ impl Running {
             handled: ArcSwap::from_pointee(handled),
             error: ArcSwapOption::empty(),
             is_lost: AtomicBool::new(changes.is_lost()),
+            holders: AtomicUsize::new(1),
             is_stopping: AtomicBool::new(false),
             is_parked: AtomicBool::new(is_parked),
             has_ended: AtomicBool::new(false),
@@ -97,6 +100,17 @@ impl Running {
 
     pub(super) fn set_error(&self, error: Option<BackgroundError>) {
         self.error.store(error.map(Arc::new));
+    }
+
+    pub(super) fn hold(&self) {
+        self.holders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns whether it was the last one. More are given back than were taken only by mistake.
+    pub(super) fn release(&self) -> bool {
+        let holders = self.holders.load(Ordering::Relaxed).saturating_sub(1);
+        self.holders.store(holders, Ordering::Relaxed);
+        holders == 0
     }
 
     pub(super) fn is_stopping(&self) -> bool {

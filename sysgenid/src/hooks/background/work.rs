@@ -19,6 +19,7 @@ pub(super) fn work(
     running: &Running,
     changes: Changes,
     first: Option<Change>,
+    limit: Option<Duration>,
     report: Option<&Report>,
 ) {
     let mut watching = Watching {
@@ -27,6 +28,7 @@ pub(super) fn work(
     };
     let mut worker = Worker {
         running,
+        limit,
         report,
         parking: Parking::new(running.is_parked()),
     };
@@ -79,6 +81,7 @@ impl Drop for End<'_> {
 
 struct Worker<'a> {
     running: &'a Running,
+    limit: Option<Duration>,
     report: Option<&'a Report>,
     parking: Parking,
 }
@@ -95,7 +98,7 @@ impl Worker<'_> {
     /// Acknowledges if all hooks have succeeded. A change that is dropped is told of again.
     fn handle(&mut self, change: Change) {
         let generation = change.generation();
-        let ran = match run_for(&change) {
+        let ran = match run_for(&change, self.limit) {
             Ok(ran) => ran,
             Err(errors) => return self.fail(generation, BackgroundError::hooks_failed(errors)),
         };

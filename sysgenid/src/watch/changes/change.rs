@@ -57,6 +57,16 @@ impl Change {
         self.main.generation
     }
 
+    /// The generation of the same source that was handled last, or at which the watching began; `None` if
+    /// that is not known, as for a source that has appeared. Numbers of two sources say nothing about each
+    /// other.
+    #[must_use]
+    pub fn previous(&self) -> Option<Generation> {
+        let record = &self.main.record;
+        let is_owed = record.is_owed.load(Ordering::Relaxed);
+        (!is_owed).then(|| record.handled())
+    }
+
     /// Why it changed; `None` if that is not known. Only a broker and a hypervisor's counter tell it,
     /// and neither for a change that came while nothing watched it. Never waits.
     #[must_use]
@@ -108,6 +118,11 @@ impl Change {
             Acknowledged::Overtaken => Fate::Overtaken,
         });
         Ok(acknowledged)
+    }
+
+    /// Has it reported again, as if it was dropped. It may be acknowledged all the same.
+    pub(crate) fn let_go(&self) {
+        self.ticket.settle(Fate::Dropped);
     }
 
     /// All of them or none.

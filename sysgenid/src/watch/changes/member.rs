@@ -57,7 +57,7 @@ impl Record {
     }
 
     /// Whether the source, which is in this generation, is to be handled.
-    fn owes(&self, current: Generation) -> bool {
+    pub(super) fn owes(&self, current: Generation) -> bool {
         self.is_owed() || self.handled() != current
     }
 }

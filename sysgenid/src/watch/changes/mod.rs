@@ -16,6 +16,8 @@ mod tests;
 use std::fmt;
 use std::time::Instant;
 
+use rustix::fd::BorrowedFd;
+
 pub use self::change::{Acknowledged, Change};
 use self::core::Core;
 use self::event::Event;
@@ -243,6 +245,24 @@ impl Changes {
             None if self.core.shared().take_wake() => Look::Woken,
             None => Look::Wait(self.core.next_look()),
         }
+    }
+
+    /// The same for a loop that waits for one descriptor, whose events are taken here.
+    pub(crate) fn look_and_arm(&mut self) -> Look {
+        // Before the look: what comes afterwards is an event again.
+        let taken = self.poller.take_events();
+        let look = self.look_for_a_loop(false);
+        self.poller.wait_for(&self.core);
+        match look {
+            Look::Wait(next) if taken.is_err() || self.poller.is_blind() => {
+                Look::Wait(next.min(Instant::now() + poller::BLIND))
+            }
+            look => look,
+        }
+    }
+
+    pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.poller.fd()
     }
 
     pub(crate) fn layout(&self) -> u64 {

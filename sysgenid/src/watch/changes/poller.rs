@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use sysgenid_sys::Errno;
 
 use super::core::Core;
@@ -15,7 +15,7 @@ use crate::base::{Deadline, interrupt};
 use crate::watch::watcher::new_readiness;
 
 /// How long a thread sleeps that cannot wait for all events, because the process has no descriptors left.
-const BLIND: Duration = Duration::from_millis(20);
+pub(super) const BLIND: Duration = Duration::from_millis(20);
 
 /// An epoll instance, so that events are edges: a change that is not acknowledged leaves its source
 /// readable, and does not keep the thread awake.
@@ -89,7 +89,16 @@ impl Poller {
         }
     }
 
-    fn take_events(&self) -> Result<()> {
+    pub(super) fn is_blind(&self) -> bool {
+        self.is_blind
+    }
+
+    /// Readable when there was an event since the last were taken.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.epoll.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(super) fn take_events(&self) -> Result<()> {
         let Some(epoll) = &self.epoll else {
             return Ok(());
         };

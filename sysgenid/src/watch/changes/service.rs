@@ -60,6 +60,22 @@ impl Changes {
         }
     }
 
+    /// Whether something that is watched is not handled.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let mut members = self.core.members();
+        members.any(|member| {
+            let generation = member.eye.generation(member.source());
+            member.record.owes(generation)
+        })
+    }
+
+    /// Has what is watched tell of a change, whatever its number.
+    pub(crate) fn owe(&self) {
+        for member in self.core.members() {
+            member.record.owe();
+        }
+    }
+
     /// Looks, and waits until a broker that is there has answered, or the deadline. Returns a change that
     /// was there by then.
     pub(crate) fn connect(&mut self, deadline: Deadline) -> Result<Option<Change>> {
