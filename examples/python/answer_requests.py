@@ -22,6 +22,7 @@ from sysgenid import aio
 
 CHANGES, PATIENCE = 3, 60.0  # an example ends
 token = sysgenid.entropy(8).hex()
+replaced = asyncio.Semaphore(0)
 
 
 async def answer(requests: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
@@ -33,27 +34,24 @@ async def answer(requests: asyncio.StreamReader, answers: asyncio.StreamWriter) 
     answers.close()
 
 
-async def replace_token(generation: int) -> None:
-    """Acknowledged when it has returned, and not if it raises."""
+async def replace_token(change: sysgenid.Change) -> None:
+    """Acknowledged when it has returned, and tried again if it raises."""
     global token
     token = sysgenid.entropy(8).hex()
-    print(f"generation {generation}: token replaced", flush=True)
+    print(f"generation {change.generation}: token replaced", flush=True)
+    replaced.release()
 
 
 async def main() -> None:
-    """Serves, and follows the generation."""
+    """Serves, and has changes handled meanwhile, also when the broker is started again."""
+    sysgenid.verify()  # without a source it would wait for one without a word
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "service.sock")
         server = await asyncio.start_unix_server(answer, path)
-        async with server, aio.Watcher() as watcher:
-            print(f"serving {path} at generation {watcher.generation}", flush=True)
-            changes = 0
-            while changes < CHANGES:
-                try:
-                    await asyncio.wait_for(watcher.handle(replace_token), PATIENCE)
-                    changes += 1
-                except sysgenid.LostError:
-                    await watcher.reconnect(PATIENCE)  # until the broker is back; misses nothing
+        async with server, aio.handling(replace_token):
+            print(f"serving {path} at generation {sysgenid.generation()}", flush=True)
+            for _ in range(CHANGES):
+                await asyncio.wait_for(replaced.acquire(), PATIENCE)
 
 
 if __name__ == "__main__":

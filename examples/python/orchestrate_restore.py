@@ -20,11 +20,12 @@ DEADLINE = 5.0
 node = sysgenid.entropy(8).hex()
 
 
-def rebuild(generation: int) -> None:
+@sysgenid.after_restore
+def rebuild(change: sysgenid.Change) -> None:
     """What is the orchestrator's own."""
     global node
     node = sysgenid.entropy(8).hex()
-    print(f"generation {generation}: node {node}", flush=True)
+    print(f"generation {change.generation}: node {node}", flush=True)
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
         print(f"quiesced at generation {orchestrator.generation}", flush=True)
         orchestrator.trigger()
         try:
-            settled = orchestrator.settle(rebuild, DEADLINE)
+            settled = orchestrator.settle(DEADLINE)
         except sysgenid.TimedOutError as error:
             # Serving again now would let a stale secret out. An agent would restart these.
             for straggler in orchestrator.stragglers():

@@ -30,14 +30,12 @@ def main() -> None:
         while readable := {descriptor for descriptor, _ in poll.poll(PATIENCE * 1000)}:
             # The change before the request, so that no request is answered with the old token. A
             # wake-up may be spurious: this call decides.
-            generation = watcher.try_changed()
-            if generation is not None:
+            change = watcher.try_changed()
+            if change is not None:
                 token = sysgenid.entropy(8).hex()
-                try:
-                    watcher.acknowledge(generation)
-                except sysgenid.StaleError:
+                if not change.acknowledge():
                     continue  # it moved again: readable still
-                print(f"generation {generation}: token replaced", flush=True)
+                print(f"generation {change.generation}: token replaced", flush=True)
             if sys.stdin.fileno() in readable:
                 if not os.read(sys.stdin.fileno(), 512):
                     return

@@ -43,7 +43,7 @@ def forget_sandbox() -> None:
 
 
 @sysgenid.after_restore
-def name_sandbox(generation: int) -> None:
+def name_sandbox() -> None:
     """From the kernel, so that each clone has another."""
     global sandbox
     sandbox = uuid.uuid4()
@@ -63,7 +63,7 @@ def resume(orchestrator: sysgenid.Orchestrator, deadline: float) -> None:
     """After a restore."""
     began = time.monotonic()
     try:
-        settled = orchestrator.settle(sysgenid.run_after_restore, deadline)
+        settled = orchestrator.settle(deadline)
     except sysgenid.TimedOutError:
         late = orchestrator.stragglers()
         told = ("pid", "uid", "command", "acknowledged")

@@ -28,7 +28,7 @@ session = sysgenid.Guarded(connect)
 
 
 @sysgenid.after_restore
-def prepare(generation: int) -> None:
+def prepare() -> None:
     """Nobody waits for the connection then. What must not be old is checked at each use."""
     session.get()
 

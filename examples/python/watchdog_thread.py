@@ -22,11 +22,11 @@ session = sysgenid.entropy(8).hex()
 
 
 @sysgenid.after_restore
-def replace_session(generation: int) -> None:
+def replace_session(change: sysgenid.Change) -> None:
     """Takes its randomness from the kernel, which was reseeded before this is called."""
     global session
     session = sysgenid.entropy(8).hex()
-    print(f"generation {generation}: session {session}", flush=True)
+    print(f"generation {change.generation}: session {session}", flush=True)
     handled.release()
 
 

@@ -13,7 +13,6 @@ Who looks has a processor to itself. The servers and the loops share another.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import mmap
 import os
@@ -144,16 +143,15 @@ def on_eventfd(loop: str, folder: Path) -> Subject:
 
 
 async def await_broker(folder: Path, resumed: Resumed) -> None:
-    from sysgenid import StaleError, aio
+    from sysgenid import aio
 
     watcher = aio.Watcher(folder)
     print("waiting", flush=True)
     while True:
-        generation = await watcher.changed()
+        change = await watcher.changed()
         resumed.now()
-        # Stale, if the processor was taken from us meanwhile.
-        with contextlib.suppress(StaleError):
-            watcher.acknowledge(generation)
+        # False, if the processor was taken from us meanwhile.
+        change.acknowledge()
 
 
 async def await_eventfd(event: int, resumed: Resumed) -> None:

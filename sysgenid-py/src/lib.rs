@@ -4,12 +4,15 @@
 
 mod attached;
 mod callbacks;
+mod change;
+mod changes;
 mod derived;
 mod errors;
 mod guarded;
 mod handle;
 mod hooks;
 mod hub;
+mod left;
 mod orchestrator;
 mod probe;
 mod probe_type;
@@ -17,6 +20,7 @@ mod process;
 mod protection;
 mod random;
 mod serve;
+mod source;
 mod status;
 mod testing;
 mod timeout;
@@ -34,11 +38,15 @@ mod _native {
     #[pymodule_export]
     use crate::callbacks::{is_deferred, refuse_deferred_result};
     #[pymodule_export]
+    use crate::change::Change;
+    #[pymodule_export]
+    use crate::changes::Changes;
+    #[pymodule_export]
     use crate::guarded::Guarded;
     #[pymodule_export]
     use crate::hooks::{
-        Background, register_hook, registered_hooks, run_after_restore, run_before_snapshot,
-        start_background, unregister_hooks,
+        Background, Registration, register_hook, registered_hooks, run_after_restore,
+        run_before_snapshot, start_background,
     };
     #[pymodule_export]
     use crate::orchestrator::{Orchestrator, Settled, Straggler};
@@ -53,13 +61,15 @@ mod _native {
     #[pymodule_export]
     use crate::serve::Server;
     #[pymodule_export]
+    use crate::source::source_is_taken;
+    #[pymodule_export]
     use crate::status::{Status, WatcherCounts, status, trigger};
     #[pymodule_export]
     use crate::testing::Broker;
     #[pymodule_export]
     use crate::uniqueness::Uniqueness;
     #[pymodule_export]
-    use crate::watcher::{Changes, Watcher};
+    use crate::watcher::{Watcher, WatcherChanges};
 
     #[pymodule_init]
     fn set_up(module: &Bound<'_, PyModule>) -> PyResult<()> {

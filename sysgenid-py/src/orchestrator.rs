@@ -2,17 +2,19 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyType;
 use sysgenid::{Deadline, Error, Generation, adapter};
 
+use crate::change::Change;
 use crate::errors::raise;
 use crate::handle::Handle;
 use crate::status::{Fields, shown};
 use crate::timeout::{AnswerTime, Timeout};
-use crate::{callbacks, waiting};
+use crate::{hooks, source, waiting};
 
 /// Leads a system through a restore: notices it or triggers it, and waits until every tracked watcher
 /// has acknowledged the new generation, so that the system may serve again.
@@ -39,20 +41,20 @@ use crate::{callbacks, waiting};
 /// ...     sysgenid.Orchestrator(require_watchers=1) as orchestrator,
 /// ... ):
 /// ...     generation = orchestrator.trigger()
-/// ...     generation == orchestrator.acknowledge()
+/// ...     orchestrator.acknowledge(generation)
 /// ...     try:
 /// ...         orchestrator.wait_for_watchers(0.01)
 /// ...     except sysgenid.TimedOutError:
 /// ...         print(len(orchestrator.stragglers()), "has not rebuilt")
-/// ...     service.acknowledge(generation)
+/// ...     service.wait().acknowledge()
 /// ...     settled = orchestrator.wait_for_watchers(5.0)
 /// ...     settled.generation == generation, settled.watchers
-/// True
 /// 1 has not rebuilt
+/// True
 /// (True, 1)
 #[pyclass(frozen, weakref, module = "sysgenid")]
 pub(crate) struct Orchestrator {
-    held: Handle<sysgenid::Orchestrator>,
+    held: Arc<Handle<sysgenid::Orchestrator>>,
     path: PathBuf,
 }
 
@@ -170,7 +172,10 @@ impl Orchestrator {
                 .answer_within(answer_within.0);
             match path {
                 Some(path) => options.open_at(path),
-                None => options.open(),
+                None => {
+                    source::discovers();
+                    options.open()
+                }
             }
         })?;
         let source = orchestrator.watcher().source();
@@ -178,7 +183,7 @@ impl Orchestrator {
             path: source
                 .map(|source| source.path().to_owned())
                 .unwrap_or_default(),
-            held: Handle::new(orchestrator),
+            held: Arc::new(Handle::new(orchestrator)),
         })
     }
 
@@ -227,47 +232,43 @@ impl Orchestrator {
         Ok(triggered.get())
     }
 
-    /// The current generation if the orchestrator's own watcher is outdated, else `None`. Never waits.
+    /// The change that the orchestrator itself is to handle if its own watcher is outdated, else `None`.
+    /// Never waits.
     ///
     /// Raises as `Watcher.try_changed`.
-    fn try_changed(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+    fn try_changed(&self, py: Python<'_>) -> PyResult<Option<Change>> {
         let orchestrator = self.held.get()?;
         let changed = orchestrator.watcher().try_changed();
         let changed = changed.map_err(|error| raise(py, &error))?;
-        Ok(changed.map(Generation::get))
+        changed
+            .map(|generation| Change::of_orchestrator(&self.held, generation))
+            .transpose()
     }
 
     /// Waits for a change, as `Watcher.wait` does.
-    fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<u64> {
+    #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
+    fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Change> {
         let orchestrator = self.held.get()?;
-        let changed = waiting::change(py, timeout.0, orchestrator.watcher(), &self.held)?;
-        Ok(changed.get())
+        let changed = waiting::change(py, timeout.0, orchestrator.watcher(), &*self.held)?;
+        Change::of_orchestrator(&self.held, changed)
     }
 
-    /// Acknowledges for the orchestrator itself, and returns what it acknowledged: `generation`, or else
-    /// the current one. Never waits.
+    /// Acknowledges for the orchestrator itself what it has triggered and handled. Never waits.
     ///
-    /// Raises `StaleError` if `generation` is not the current one: nothing is acknowledged. Without a
-    /// number, `UnsettledError` if the generation changed during each of a few attempts. `LostError` if
+    /// Raises `StaleError` if `generation` is not the current one: nothing is acknowledged. `LostError` if
     /// the broker has ended.
-    #[pyo3(signature = (generation=None))]
-    fn acknowledge(&self, py: Python<'_>, generation: Option<u64>) -> PyResult<u64> {
+    fn acknowledge(&self, py: Python<'_>, generation: u64) -> PyResult<()> {
         let orchestrator = self.held.get()?;
-        let acknowledged = match generation.map(Generation::new) {
-            Some(handled) => orchestrator
-                .watcher()
-                .acknowledge(handled)
-                .map(|()| handled),
-            None => orchestrator.acknowledge(),
-        };
-        let acknowledged = acknowledged.map_err(|error| raise(py, &error))?;
-        Ok(acknowledged.get())
+        let acknowledged = orchestrator
+            .watcher()
+            .acknowledge(Generation::new(generation));
+        acknowledged.map_err(|error| raise(py, &error))
     }
 
     /// Waits until no tracked watcher is outdated, and there are as many as this orchestrator requires.
     /// Returns the generation that they have acknowledged, and how many they are.
     ///
-    /// `timeout` is a number of seconds or a `datetime.timedelta`; `None` waits for ever.
+    /// `timeout` is a number of seconds or a `datetime.timedelta`; `None` waits without end.
     ///
     /// Raises `TimedOutError` if the deadline passed: `stragglers` names the watchers that hold it up.
     /// `MissingError` if all have acknowledged, but fewer than `require_watchers`; `UnsupportedError`
@@ -275,46 +276,43 @@ impl Orchestrator {
     /// orchestrator's own watcher is or becomes outdated: a change came, so rebuild and `acknowledge` first,
     /// or use `settle`. `LostError` if the broker ended, or takes no more connections. `ValueError` if
     /// it is closed; if another thread closes it meanwhile, within a second.
+    #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn wait_for_watchers(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;
         let wait = |deadline: Deadline| orchestrator.wait_for_watchers(deadline);
-        waiting::wait(py, timeout.0, &self.held, wait).map(Settled::from)
+        waiting::wait(py, timeout.0, &*self.held, wait).map(Settled::from)
     }
 
-    /// After a change: lets `callback(generation)` rebuild what is the orchestrator's own,
-    /// acknowledges, and waits for all others; starts over if the generation moves meanwhile. Returns
-    /// the generation that every tracked watcher has acknowledged, and how many those are. If nothing
-    /// has changed, the callback is not called, and the others are waited for.
+    /// After a change: runs the hooks of `after_restore` for what is this process's own, acknowledges, and
+    /// waits for all others; starts over if the generation moves meanwhile. Returns the generation that
+    /// every tracked watcher has acknowledged, and how many those are. If nothing has changed, no hook is
+    /// run, and the others are waited for.
     ///
-    /// Raises what the callback raises, and `TypeError` if it returns something that has yet to run, as
-    /// `Watcher.handle` does: then nothing is acknowledged. Else as `wait_for_watchers`, but never
-    /// `OutdatedError`.
+    /// `timeout` limits the waiting and the starting over, not the time that the hooks take.
+    ///
+    /// Raises `HookError` if hooks failed: then nothing is acknowledged. Else as `wait_for_watchers`, but
+    /// never `OutdatedError`.
     ///
     /// >>> import sysgenid
+    /// >>> hook = sysgenid.after_restore(lambda change: print("rebuilding"))
     /// >>> with sysgenid.Orchestrator() as orchestrator:
     /// ...     generation = orchestrator.trigger()
-    /// ...     settled = orchestrator.settle(lambda generation: print("rebuilding"), timeout=5.0)
+    /// ...     settled = orchestrator.settle(timeout=5.0)
     /// ...     settled.generation == generation
     /// ...     settled.watchers  # no other watcher is there
     /// rebuilding
     /// True
     /// 0
-    fn settle(
-        &self,
-        py: Python<'_>,
-        callback: &Bound<'_, PyAny>,
-        timeout: Timeout,
-    ) -> PyResult<Settled> {
-        callbacks::check(callback, "a callback")?;
+    /// >>> hook.remove()
+    #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
+    fn settle(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Settled> {
         let orchestrator = self.held.get()?;
         let watcher = orchestrator.watcher();
         let deadline = timeout.0;
         let fail = |error: &Error| raise(py, error);
         loop {
             while let Some(generation) = watcher.try_changed().map_err(|error| fail(&error))? {
-                let told = PyTuple::new(py, [generation.get()])?;
-                let result = callbacks::call_guarded(callback, &told)?;
-                callbacks::refuse_deferred(&result, "a callback")?;
+                hooks::run(py, generation)?;
                 match watcher.acknowledge(generation) {
                     Ok(()) => {}
                     Err(error) if error.is_stale() && !deadline.has_passed() => {}
@@ -325,7 +323,7 @@ impl Orchestrator {
                 Err(error) if error.is_outdated() => Ok(None),
                 settled => settled.map(Some),
             };
-            if let Some(settled) = waiting::wait(py, deadline, &self.held, wait)? {
+            if let Some(settled) = waiting::wait(py, deadline, &*self.held, wait)? {
                 return Ok(settled.into());
             }
             if deadline.has_passed() {
@@ -350,6 +348,7 @@ impl Orchestrator {
     }
 
     /// As `Watcher.reconnect`.
+    #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
         let reconnector = || Ok(adapter::reconnector(self.held.get()?.watcher()));
         let connected = waiting::reconnect(py, timeout.0, reconnector)?;
@@ -382,6 +381,11 @@ impl Orchestrator {
     /// fine.
     fn close(&self) {
         self.held.close();
+    }
+
+    /// As `close`: no orchestrator waits for another one.
+    fn _leave(&self) {
+        self.close();
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

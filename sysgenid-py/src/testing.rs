@@ -19,7 +19,7 @@ use crate::handle::Handle;
 /// >>> from sysgenid.testing import Broker
 /// >>> with Broker() as broker, sysgenid.Watcher(broker.path) as watcher:
 /// ...     generation = broker.trigger()
-/// ...     watcher.wait(10) == generation
+/// ...     watcher.wait(10).generation == generation
 /// True
 #[pyclass(frozen, module = "sysgenid.testing")]
 pub(crate) struct Broker {

@@ -12,6 +12,9 @@ use sysgenid::Deadline;
 pub(crate) struct Timeout(pub(crate) Deadline);
 
 impl Timeout {
+    /// Without end, which is what a call waits that is given none.
+    pub(crate) const NEVER: Self = Self(Deadline::NEVER);
+
     pub(crate) fn of(time: Duration) -> Self {
         Self(Deadline::after(time))
     }
@@ -33,6 +36,9 @@ pub(crate) struct AnswerTime(pub(crate) Duration);
 impl AnswerTime {
     /// What it is unless the caller says it.
     pub(crate) const DEFAULT: Self = Self(Duration::from_secs(5));
+
+    /// How often a page is looked at.
+    pub(crate) const SECOND: Self = Self(Duration::from_secs(1));
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for AnswerTime {

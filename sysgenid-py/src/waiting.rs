@@ -129,6 +129,15 @@ pub(crate) fn wait<T: Send>(
     in_slices(py, deadline, SLICE, Some(handle), is_too_soon, wait)
 }
 
+/// Waits for a change of whichever source there is, until the deadline at most.
+pub(crate) fn look<T: Send>(
+    py: Python<'_>,
+    deadline: Deadline,
+    look: impl Fn(Deadline) -> Result<T> + Send + Sync,
+) -> PyResult<T> {
+    in_slices(py, deadline, SLICE, None, Error::is_timeout, look)
+}
+
 /// Asks a broker what may be asked again, until the deadline at most.
 pub(crate) fn ask<T: Send>(
     py: Python<'_>,

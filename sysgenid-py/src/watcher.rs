@@ -2,18 +2,20 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use sysgenid::{Deadline, Error, Generation, adapter};
 
+use crate::change::Change;
 use crate::errors::raise;
 use crate::handle::Handle;
 use crate::timeout::{AnswerTime, Timeout};
-use crate::{callbacks, probe, waiting};
+use crate::{left, probe, source, waiting};
 
 /// A watcher: it waits for a change of the generation, and acknowledges when it has been handled.
 ///
@@ -35,14 +37,18 @@ use crate::{callbacks, probe, waiting};
 /// >>> import sysgenid
 /// >>> with sysgenid.Watcher() as watcher, sysgenid.Orchestrator() as orchestrator:
 /// ...     generation = orchestrator.trigger()
-/// ...     watcher.wait(5.0) == generation
+/// ...     change = watcher.wait(5.0)
+/// ...     change.generation == generation
 /// ...     # ... rebuild what must be unique ...
-/// ...     watcher.acknowledge()
+/// ...     change.acknowledge()
+/// True
 /// True
 ///
-/// **Iteration** waits for changes without a deadline, and yields each. The body of the loop is the
-/// handler: *to ask for the next change acknowledges the one before*. If the body raises or breaks
-/// out, nothing is acknowledged, and orchestrators go on waiting.
+/// **Iteration** is that of `changes()`: it waits for changes without end.
+///
+/// **A watcher that is left outdated** stays open: if the block of its `with` ends with an exception, or
+/// if it is dropped without `close`, orchestrators go on waiting and name this process, until the change
+/// is acknowledged or the process ends. The same watcher may be used on: `with watcher:` again.
 ///
 /// **Threads** may share a watcher. To close it ends the waits in other threads with a `ValueError`.
 ///
@@ -53,10 +59,15 @@ use crate::{callbacks, probe, waiting};
 ///
 /// **Not guaranteed**: changes that follow one another quickly are seen as one, the latest.
 #[pyclass(frozen, weakref, module = "sysgenid")]
-pub(crate) struct Watcher {
-    held: Handle<sysgenid::Watcher>,
-    /// The generation that it told last, for `acknowledge()`.
-    told: AtomicU64,
+pub(crate) struct Watcher(Arc<Inner>);
+
+/// What a watcher shares with the changes that it has told.
+pub(crate) struct Inner {
+    pub(crate) held: Handle<sysgenid::Watcher>,
+    /// The generation that was acknowledged last, or at which it was opened. Relaxed: only shown.
+    handled: AtomicU64,
+    /// It is to be closed when the change is acknowledged.
+    is_left: AtomicBool,
     path: PathBuf,
 }
 
@@ -79,56 +90,62 @@ impl Watcher {
                 .answer_within(answer_within.0);
             match path {
                 Some(path) => options.open_at(path),
-                None => options.open(),
+                None => {
+                    source::discovers();
+                    options.open()
+                }
             }
         })?;
         let source = watcher.source().map(|source| source.path().to_owned());
-        Ok(Self {
-            told: AtomicU64::new(watcher.generation().get()),
+        Ok(Self(Arc::new(Inner {
+            handled: AtomicU64::new(watcher.generation().get()),
             held: Handle::new(watcher),
+            is_left: AtomicBool::new(false),
             path: source.unwrap_or_default(),
-        })
+        })))
     }
 
     /// The current generation, whether or not it has been acknowledged: one load from memory.
     #[getter]
     fn generation(&self) -> PyResult<u64> {
-        Ok(self.held.get()?.generation().get())
+        Ok(self.0.held.get()?.generation().get())
     }
 
     /// What kind of source it is on: "device" or "broker".
     #[getter]
     fn kind(&self) -> PyResult<Option<&'static str>> {
-        let watcher = self.held.get()?;
+        let watcher = self.0.held.get()?;
         Ok(watcher.source().map(|source| source.kind().name()))
     }
 
     /// Where the source is.
     #[getter]
     fn path(&self) -> OsString {
-        self.path.clone().into()
+        self.0.path.clone().into()
     }
 
     /// Whether it was closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.held.is_closed()
+        self.0.held.is_closed()
     }
 
-    /// The current generation if the watcher is outdated, else `None`. Never waits, and tells again
-    /// until it is acknowledged.
+    /// The change that is to be handled if the watcher is outdated, else `None`. Never waits, and tells
+    /// again until it is acknowledged.
     ///
     /// Raises `LostError` if the broker has ended, and `ForkedError` in a forked child.
-    fn try_changed(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        let watcher = self.held.get()?;
+    fn try_changed(&self, py: Python<'_>) -> PyResult<Option<Change>> {
+        let watcher = self.0.held.get()?;
         let changed = watcher.try_changed().map_err(|error| raise(py, &error))?;
-        Ok(changed.map(|generation| self.tell(generation)))
+        changed
+            .map(|generation| Change::of_watcher(&self.0, generation))
+            .transpose()
     }
 
-    /// Waits until the watcher is outdated, and returns the current generation. Returns at once if it
-    /// is already.
+    /// Waits until the watcher is outdated, and returns the change that is to be handled. Returns at once
+    /// if it is already.
     ///
-    /// `timeout` is a number of seconds or a `datetime.timedelta`; `None` waits for ever.
+    /// `timeout` is a number of seconds or a `datetime.timedelta`; `None` waits without end.
     ///
     /// Raises `TimedOutError`, which is a `TimeoutError`, if nothing changed before; `LostError` if
     /// the broker ended meanwhile; `ForkedError` in a forked child; `ValueError` if the watcher is
@@ -139,60 +156,40 @@ impl Watcher {
     /// ...     watcher.wait(0.01)
     /// Traceback (most recent call last):
     /// sysgenid.TimedOutError: [Errno 62] the generation did not change before the deadline: ...
-    fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<u64> {
-        self.wait_until(py, timeout.0)
+    #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
+    fn wait(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Change> {
+        self.0.wait_until(py, timeout.0)
     }
 
-    /// Acknowledges that a generation has been handled: `generation`, or else the one that this
-    /// watcher told last. Never waits; to do it twice is fine.
+    /// Iterates over the changes, and ends when the timeout has passed since this call; `None` goes on
+    /// without end.
     ///
-    /// Raises `StaleError` if it is not the current one: nothing is acknowledged, the watcher stays
-    /// outdated, and `current` tells what to rebuild for. `LostError` if the broker has ended.
-    /// `ForkedError` in a forked child.
-    #[pyo3(signature = (generation=None))]
-    fn acknowledge(&self, py: Python<'_>, generation: Option<u64>) -> PyResult<()> {
-        let told = || self.told.load(Ordering::Relaxed);
-        let generation = Generation::new(generation.unwrap_or_else(told));
-        let watcher = self.held.get()?;
-        watcher
-            .acknowledge(generation)
-            .map_err(|error| raise(py, &error))
-    }
-
-    /// Waits for a change, lets `callback(generation)` handle it, and acknowledges; starts over if the
-    /// generation moved meanwhile. Returns the generation that was acknowledged.
+    /// A change that is not acknowledged is told again after a tenth of a second, then after twice as
+    /// long, up to half a minute; a newer one at once.
     ///
-    /// `timeout` limits the waiting and the starting over, not the time that the callback takes.
+    /// The iterator raises as `wait`, but no `TimedOutError`.
     ///
-    /// Raises what the callback raises, and `TypeError` if it is a coroutine function, or returns
-    /// something that has yet to run, such as a coroutine, a future or a generator. Then nothing is
-    /// acknowledged, and the watcher stays outdated. Else as `wait`.
-    fn handle(
-        &self,
-        py: Python<'_>,
-        callback: &Bound<'_, PyAny>,
-        timeout: Timeout,
-    ) -> PyResult<u64> {
-        callbacks::check(callback, "a callback")?;
-        let watcher = self.held.get()?;
-        loop {
-            let generation = self.wait_until(py, timeout.0)?;
-            let result = callbacks::call_guarded(callback, &PyTuple::new(py, [generation])?)?;
-            callbacks::refuse_deferred(&result, "a callback")?;
-            match watcher.acknowledge(Generation::new(generation)) {
-                Ok(()) => return Ok(generation),
-                // Outdated still, so the wait returns at once. The deadline is looked at here: a wait
-                // reports a change even when it has passed.
-                Err(error) if error.is_stale() && !timeout.0.has_passed() => {}
-                Err(error) => return Err(raise(py, &error)),
-            }
+    /// >>> import sysgenid
+    /// >>> with sysgenid.Watcher() as watcher:
+    /// ...     generation = sysgenid.trigger()
+    /// ...     for change in watcher.changes(timeout=0.01):
+    /// ...         print("rebuilding")
+    /// ...         change.acknowledge()
+    /// rebuilding
+    /// True
+    #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
+    fn changes(&self, timeout: Timeout) -> WatcherChanges {
+        WatcherChanges {
+            inner: Arc::clone(&self.0),
+            deadline: timeout.0,
+            told: Mutex::new(None),
         }
     }
 
     /// A probe of the watcher's source, which may outlive the watcher. The way to one on a driver of
     /// the v5 dialect.
     fn probe<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let watcher = self.held.get()?;
+        let watcher = self.0.held.get()?;
         let probe = waiting::call(py, || watcher.probe())?;
         probe::object(py, probe)
     }
@@ -204,7 +201,7 @@ impl Watcher {
     /// Raises `UnsupportedError` when turned off on a driver of the v5 dialect; `LostError` if the
     /// broker has ended or does not read; `ForkedError` in a forked child.
     fn set_tracking(&self, py: Python<'_>, tracked: bool) -> PyResult<()> {
-        let watcher = self.held.get()?;
+        let watcher = self.0.held.get()?;
         watcher
             .set_tracking(tracked)
             .map_err(|error| raise(py, &error))
@@ -223,10 +220,12 @@ impl Watcher {
     /// watcher, and `TimedOutError` if there was one that did not answer; else as opening a watcher.
     /// Then the watcher is as it was. `ForkedError` in a forked child. `RuntimeError` while another
     /// thread is in a call of this watcher.
+    #[pyo3(signature = (timeout=Timeout::NEVER), text_signature = "($self, timeout=None)")]
     fn reconnect(&self, py: Python<'_>, timeout: Timeout) -> PyResult<()> {
-        let reconnector = || Ok(adapter::reconnector(&*self.held.get()?));
+        let reconnector = || Ok(adapter::reconnector(&*self.0.held.get()?));
         let connected = waiting::reconnect(py, timeout.0, reconnector)?;
-        self.held
+        self.0
+            .held
             .change(|watcher| adapter::resume(watcher, connected, |_| Ok(())))?
             .map_err(|error| raise(py, &error))
     }
@@ -239,51 +238,62 @@ impl Watcher {
     ///
     /// Raises as opening one; then the watcher is as it was.
     fn reopen(&self, py: Python<'_>) -> PyResult<()> {
-        let watcher = self.held.get()?;
+        let watcher = self.0.held.get()?;
         let is_forked = |error: Error| error.is_forked();
         if !watcher.try_changed().is_err_and(is_forked) {
             return Ok(());
         }
         let reopened = waiting::call(py, || adapter::reopened(&watcher))?;
         drop(watcher);
-        self.held.replace(reopened)
+        self.0.held.replace(reopened)
     }
 
     /// A descriptor that is readable while the watcher is outdated, or when its broker is lost: for
     /// `select`, `selectors`, asyncio, trio and others. For waiting only; nothing can be read from it.
     fn fileno(&self) -> PyResult<RawFd> {
-        Ok(self.held.get()?.as_raw_fd())
+        Ok(self.0.held.get()?.as_raw_fd())
     }
 
     /// Closes the watcher: orchestrators do not wait for it any more. Other threads that wait with it get
     /// a `ValueError`. To do it twice is fine.
     fn close(&self) {
-        self.held.close();
+        self.0.held.close();
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        slf.get().held.get()?;
+        slf.get().0.held.get()?;
+        slf.get().0.is_left.store(false, Ordering::Relaxed);
         Ok(slf)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyAny>) {
-        self.close();
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> Changes {
-        Changes {
-            watcher: slf.unbind(),
-            handled: AtomicU64::new(NONE),
+    #[pyo3(signature = (exc_type, *_exception))]
+    fn __exit__(&self, exc_type: &Bound<'_, PyAny>, _exception: &Bound<'_, PyAny>) {
+        if exc_type.is_none() {
+            self.close();
+        } else {
+            self._leave();
         }
     }
 
+    /// Closes it, unless it is outdated: then when the change is acknowledged.
+    fn _leave(&self) {
+        if self.0.is_outdated() {
+            self.0.is_left.store(true, Ordering::Relaxed);
+        } else {
+            self.close();
+        }
+    }
+
+    fn __iter__(&self) -> WatcherChanges {
+        self.changes(Timeout::NEVER)
+    }
+
     fn __repr__(&self) -> String {
-        let state = match self.held.get() {
+        let state = match self.0.held.get() {
             Ok(watcher) => format!("generation {}", watcher.generation()),
             Err(_) => "closed".to_owned(),
         };
-        format!("<sysgenid.Watcher of {}, {state}>", self.path.display())
+        format!("<sysgenid.Watcher of {}, {state}>", self.0.path.display())
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -293,49 +303,122 @@ impl Watcher {
     }
 }
 
-impl Watcher {
-    pub(crate) fn wait_until(&self, py: Python<'_>, deadline: Deadline) -> PyResult<u64> {
-        let watcher: Arc<_> = self.held.get()?;
-        let generation = waiting::change(py, deadline, &watcher, &self.held)?;
-        Ok(self.tell(generation))
-    }
-
-    fn tell(&self, generation: Generation) -> u64 {
-        self.told.store(generation.get(), Ordering::Relaxed);
-        generation.get()
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody can acknowledge it any more.
+        if self.is_outdated() {
+            if let Ok(watcher) = self.held.get() {
+                left::keep(watcher);
+            }
+        }
     }
 }
 
-/// A number that no watcher has.
-const NONE: u64 = u64::MAX;
+impl Inner {
+    pub(crate) fn handled(&self) -> Generation {
+        Generation::new(self.handled.load(Ordering::Relaxed))
+    }
 
-/// The changes that a watcher sees, one after the other: see `Watcher`.
+    /// Returns false if the generation has changed again.
+    pub(crate) fn acknowledge(&self, py: Python<'_>, generation: Generation) -> PyResult<bool> {
+        match self.held.get()?.acknowledge(generation) {
+            Ok(()) => {}
+            Err(error) if error.is_stale() => return Ok(false),
+            Err(error) => return Err(raise(py, &error)),
+        }
+        self.handled.store(generation.get(), Ordering::Relaxed);
+        if self.is_left.load(Ordering::Relaxed) {
+            self.held.close();
+        }
+        Ok(true)
+    }
+
+    fn wait_until(self: &Arc<Self>, py: Python<'_>, deadline: Deadline) -> PyResult<Change> {
+        let watcher: Arc<_> = self.held.get()?;
+        let generation = waiting::change(py, deadline, &watcher, &self.held)?;
+        Change::of_watcher(self, generation)
+    }
+
+    fn is_outdated(&self) -> bool {
+        let watcher = self.held.get();
+        watcher.is_ok_and(|watcher| matches!(watcher.try_changed(), Ok(Some(_))))
+    }
+}
+
+/// How long a change that is not acknowledged is not told again: at first, and at most.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often it is looked meanwhile whether there is a newer one.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The changes that a watcher sees, one after the other: see `Watcher.changes`.
 #[pyclass(frozen, module = "sysgenid._native")]
-pub(crate) struct Changes {
-    watcher: Py<Watcher>,
-    /// The generation that the body of the loop has when the next one is asked for.
-    handled: AtomicU64,
+pub(crate) struct WatcherChanges {
+    inner: Arc<Inner>,
+    deadline: Deadline,
+    /// What was told last, and how long it is not told again.
+    told: Mutex<Option<(Generation, Duration)>>,
 }
 
 #[pymethods]
-impl Changes {
+impl WatcherChanges {
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<u64> {
-        let watcher = self.watcher.get();
-        let handled = self.handled.load(Ordering::Relaxed);
-        if handled != NONE {
-            match watcher.held.get()?.acknowledge(Generation::new(handled)) {
-                Ok(()) => self.handled.store(NONE, Ordering::Relaxed),
-                // Outdated still, so the wait returns at once, with the newer one.
-                Err(error) if error.is_stale() => {}
-                Err(error) => return Err(raise(py, &error)),
-            }
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Change>> {
+        if !self.pause(py)? {
+            return Ok(None);
         }
-        let generation = watcher.wait_until(py, Deadline::NEVER)?;
-        self.handled.store(generation, Ordering::Relaxed);
-        Ok(generation)
+        let watcher = self.inner.held.get()?;
+        let deadline = self.deadline;
+        let generation = match waiting::change(py, deadline, &watcher, &self.inner.held) {
+            Ok(generation) => generation,
+            // Before that it would be another thread's to have let it pass.
+            Err(error) if deadline.has_passed() && is_timeout(py, &error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        drop(watcher);
+        let mut told = self.told();
+        *told = Some(match *told {
+            Some((before, pause)) if before == generation => {
+                (before, (2 * pause).min(LONGEST_PAUSE))
+            }
+            _ => (generation, SHORTEST_PAUSE),
+        });
+        drop(told);
+        Change::of_watcher(&self.inner, generation).map(Some)
     }
+}
+
+impl WatcherChanges {
+    /// Waits while the change that was told last is not to be told again. Returns false at the deadline.
+    fn pause(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some((generation, pause)) = *self.told() else {
+            return Ok(true);
+        };
+        let end = Deadline::after(pause);
+        loop {
+            let watcher = self.inner.held.get()?;
+            let pending = watcher.try_changed().map_err(|error| raise(py, &error))?;
+            if pending != Some(generation) || end.has_passed() {
+                return Ok(true);
+            }
+            if self.deadline.has_passed() {
+                return Ok(false);
+            }
+            drop(watcher);
+            py.detach(|| thread::sleep(LOOK));
+            py.check_signals()?;
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Option<(Generation, Duration)>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_timeout(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyTimeoutError>(py)
 }

@@ -180,7 +180,9 @@ def of_class(module: str, title: str, node: ast.ClassDef, kind: type) -> Iterato
     """A class and its members; of an exception only the class."""
     members = methods(module, node)
     bases = [
-        it.__name__ for it in kind.__bases__ if issubclass(it, (OSError, Warning, RuntimeError))
+        it.__name__
+        for it in kind.__bases__
+        if issubclass(it, (sysgenid.Error, OSError, Warning, RuntimeError))
     ]
     made = members.get("__new__") or members.get("__init__") or []
     if bases:

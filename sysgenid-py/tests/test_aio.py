@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sysgenid
+import telling
 from forking import in_child
 from loops import FACTORIES, Factory, run
 from support import Broker, Trigger, patient
@@ -54,16 +55,16 @@ def test_a_change_is_told_until_it_is_acknowledged(loop: Factory, trigger: Trigg
             assert not waiting.done()
             assert watcher.try_changed() is None
             generation = trigger()
-            assert await waiting == generation
-            assert await watcher.changed() == generation
-            assert watcher.generation == watcher.try_changed() == generation
-            watcher.acknowledge()
+            assert (await waiting).generation == generation
+            assert (await watcher.changed()).generation == generation
+            assert watcher.generation == telling.told(watcher) == generation
+            telling.acknowledge(watcher)
             waiting = asyncio.ensure_future(watcher.changed())
             await turns()
             assert not waiting.done()
             generation = trigger()
-            assert await waiting == generation
-            watcher.acknowledge(generation)
+            assert (await waiting).generation == generation
+            telling.acknowledge(watcher)
 
     run(loop, main())
 
@@ -72,10 +73,8 @@ def test_one_that_is_outdated_before_it_waits_is_told(loop: Factory, trigger: Tr
     async def main() -> None:
         async with await aio.Watcher.open() as watcher:
             generation = trigger()
-            assert await watcher.changed() == generation
-            with pytest.raises(sysgenid.StaleError):
-                watcher.acknowledge(generation - 1)
-            watcher.acknowledge(generation)
+            assert (await watcher.changed()).generation == generation
+            telling.acknowledge(watcher)
 
     run(loop, main())
 
@@ -85,8 +84,8 @@ def test_many_changes(loop: Factory, trigger: Trigger) -> None:
         async with aio.Watcher() as watcher:
             for _ in range(200):
                 generation = trigger()
-                assert await watcher.changed() == generation
-                watcher.acknowledge(generation)
+                assert (await watcher.changed()).generation == generation
+                telling.acknowledge(watcher)
 
     run(loop, main())
 
@@ -98,7 +97,9 @@ def test_all_who_wait_are_told(loop: Factory, trigger: Trigger) -> None:
             await turns()
             waiting.pop(2).cancel()
             generation = trigger()
-            assert await asyncio.gather(*waiting) == [generation] * 4
+            told = await asyncio.gather(*waiting)
+            assert [change.generation for change in told] == [generation] * 4
+            telling.acknowledge(watcher)
 
     run(loop, main())
 
@@ -119,11 +120,11 @@ def test_nobody_who_waits_is_no_work(
     async def main() -> None:
         async with aio.Watcher() as watcher:
             generation = trigger()
-            assert await watcher.changed() == generation
+            assert (await watcher.changed()).generation == generation
             await turns(100)  # outdated all the while
             assert looks <= 3
-            assert await watcher.changed() == generation
-            watcher.acknowledge()
+            assert (await watcher.changed()).generation == generation
+            telling.acknowledge(watcher)
 
     run(loop, main())
 
@@ -145,11 +146,12 @@ def test_waits_that_are_cancelled_lose_nothing(loop: Factory, trigger: Trigger) 
                     await asyncio.sleep(0)
                 waiting.cancel()
                 told = (await asyncio.gather(waiting, return_exceptions=True))[0]
-                if not isinstance(told, asyncio.CancelledError):
-                    assert told in (generation, generation - 1)
-                assert await watcher.changed() == generation
+                if not isinstance(told, BaseException):
+                    assert told.generation in (generation, generation - 1)
+                assert (await watcher.changed()).generation == generation
                 if chance.random() < 0.7:
-                    watcher.acknowledge()
+                    telling.acknowledge(watcher)
+            telling.acknowledge(watcher)
             assert not watcher._readiness._waiting, "who was cancelled is forgotten"
 
     run(loop, main())
@@ -166,139 +168,46 @@ def test_a_timeout_is_the_callers(loop: Factory) -> None:
     run(loop, main())
 
 
-# Handling
-
-
-def test_handle_acknowledges_what_was_handled(
-    loop: Factory, orchestrator: sysgenid.Orchestrator
-) -> None:
-    async def main() -> None:
-        async with aio.Watcher() as watcher:
-            seen: list[int] = []
-
-            async def rebuild(generation: int) -> None:
-                seen.append(generation)
-                await turns(2)
-                if len(seen) < 3:
-                    orchestrator.trigger()
-
-            first = orchestrator.trigger()
-            assert await watcher.handle(rebuild) == first + 2
-            assert seen == [first, first + 1, first + 2]
-            assert watcher.try_changed() is None
-
-    run(loop, main())
-
-
-def test_what_is_not_handled_is_not_acknowledged(loop: Factory, trigger: Trigger) -> None:
-    async def main() -> None:
-        async with aio.Watcher() as watcher:
-
-            async def fail(generation: int) -> None:
-                raise KeyError(generation)
-
-            async def hang(generation: int) -> None:
-                hanging.set()
-                await asyncio.Event().wait()
-
-            generation = trigger()
-            with pytest.raises(KeyError):
-                await watcher.handle(fail)
-            assert watcher.try_changed() == generation
-            hanging = asyncio.Event()
-            handling = asyncio.ensure_future(watcher.handle(hang))
-            await hanging.wait()
-            handling.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await handling
-            assert watcher.try_changed() == generation
-            assert await watcher.changed() == generation
-
-    run(loop, main())
-
-
-def test_a_callbacks_own_error_is_no_answer_of_the_watcher(loop: Factory, trigger: Trigger) -> None:
-    async def main() -> None:
-        async def fail(generation: int) -> None:
-            raise sysgenid.StaleError(22, "another watcher's")
-
-        async with aio.Watcher() as watcher, aio.Orchestrator() as orchestrator:
-            trigger()
-            for handling in (watcher.handle(fail), orchestrator.settle(fail, 10.0)):
-                with pytest.raises(sysgenid.StaleError, match="another watcher's"):
-                    await handling
-            watcher.acknowledge()
-
-    run(loop, main())
-
-
 # Iteration
 
 
-def test_to_ask_for_the_next_acknowledges_the_one_before(loop: Factory, broker: Broker) -> None:
+def test_iteration_tells_of_each_change(loop: Factory, broker: Broker) -> None:
     async def main() -> None:
         with sysgenid.Orchestrator(broker.source) as orchestrator:
             async with aio.Watcher(broker.source) as watcher:
                 orchestrator.trigger()
                 seen = []
-                async for generation in watcher:
-                    seen.append(generation)
-                    assert watcher.try_changed() == generation, "not yet"
-                    if generation == 2:
+                async for change in watcher:
+                    seen.append(change.generation)
+                    if change.generation == 2:
                         orchestrator.trigger()  # before the one at hand is handled
-                    if generation == 1:
+                        assert not change.acknowledge()
+                    if change.generation == 1:
+                        assert change.acknowledge()
                         asyncio.get_running_loop().call_later(0.05, orchestrator.trigger)
-                    if generation == 3:
+                    if change.generation == 3:
                         break
                 assert seen == [1, 2, 3]
-                assert watcher.try_changed() == 3, "who breaks out has not handled it"
+                assert telling.told(watcher) == 3, "it is not acknowledged"
 
     run(loop, main())
 
 
-def test_watch_closes_its_watcher(loop: Factory, broker: Broker) -> None:
-    async def change() -> None:
-        async with aio.Orchestrator(broker.source) as orchestrator:
-            while not outdated(broker.source):
-                await orchestrator.trigger()
-                await asyncio.sleep(0.01)
-
+def test_a_change_that_is_not_acknowledged_is_told_again_after_a_pause(
+    loop: Factory, trigger: Trigger
+) -> None:
     async def main() -> None:
-        changing = asyncio.ensure_future(change())
-        seen = 0
-        async for generation in aio.watch(broker.source):
-            assert generation > seen
-            seen = generation
-            await changing
-            break
-        while total(broker.source) > 0:  # it is closed in a moment
-            await asyncio.sleep(0.001)
-
-        changing = asyncio.ensure_future(change())
-        async with contextlib.aclosing(aio.watch(broker.source)) as changes:
-            assert await changes.__anext__() > seen
-            await changing
-        while total(broker.source) > 0:
-            await asyncio.sleep(0.001)
-
-    run(loop, main())
-
-
-def test_watch_cancelled_closes_its_watcher(loop: Factory, broker: Broker) -> None:
-    async def follow() -> None:
-        async for _ in aio.watch(broker.source):
-            pass
-
-    async def main() -> None:
-        watching = asyncio.ensure_future(follow())
-        while not total(broker.source):
-            await asyncio.sleep(0.01)
-        await turns()
-        watching.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await watching
-        while total(broker.source):
-            await asyncio.sleep(0.01)
+        async with aio.Watcher() as watcher:
+            generation = trigger()
+            times = []
+            async for change in watcher.changes():
+                assert change.generation == generation
+                times.append(time.monotonic())
+                if len(times) == 3:
+                    assert change.acknowledge()
+                    break
+            assert times[1] - times[0] >= 0.1
+            assert times[2] - times[1] >= 0.2
 
     run(loop, main())
 
@@ -370,11 +279,11 @@ def test_one_loop_at_a_time(loop: Factory, trigger: Trigger) -> None:
     one, other = loop(), loop()
     try:
         generation = trigger()
-        assert one.run_until_complete(watcher.changed()) == generation
+        assert one.run_until_complete(watcher.changed()).generation == generation
         with pytest.raises(RuntimeError, match="another event loop"):
             other.run_until_complete(watcher.changed())
         one.close()
-        assert other.run_until_complete(watcher.changed()) == generation
+        assert other.run_until_complete(watcher.changed()).generation == generation
         other.close()
         watcher.close()
     finally:
@@ -387,14 +296,14 @@ def test_it_is_no_childs(loop: Factory, trigger: Trigger) -> None:
         with pytest.raises(sysgenid.ForkedError):
             await watcher.changed()
         with pytest.raises(sysgenid.ForkedError):
-            watcher.acknowledge()
+            watcher.try_changed()
         return "refused"
 
     watcher = aio.Watcher()
     assert in_child(lambda: run(loop, ask(watcher))) == "refused"
     used = aio.Watcher()
     generation = trigger()
-    assert run(loop, used.changed()) == generation
+    assert run(loop, used.changed()).generation == generation
     assert in_child(lambda: run(loop, ask(used))) == "refused"
     for opened in (watcher, used):
         opened.close()
@@ -420,8 +329,8 @@ def test_a_lost_broker_is_an_error_and_may_come_back(loop: Factory, broker: Brok
             async with aio.Orchestrator(broker.source) as orchestrator:
                 generation = await orchestrator.trigger()
             await watcher.reconnect(patient(10))
-            assert await watcher.changed() == generation, "it was missed, and is told"
-            watcher.acknowledge()
+            assert (await watcher.changed()).generation == generation, "it was missed, and is told"
+            telling.acknowledge(watcher)
 
     run(loop, main())
 

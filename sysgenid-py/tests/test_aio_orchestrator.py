@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import pytest
 import sysgenid
+import telling
 from loops import FACTORIES, Factory, run
 from support import Broker, eventually, patient
 from sysgenid import _tasks, aio
@@ -35,19 +36,15 @@ def _no_helper_is_left() -> object:
     eventually(lambda: not helpers(), f"the end of {helpers()}")
 
 
-async def nothing(generation: int) -> None:
-    pass
-
-
 def test_it_triggers_waits_and_settles(loop: Factory, source: str) -> None:
     async def main() -> None:
         async with await aio.Orchestrator.open() as orchestrator, aio.Watcher() as service:
             before = orchestrator.generation
             generation = await orchestrator.trigger()
-            assert generation == before + 1 == await orchestrator.changed()
+            assert generation == before + 1 == (await orchestrator.changed()).generation
             with pytest.raises(sysgenid.OutdatedError):
                 await orchestrator.wait_for_watchers(10.0)
-            assert orchestrator.acknowledge() == generation
+            orchestrator.acknowledge(generation)
             with pytest.raises(sysgenid.StaleError):
                 orchestrator.acknowledge(before)
             with pytest.raises(sysgenid.TimedOutError) as late:
@@ -56,7 +53,7 @@ def test_it_triggers_waits_and_settles(loop: Factory, source: str) -> None:
             stragglers = await orchestrator.stragglers()
             assert len(stragglers) == 1
             waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
-            assert await service.handle(nothing) == generation
+            telling.acknowledge(service)
             await waiting
             assert await orchestrator.trigger(generation + 10) == generation + 10
 
@@ -68,27 +65,29 @@ def test_settle_rebuilds_acknowledges_and_waits(loop: Factory) -> None:
         async with aio.Orchestrator() as orchestrator, aio.Watcher() as service:
             seen: list[int] = []
 
-            async def rebuild(generation: int) -> None:
-                seen.append(generation)
+            @sysgenid.after_restore
+            async def rebuild(change: sysgenid.Change) -> None:
+                seen.append(change.generation)
                 if len(seen) == 1:
                     await orchestrator.trigger()
 
             handling = asyncio.ensure_future(serve(service))
             first = await orchestrator.trigger()
-            settled = await orchestrator.settle(rebuild, timeout=timedelta(seconds=20))
+            settled = await orchestrator.settle(timedelta(seconds=20))
             assert settled.generation == first + 1
             # A driver of the v5 dialect tracks every open file.
             assert settled.watchers is None or settled.watchers >= 1
             assert seen == [first, first + 1]
             assert service.try_changed() is None
-            again = await orchestrator.settle(rebuild, 20.0)
+            again = await orchestrator.settle(20.0)
             assert again.generation == settled.generation, "there is nothing to do"
             assert seen == [first, first + 1]
             handling.cancel()
+            rebuild.remove()
 
     async def serve(service: aio.Watcher) -> None:
-        async for _ in service:
-            pass
+        async for change in service:
+            change.acknowledge()
 
     run(loop, main())
 
@@ -98,19 +97,18 @@ def test_settle_starts_over_when_the_generation_moves_while_it_waits(loop: Facto
         async with aio.Orchestrator() as orchestrator, aio.Watcher() as service:
             seen: list[int] = []
 
-            async def rebuild(generation: int) -> None:
-                seen.append(generation)
-
+            rebuild = sysgenid.after_restore(lambda change: seen.append(change.generation))
             first = await orchestrator.trigger()
-            settling = asyncio.ensure_future(orchestrator.settle(rebuild, 20.0))
+            settling = asyncio.ensure_future(orchestrator.settle(20.0))
             while not seen:
                 await asyncio.sleep(0.01)
             second = await orchestrator.trigger()
             while len(seen) < 2:
                 await asyncio.sleep(0.01)
-            service.acknowledge(second)
+            telling.acknowledge(service)
             assert (await settling).generation == second
             assert seen == [first, second]
+            rebuild.remove()
 
     run(loop, main())
 
@@ -118,26 +116,28 @@ def test_settle_starts_over_when_the_generation_moves_while_it_waits(loop: Facto
 def test_a_settling_that_ends_early_acknowledges_nothing(loop: Factory) -> None:
     async def main() -> None:
         async with aio.Orchestrator() as orchestrator:
-
-            async def fail(generation: int) -> None:
-                raise KeyError(generation)
-
-            async def hang(generation: int) -> None:
-                hanging.set()
-                await asyncio.Event().wait()
-
+            fail = sysgenid.after_restore(lambda: 1 // 0)
             generation = await orchestrator.trigger()
-            with pytest.raises(KeyError):
-                await orchestrator.settle(fail, 20.0)
-            assert orchestrator.try_changed() == generation
-            hanging = asyncio.Event()
-            settling = asyncio.ensure_future(orchestrator.settle(hang, 20.0))
+            with pytest.raises(sysgenid.HookError):
+                await orchestrator.settle(20.0)
+            assert telling.told(orchestrator) == generation
+            fail.remove()
+
+            @sysgenid.after_restore
+            async def hang() -> None:
+                hanging.set()
+                await released.wait()
+
+            hanging, released = asyncio.Event(), asyncio.Event()
+            settling = asyncio.ensure_future(orchestrator.settle(20.0))
             await hanging.wait()
             settling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await settling
-            assert orchestrator.try_changed() == generation
-            assert (await orchestrator.settle(nothing, 20.0)).generation == generation
+            assert telling.told(orchestrator) == generation
+            released.set()
+            assert (await orchestrator.settle(20.0)).generation == generation
+            hang.remove()
 
     run(loop, main())
 
@@ -146,12 +146,14 @@ def test_settle_has_a_deadline_also_if_the_generation_never_rests(loop: Factory)
     async def main() -> None:
         async with aio.Orchestrator() as orchestrator:
 
-            async def move(generation: int) -> None:
+            @sysgenid.after_restore
+            async def move() -> None:
                 await orchestrator.trigger()
 
             await orchestrator.trigger()
             with pytest.raises(sysgenid.TimedOutError):
-                await orchestrator.settle(move, 0.2)
+                await orchestrator.settle(0.2)
+            move.remove()
 
     run(loop, main())
 
@@ -159,8 +161,8 @@ def test_settle_has_a_deadline_also_if_the_generation_never_rests(loop: Factory)
 def test_who_is_cancelled_leaves_the_others_waiting(loop: Factory) -> None:
     async def main() -> None:
         async with aio.Orchestrator() as orchestrator, aio.Watcher() as service:
-            generation = await orchestrator.trigger()
-            orchestrator.acknowledge()
+            await orchestrator.trigger()
+            telling.acknowledge(orchestrator)
             waits = [
                 asyncio.ensure_future(orchestrator.wait_for_watchers(timeout))
                 for timeout in (None, None, 0.1, 20.0)
@@ -171,7 +173,7 @@ def test_who_is_cancelled_leaves_the_others_waiting(loop: Factory) -> None:
                 await waits.pop(1)
             assert not any(wait.done() for wait in waits)
             assert helpers() == ["sysgenid-wait"], "one for all"
-            service.acknowledge(generation)
+            telling.acknowledge(service)
             await asyncio.gather(*waits)
 
     run(loop, main())
@@ -181,7 +183,7 @@ def test_a_wait_that_is_cancelled_ends_its_helper_soon(loop: Factory) -> None:
     async def main() -> None:
         async with aio.Orchestrator() as orchestrator, aio.Watcher():
             await orchestrator.trigger()
-            orchestrator.acknowledge()
+            telling.acknowledge(orchestrator)
             waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
             await asyncio.sleep(0.01)
             assert helpers()
@@ -199,7 +201,7 @@ def test_a_loop_that_ends_takes_its_helper_along(loop: Factory, is_cancelled: bo
     orchestrator = sysgenid.Orchestrator()
     with sysgenid.Watcher():
         orchestrator.trigger()
-        orchestrator.acknowledge()
+        telling.acknowledge(orchestrator)
         abandoned = loop()
         waiter = aio.Orchestrator.of(orchestrator)
         waiting = abandoned.create_task(waiter.wait_for_watchers(None))
@@ -222,7 +224,7 @@ def test_a_wait_that_is_left_behind_does_not_keep_the_interpreter(end: str) -> N
         loop = asyncio.new_event_loop()
         service, orchestrator = sysgenid.Watcher(), aio.Orchestrator()
         loop.run_until_complete(orchestrator.trigger())
-        orchestrator.acknowledge()
+        orchestrator.try_changed().acknowledge()
         waiting = loop.create_task(orchestrator.wait_for_watchers(None))
         loop.run_until_complete(asyncio.sleep(0.1))
         assert not waiting.done()
@@ -236,7 +238,7 @@ def test_a_lost_broker_ends_the_waits(loop: Factory, broker: Broker) -> None:
     async def main() -> None:
         async with aio.Orchestrator(broker.source) as orchestrator, aio.Watcher(broker.source):
             await orchestrator.trigger()
-            orchestrator.acknowledge()
+            telling.acknowledge(orchestrator)
             waiting = asyncio.ensure_future(orchestrator.wait_for_watchers(None))
             await asyncio.sleep(0.05)
             broker.kill()
@@ -262,8 +264,8 @@ def test_fewer_watchers_than_required(loop: Factory, broker: Broker) -> None:
                     await orchestrator.wait_for_watchers(timeout)
                 assert time.monotonic() - begun >= timeout
             with pytest.raises(sysgenid.MissingError):
-                await orchestrator.settle(nothing, 0.05)
-            waiting = asyncio.ensure_future(orchestrator.settle(nothing, 20.0))
+                await orchestrator.settle(0.05)
+            waiting = asyncio.ensure_future(orchestrator.settle(20.0))
             await asyncio.sleep(0.3)
             assert not waiting.done()
             async with aio.Watcher(broker.source):

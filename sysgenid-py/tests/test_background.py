@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import sysgenid
+import telling
 from forking import in_child
 from support import Broker, command, eventually, patient
 from sysgenid import _native, hooks
@@ -23,11 +25,25 @@ from sysgenid import _native, hooks
 
 @pytest.fixture(autouse=True)
 def _none_is_left() -> Iterator[None]:
-    assert _native.registered_hooks() == []
+    assert registered() == []
+    # What other tests have changed is handled.
+    sysgenid.run_after_restore()
     yield
-    for hook in _native.registered_hooks():
-        hooks.unregister(hook)
+    for hook in registered():
+        hook.remove()
     eventually(lambda: "sysgenid-watch" not in native_threads(), "the end of the thread")
+
+
+def registered() -> list[hooks.Hook[..., object]]:
+    """The hooks of the test."""
+    return [hook for hook in _native.registered_hooks() if isinstance(hook, hooks.Hook)]
+
+
+@pytest.fixture
+def found(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Broker:
+    """A broker for this test alone, which is the one that is found."""
+    monkeypatch.setenv("SYSGENID_SOURCE", broker.source)
+    return broker
 
 
 def native_threads() -> list[str]:
@@ -40,7 +56,7 @@ def native_threads() -> list[str]:
 
 
 def acknowledged(orchestrator: sysgenid.Orchestrator, timeout: float = 10) -> None:
-    orchestrator.acknowledge()
+    telling.acknowledge(orchestrator)
     orchestrator.wait_for_watchers(patient(timeout))
 
 
@@ -50,7 +66,7 @@ def descriptors() -> set[str]:
 
 def test_it_runs_the_hooks_and_acknowledges(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []
-    sysgenid.after_restore(seen.append)
+    sysgenid.after_restore(lambda change: seen.append(change.generation))
     with sysgenid.background() as background:
         assert background.alive
         assert background.path == orchestrator.path
@@ -77,24 +93,147 @@ def test_it_stops_at_once_and_keeps_nothing_open(orchestrator: sysgenid.Orchestr
     acknowledged(orchestrator)  # nobody waits for it any more
 
 
-def test_there_is_one(broker: Broker) -> None:
-    with sysgenid.background() as background:
-        assert sysgenid.background() == background
+def test_there_is_one_and_it_stops_when_all_have_given_it_back(
+    orchestrator: sysgenid.Orchestrator,
+) -> None:
+    program = sysgenid.background()
+    with sysgenid.background() as library:
+        assert library == program
         with pytest.raises(RuntimeError, match="runs already"):
             sysgenid.background(tracked=False)
-        with pytest.raises(RuntimeError, match="stop that one"):
-            sysgenid.background(broker.source)
-    with sysgenid.background(broker.source) as another:
-        assert another != background
-        assert another.path == broker.source
+    assert program.alive, "another one has it still"
+    library.stop()
+    assert program.alive, "it was given back before"
+    orchestrator.trigger()
+    acknowledged(orchestrator)
+
+    async def main() -> None:
+        async with sysgenid.background() as another:
+            assert another == program
+
+    asyncio.run(main())
+    assert program.alive
+    assert program.stop(patient(10))
+    assert not program.alive
+    with sysgenid.background() as later:
+        assert later != program
+
+
+def test_one_that_is_about_to_end_is_not_handed_out(orchestrator: sysgenid.Orchestrator) -> None:
+    running, released = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    @sysgenid.after_restore
+    def hangs(change: sysgenid.Change) -> None:
+        seen.append(change.generation)
+        if len(seen) == 1:
+            running.set()
+            released.wait(patient(20))
+
+    ending = sysgenid.background()
+    orchestrator.trigger()
+    assert running.wait(patient(20))
+    assert not ending.stop(0.05)
+    with sysgenid.background() as another:
+        assert another != ending
+        assert another.alive
+        released.set()
+        eventually(lambda: not ending.alive, "the end of the first")
+        generation = orchestrator.trigger()
+        acknowledged(orchestrator)
+        assert another.alive
+        assert seen[-1] == generation
+
+
+def test_a_change_before_the_thread_starts_is_not_missed(
+    orchestrator: sysgenid.Orchestrator,
+) -> None:
+    seen: list[int] = []
+    sysgenid.after_restore(lambda change: seen.append(change.generation))
+    generation = orchestrator.trigger()
+    with sysgenid.background():
+        eventually(lambda: seen == [generation], "the change before")
+        acknowledged(orchestrator)
+    # One that came while none ran, too; and none that was handled.
+    generation = orchestrator.trigger()
+    with sysgenid.background():
+        eventually(lambda: seen[1:] == [generation], "the change between")
+        acknowledged(orchestrator)
+    with sysgenid.background():
+        sysgenid.after_restore(lambda: None)
+        generation = orchestrator.trigger()
+        acknowledged(orchestrator)
+    assert seen[2:] == [generation]
+
+
+def test_hooks_are_told_of_the_change(found: Broker) -> None:
+    told: list[tuple[object, ...]] = []
+
+    @sysgenid.after_restore
+    async def look(change: sysgenid.Change) -> None:
+        told.append((change.generation, change.previous, change.source, change.cause))
+
+    with sysgenid.background():
+        sysgenid.trigger(found.source)
+        eventually(lambda: len(told) == 1, "the change")
+    assert told == [(1, 0, found.source, "trigger")]
+
+
+def test_a_hook_that_hangs_is_named_with_its_stack(
+    orchestrator: sysgenid.Orchestrator, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = threading.Event()
+    seen: list[int] = []
+
+    def wait_for_what_never_comes() -> None:
+        released.wait(patient(60))
+
+    @sysgenid.after_restore
+    def hangs() -> None:
+        wait_for_what_never_comes()
+
+    sysgenid.after_restore(lambda: seen.append(1))
+    with sysgenid.background(hook_timeout=0.1) as background:
+        orchestrator.trigger()
+        eventually(lambda: background.error is not None, "its timeout")
+        assert seen, "it keeps no other from running"
+        eventually(lambda: "hangs failed" in caplog.text, "the log")
+        assert "wait_for_what_never_comes" in caplog.text
+        released.set()
+        acknowledged(orchestrator)
+
+
+def test_it_works_where_the_standard_library_is_patched() -> None:
+    # As eventlet does it, with which `select.poll` is gone.
+    out, err, code = run(
+        """
+        import select
+        for name in ("poll", "epoll", "devpoll", "kqueue"):
+            if hasattr(select, name):
+                delattr(select, name)
+        import selectors
+        selectors.DefaultSelector = selectors.SelectSelector
+        import time, sysgenid
+        seen = []
+        sysgenid.after_restore(lambda change: seen.append(change.generation))
+        with sysgenid.background(), sysgenid.Orchestrator() as orchestrator:
+            generation = orchestrator.trigger()
+            orchestrator.settle(20)
+            print(seen[0] == generation)
+        """
+    )
+    assert (out, err, code) == ("True\n", "", 0)
 
 
 @pytest.mark.broker_only
-def test_a_source_that_appears_is_watched_and_counts_as_a_change(tmp_path: Path) -> None:
+def test_a_source_that_appears_is_watched_and_counts_as_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
-    sysgenid.after_restore(seen.append)
+    sysgenid.after_restore(lambda change: seen.append(change.generation))
     folder = tmp_path / "served"
-    with sysgenid.background(folder, look_every=0.01) as background:
+    monkeypatch.setenv("SYSGENID_SOURCE", str(folder))
+    with sysgenid.background(look_every=0.01) as background:
         assert background.alive
         assert not background.watching
         assert (background.generation, background.path) == (None, None)
@@ -116,14 +255,14 @@ def test_a_change_whose_hook_fails_is_not_acknowledged_and_is_tried_again(
     attempts: list[int] = []
 
     @sysgenid.after_restore
-    def reseed(generation: int) -> None:
-        attempts.append(generation)
+    def reseed(change: sysgenid.Change) -> None:
+        attempts.append(change.generation)
         if not may_succeed.is_set():
             raise OSError("no entropy")
 
     with sysgenid.background() as background:
         generation = orchestrator.trigger()
-        orchestrator.acknowledge()
+        telling.acknowledge(orchestrator)
         with pytest.raises(sysgenid.TimedOutError):
             orchestrator.wait_for_watchers(0.5)
         assert isinstance(background.error, sysgenid.HookError)
@@ -146,9 +285,9 @@ def test_another_generation_is_tried_at_once(orchestrator: sysgenid.Orchestrator
     seen: list[int] = []
 
     @sysgenid.after_restore
-    def reseed(generation: int) -> None:
-        seen.append(generation)
-        if generation == seen[0]:
+    def reseed(change: sysgenid.Change) -> None:
+        seen.append(change.generation)
+        if change.generation == seen[0]:
             raise OSError
 
     with sysgenid.background():
@@ -160,43 +299,40 @@ def test_another_generation_is_tried_at_once(orchestrator: sysgenid.Orchestrator
         assert seen[-1] == generation
 
 
-def test_a_hook_cannot_end_the_thread(orchestrator: sysgenid.Orchestrator) -> None:
-    ended: list[int] = []
-
-    @sysgenid.after_restore
-    def leave(generation: int) -> None:
-        if not ended:
-            ended.append(generation)
-            sys.exit("goodbye")
-
+def test_a_hook_cannot_end_the_thread_nor_starve_others(
+    orchestrator: sysgenid.Orchestrator,
+) -> None:
+    seen: list[int] = []
+    sysgenid.after_restore(lambda: sys.exit("goodbye"))
+    sysgenid.after_restore(lambda: seen.append(1))
     with sysgenid.background() as background:
         orchestrator.trigger()
-        acknowledged(orchestrator)
+        eventually(lambda: len(seen) >= 2, "the other hook, at each attempt")
         assert background.alive
-    assert len(ended) == 1
+        assert isinstance(background.error, sysgenid.HookError)
 
 
 def test_a_hook_may_stop_it(orchestrator: sysgenid.Orchestrator) -> None:
     stopped: list[bool] = []
     background = sysgenid.background()
-    sysgenid.after_restore(lambda generation: stopped.append(background.stop()))
+    sysgenid.after_restore(lambda: stopped.append(background.stop()))
     orchestrator.trigger()
     eventually(lambda: not background.alive, "the end of the thread")
     assert stopped == [False], "it runs still"
 
 
 def test_a_broker_that_is_restarted_is_watched_again(
-    broker: Broker, caplog: pytest.LogCaptureFixture
+    found: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sysgenid")
     seen: list[int] = []
-    sysgenid.after_restore(seen.append)
-    with sysgenid.background(broker.source) as background:
-        broker.kill()
+    sysgenid.after_restore(lambda change: seen.append(change.generation))
+    with sysgenid.background() as background:
+        found.kill()
         eventually(lambda: not background.watching, "the loss")
         assert background.alive
-        broker.start()
-        with sysgenid.Orchestrator(broker.source) as orchestrator:
+        found.start()
+        with sysgenid.Orchestrator(found.source) as orchestrator:
             generation = orchestrator.trigger()
             eventually(lambda: seen == [generation], "the change after the restart")
             acknowledged(orchestrator)
@@ -216,7 +352,7 @@ def test_a_failure_that_is_ignored_is_logged_and_acknowledged(
     orchestrator: sysgenid.Orchestrator, caplog: pytest.LogCaptureFixture
 ) -> None:
     @sysgenid.after_restore(on_failure="ignore", timeout=patient(20))
-    def warm_up(generation: int) -> None:
+    def warm_up() -> None:
         raise OSError("cold")
 
     with sysgenid.background() as background:
@@ -227,9 +363,9 @@ def test_a_failure_that_is_ignored_is_logged_and_acknowledged(
     assert "warm_up failed, which is ignored" in caplog.text
 
 
-def test_it_stops_while_it_waits_for_a_broker(broker: Broker) -> None:
-    with sysgenid.background(broker.source) as background:
-        broker.kill()
+def test_it_stops_while_it_waits_for_a_broker(found: Broker) -> None:
+    with sysgenid.background() as background:
+        found.kill()
         eventually(lambda: not background.watching, "the loss")
         assert background.stop(patient(1))
 
@@ -249,7 +385,7 @@ def test_a_child_has_none(orchestrator: sysgenid.Orchestrator) -> None:
 @pytest.mark.v6_only
 def test_a_childs_copies_hold_nobody_up(orchestrator: sysgenid.Orchestrator) -> None:
     @sysgenid.after_restore
-    def fails(generation: int) -> None:
+    def fails() -> None:
         raise OSError
 
     reader, writer = os.pipe()
@@ -273,7 +409,7 @@ def test_a_childs_copies_hold_nobody_up(orchestrator: sysgenid.Orchestrator) -> 
 @pytest.mark.broker_only
 def test_a_child_may_have_one_and_misses_nothing(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []
-    sysgenid.after_restore(seen.append)
+    sysgenid.after_restore(lambda change: seen.append(change.generation))
 
     def watch() -> list[int]:
         # A change that comes before the child has a watcher of its own.
@@ -338,7 +474,7 @@ def test_a_hook_that_never_ends_does_not_keep_the_interpreter() -> None:
         running = threading.Event()
 
         @sysgenid.after_restore
-        def never(generation):
+        def never():
             running.set()
             threading.Event().wait()
 
@@ -359,7 +495,7 @@ def test_a_hook_that_is_busy_at_the_end_does_not_abort_the_process(timeout: str)
         running = threading.Event()
 
         @sysgenid.after_restore(timeout={timeout})
-        def busy(generation):
+        def busy():
             running.set()
             while True:
                 time.sleep(0.0001)  # asks for the interpreter's lock each time
@@ -380,7 +516,7 @@ def test_a_hook_that_is_running_may_end_before_the_interpreter() -> None:
         running = threading.Event()
 
         @sysgenid.after_restore
-        def slow(generation):
+        def slow():
             running.set()
             time.sleep(0.2)
             print("handled", flush=True)
@@ -398,7 +534,7 @@ def test_the_end_in_the_middle_of_changes() -> None:
         out, err, code = run(
             """
             import threading, sysgenid
-            sysgenid.after_restore(lambda generation: None)
+            sysgenid.after_restore(lambda: None)
             sysgenid.background()
             orchestrator = sysgenid.Orchestrator()
             def change():
@@ -412,10 +548,11 @@ def test_the_end_in_the_middle_of_changes() -> None:
 
 @pytest.mark.broker_only
 def test_it_comes_to_rest_before_a_snapshot_and_goes_on_afterwards(
-    broker: Broker, caplog: pytest.LogCaptureFixture
+    found: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    broker = found
     log: list[str] = []
-    sysgenid.after_restore(lambda generation: log.append(f"after {generation}"))
+    sysgenid.after_restore(lambda change: log.append(f"after {change.generation}"))
 
     @sysgenid.before_snapshot
     def drain() -> None:
@@ -429,7 +566,7 @@ def test_it_comes_to_rest_before_a_snapshot_and_goes_on_afterwards(
         assert program is not None
         subprocess.run([program, *arguments], check=True, stdout=subprocess.DEVNULL)
 
-    with sysgenid.background(broker.source) as background:
+    with sysgenid.background() as background:
         sysgenid_command("quiesce")
         assert log == ["before", "before"]
         sysgenid_command("resume")

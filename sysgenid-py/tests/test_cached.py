@@ -200,3 +200,48 @@ def test_one_in_a_circle_is_collected() -> None:
     gone = weakref.ref(make())
     gc.collect()
     assert gone() is None
+
+
+class Client:
+    """It has a value that no clone and no forked child uses again."""
+
+    made = 0
+
+    @sysgenid.cached_property
+    def session(self) -> str:
+        """One for each object."""
+        self.made += 1
+        return sysgenid.entropy(8).hex()
+
+
+def test_a_cached_property_is_computed_again_after_a_change() -> None:
+    one, other = Client(), Client()
+    before = one.session
+    assert one.session == before != other.session
+    assert one.made == 1
+    sysgenid.assume_restored()
+    assert one.session not in (before, other.session)
+    assert one.made == 2
+    del one.session
+    assert one.session
+    assert one.made == 3
+    with pytest.raises(AttributeError):
+        one.session = "mine"
+    assert Client.session.__doc__ == "One for each object."
+    assert in_child(lambda: one.session) != one.session
+
+
+def test_a_cached_property_that_does_not_settle() -> None:
+    class Restless:
+        @sysgenid.cached_property
+        def value(self) -> None:
+            sysgenid.assume_restored()
+
+        @sysgenid.cached_property
+        def later(self) -> object:
+            return (number for number in (1, 2))
+
+    with pytest.raises(sysgenid.UnsettledError):
+        _ = Restless().value
+    with pytest.raises(TypeError, match="yet to run"):
+        _ = Restless().later

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 import functools
@@ -14,7 +13,7 @@ from unittest import mock
 
 import pytest
 import sysgenid
-from support import Trigger, patient
+from support import patient
 from sysgenid._functions import is_async as is_deferred
 
 
@@ -108,63 +107,23 @@ def test_ordinary_functions_are_not_refused(ordinary: object) -> None:
 def test_a_hook_that_returns_what_has_yet_to_run_has_failed(
     promising: Callable[..., object],
 ) -> None:
-    sysgenid.after_restore(promising)
+    hook = sysgenid.after_restore(promising)
     try:
         with pytest.raises(sysgenid.HookError, match="yet to run"):
             sysgenid.run_after_restore(1)
     finally:
-        sysgenid.hooks.unregister(promising)
-
-
-def test_a_watcher_is_not_handled_by_an_asynchronous_function(
-    source: str, trigger: Trigger, function: Callable[..., object]
-) -> None:
-    with sysgenid.Watcher(source) as watcher:
-        trigger()
-        with pytest.raises(TypeError, match="ordinary function"):
-            watcher.handle(function, patient(5))
-        assert watcher.try_changed() is not None, "it stays outdated"
-
-
-def test_a_watcher_is_not_handled_by_what_has_yet_to_run(
-    source: str, trigger: Trigger, promising: Callable[..., object]
-) -> None:
-    with sysgenid.Watcher(source) as watcher:
-        trigger()
-        with pytest.raises(TypeError, match="yet to run"):
-            watcher.handle(promising, patient(5))
-        assert watcher.try_changed() is not None, "it stays outdated"
-        assert watcher.handle(lambda _: None, patient(5)) == watcher.generation
+        hook.remove()
 
 
 def test_an_orchestrator_does_not_settle_by_what_has_yet_to_run(
     orchestrator: sysgenid.Orchestrator, promising: Callable[..., object]
 ) -> None:
+    hook = sysgenid.after_restore(promising)
     orchestrator.trigger()
-    with pytest.raises(TypeError, match="yet to run"):
-        orchestrator.settle(promising, patient(5))
-    with pytest.raises(TypeError, match="ordinary function"):
-        orchestrator.settle(coroutine, patient(5))  # type: ignore[deprecated]
+    with pytest.raises(sysgenid.HookError, match="yet to run"):
+        orchestrator.settle(patient(5))
+    hook.remove()
     assert orchestrator.try_changed() is not None, "it stays outdated"
-    orchestrator.acknowledge()
-
-
-def test_a_task_does_not_count_as_done(source: str, trigger: Trigger) -> None:
-    async def main(watcher: sysgenid.Watcher) -> None:
-        tasks: list[asyncio.Task[None]] = []
-
-        def start(_: int) -> asyncio.Task[None]:
-            tasks.append(asyncio.ensure_future(coroutine()))
-            return tasks[-1]
-
-        with pytest.raises(TypeError, match="yet to run"):
-            watcher.handle(start, patient(5))  # type: ignore[deprecated]
-        await asyncio.gather(*tasks)
-
-    with sysgenid.Watcher(source) as watcher:
-        trigger()
-        asyncio.run(main(watcher))
-        assert watcher.try_changed() is not None, "it stays outdated"
 
 
 def test_a_guard_is_not_made_of_asynchronous_functions(function: Callable[..., object]) -> None:

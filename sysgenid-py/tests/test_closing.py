@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import sysgenid
+import telling
 from forking import in_child
 from support import Trigger, patient
 
@@ -18,14 +19,14 @@ Waiting = sysgenid.Watcher | sysgenid.Orchestrator
 WAITS: dict[str, tuple[Callable[[str], Waiting], Callable[..., object]]] = {
     "Watcher.wait": (sysgenid.Watcher, lambda it: it.wait(None)),
     "Watcher.wait, with a deadline": (sysgenid.Watcher, lambda it: it.wait(patient(100))),
-    "Watcher.handle": (sysgenid.Watcher, lambda it: it.handle(print, None)),
+    "Watcher.wait, without a timeout": (sysgenid.Watcher, lambda it: it.wait()),
     "for generation in watcher": (sysgenid.Watcher, lambda it: next(iter(it))),
     "Orchestrator.wait": (sysgenid.Orchestrator, lambda it: it.wait(None)),
     "Orchestrator.wait_for_watchers": (
         sysgenid.Orchestrator,
         lambda it: it.wait_for_watchers(None),
     ),
-    "Orchestrator.settle": (sysgenid.Orchestrator, lambda it: it.settle(print, None)),
+    "Orchestrator.settle": (sysgenid.Orchestrator, lambda it: it.settle(None)),
 }
 
 
@@ -35,7 +36,7 @@ def test_close_ends_the_waits_in_other_threads(name: str, source: str, trigger: 
     with sysgenid.Watcher(source) as straggler, make(source) as closed:
         if isinstance(closed, sysgenid.Orchestrator):
             trigger()
-            closed.acknowledge()
+            telling.acknowledge(closed)
         outcomes: list[object] = []
         started = threading.Barrier(4)
 
@@ -56,7 +57,7 @@ def test_close_ends_the_waits_in_other_threads(name: str, source: str, trigger: 
             thread.join(patient(10))
         assert len(outcomes) == 3, "they wait still"
         assert time.monotonic() - begun < patient(5)
-        straggler.acknowledge(straggler.generation)
+        telling.acknowledge(straggler)
 
 
 def test_a_wait_leaves_nothing_open(source: str) -> None:
@@ -73,7 +74,7 @@ def test_a_child_that_closes_its_copy_ends_no_wait_of_its_parent(
 ) -> None:
     with sysgenid.Watcher(source) as watcher:
         told: list[int] = []
-        thread = threading.Thread(target=lambda: told.append(watcher.wait(patient(20))))
+        thread = threading.Thread(target=lambda: told.append(telling.wait(watcher, patient(20))))
         thread.start()
         time.sleep(0.1)
         in_child(watcher.close)
@@ -81,4 +82,4 @@ def test_a_child_that_closes_its_copy_ends_no_wait_of_its_parent(
         generation = trigger()
         thread.join(patient(20))
         assert told == [generation]
-        watcher.acknowledge(generation)
+        telling.acknowledge(watcher)

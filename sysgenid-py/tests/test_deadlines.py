@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import sysgenid
+import telling
 from loops import FACTORIES, Factory, run
 from support import Broker, eventually, patient
 from sysgenid import _attempts, aio
@@ -28,23 +29,23 @@ TIMED: dict[str, Call] = {
     "status": lambda source, _, __: sysgenid.status(source, TIMEOUT),
     "trigger": lambda source, _, __: sysgenid.trigger(source, TIMEOUT),
     "Watcher.wait": lambda _, watcher, __: watcher.wait(TIMEOUT),
-    "Watcher.handle": lambda _, watcher, __: watcher.handle(print, TIMEOUT),
+    "Watcher.handle": lambda _, watcher, __: telling.handle(watcher, print, TIMEOUT),
     "Watcher.reconnect": lambda _, watcher, __: watcher.reconnect(TIMEOUT),
     "Orchestrator.wait": lambda _, __, orchestrator: orchestrator.wait(TIMEOUT),
     "Orchestrator.reconnect": lambda _, __, orchestrator: orchestrator.reconnect(TIMEOUT),
     "Orchestrator.trigger": lambda _, __, orchestrator: orchestrator.trigger(),
     "stragglers": lambda _, __, orchestrator: orchestrator.stragglers(),
     "wait_for_watchers": lambda _, __, orchestrator: orchestrator.wait_for_watchers(TIMEOUT),
-    "settle": lambda _, __, orchestrator: orchestrator.settle(print, TIMEOUT),
+    "settle": lambda _, __, orchestrator: orchestrator.settle(TIMEOUT),
 }
 
 #: Those that never wait, and do what they are for.
 PROMPT: dict[str, Call] = {
     "try_changed": lambda _, watcher, __: watcher.try_changed(),
-    "acknowledge": lambda _, watcher, __: watcher.acknowledge(),
+    "acknowledge": lambda _, watcher, __: telling.acknowledge(watcher),
     "set_tracking": lambda _, watcher, __: watcher.set_tracking(False),
     "generation": lambda _, watcher, __: watcher.generation,
-    "Orchestrator.acknowledge": lambda _, __, orchestrator: orchestrator.acknowledge(),
+    "Orchestrator.acknowledge": lambda _, __, orchestrator: telling.acknowledge(orchestrator),
     "close": lambda _, watcher, __: watcher.close(),
 }
 
@@ -63,27 +64,27 @@ async def at_once(call: Callable[[], object]) -> object:
 TIMED_LATER: dict[str, Later] = {
     "Watcher.open": lambda source, _, __: aio.Watcher.open(source, answer_within=TIMEOUT),
     "Orchestrator.open": lambda source, _, __: aio.Orchestrator.open(source, answer_within=TIMEOUT),
-    "watch": lambda source, _, __: anext(aio.watch(source, answer_within=TIMEOUT)),
     "Watcher.reconnect": lambda _, watcher, __: watcher.reconnect(TIMEOUT),
     "Orchestrator.reconnect": lambda _, __, orchestrator: orchestrator.reconnect(TIMEOUT),
     "trigger": lambda _, __, orchestrator: orchestrator.trigger(),
     "stragglers": lambda _, __, orchestrator: orchestrator.stragglers(),
     "wait_for_watchers": lambda _, __, orchestrator: orchestrator.wait_for_watchers(TIMEOUT),
-    "settle": lambda _, __, orchestrator: orchestrator.settle(nothing, TIMEOUT),
+    "settle": lambda _, __, orchestrator: orchestrator.settle(TIMEOUT),
 }
 
 #: Those whose timeout is asyncio's.
 ASYNCIOS_TIMEOUT: dict[str, Later] = {
     "changed": lambda _, watcher, __: asyncio.wait_for(watcher.changed(), TIMEOUT),
-    "handle": lambda _, watcher, __: asyncio.wait_for(watcher.handle(nothing), TIMEOUT),
     "changed, of an orchestrator": lambda _, __, it: asyncio.wait_for(it.changed(), TIMEOUT),
 }
 
 PROMPT_LATER: dict[str, Later] = {
     "try_changed": lambda _, watcher, __: at_once(watcher.try_changed),
-    "acknowledge": lambda _, watcher, __: at_once(watcher.acknowledge),
+    "acknowledge": lambda _, watcher, __: at_once(lambda: telling.acknowledge(watcher)),
     "set_tracking": lambda _, watcher, __: at_once(lambda: watcher.set_tracking(False)),
-    "Orchestrator.acknowledge": lambda _, __, orchestrator: at_once(orchestrator.acknowledge),
+    "Orchestrator.acknowledge": lambda _, __, orchestrator: at_once(
+        lambda: telling.acknowledge(orchestrator)
+    ),
     "close": lambda _, watcher, __: at_once(watcher.close),
 }
 
@@ -156,7 +157,7 @@ def test_what_was_not_waited_for_is_done(broker: Broker) -> None:
         sysgenid.Orchestrator(broker.source) as orchestrator,
     ):
         orchestrator.trigger()
-        orchestrator.acknowledge()
+        telling.acknowledge(orchestrator)
         with broker.frozen():
             watcher.set_tracking(False)
         settled = orchestrator.wait_for_watchers(patient(10))
@@ -166,7 +167,7 @@ def test_what_was_not_waited_for_is_done(broker: Broker) -> None:
         with pytest.raises(sysgenid.TimedOutError):
             orchestrator.wait_for_watchers(0)
         with broker.frozen():
-            watcher.acknowledge(watcher.generation)
+            telling.acknowledge(watcher)
         assert orchestrator.wait_for_watchers(patient(10)).watchers == 1
 
 
@@ -237,10 +238,13 @@ def test_a_reconnect_waits_for_a_broker_that_is_slow(broker: Broker) -> None:
         assert watcher.try_changed() is None
 
 
-def test_the_thread_starts_and_stops_although_its_broker_hangs(broker: Broker) -> None:
+def test_the_thread_starts_and_stops_although_its_broker_hangs(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSGENID_SOURCE", broker.source)
     with broker.frozen():
         begun = time.monotonic()
-        background = sysgenid.background(broker.source, answer_within=TIMEOUT)
+        background = sysgenid.background(answer_within=TIMEOUT)
         assert time.monotonic() - begun < TIMEOUT + LATE
         assert background.alive
         assert not background.watching

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Errors are OSErrors, with the number, the source, and what to do."""
+"""Errors say what to do; those of the system have its number and the source."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 import support
 import sysgenid
+import telling
 
 CLASSES = [
-    it for it in vars(sysgenid).values() if isinstance(it, type) and issubclass(it, sysgenid.Error)
+    it
+    for it in vars(sysgenid.errors).values()
+    if isinstance(it, type) and issubclass(it, sysgenid.Error)
 ]
 
 #: Everything that opens a source by its path.
@@ -30,12 +33,24 @@ OPENERS: list[Callable[[str], object]] = [
 ]
 
 
-@pytest.mark.parametrize("error", CLASSES)
-def test_every_error_is_an_os_error(error: type[sysgenid.Error]) -> None:
-    assert issubclass(error, OSError)
-    assert error.__module__ == "sysgenid"
-    raised = error(errno.EIO, "it failed", "/path")
-    assert (raised.errno, raised.strerror, raised.filename) == (errno.EIO, "it failed", "/path")
+#: What the system or a broker refused.
+OF_THE_SYSTEM = [it for it in CLASSES if issubclass(it, OSError)]
+
+
+def test_errors_of_the_program_are_not_of_the_system() -> None:
+    others = {it.__name__ for it in CLASSES} - {it.__name__ for it in OF_THE_SYSTEM}
+    assert others - {"HookError"} == {
+        "Error",
+        "ForkedError",
+        "MissingError",
+        "OutdatedError",
+        "ReentrantError",
+        "StaleError",
+        "UnsettledError",
+    }
+    assert all(it.__module__ == "sysgenid" for it in CLASSES)
+    # `except OSError` around a file does not take what is no file's.
+    assert not issubclass(sysgenid.HookError, OSError)
 
 
 def test_errors_are_also_what_python_has_for_them() -> None:
@@ -47,9 +62,14 @@ def test_errors_are_also_what_python_has_for_them() -> None:
 
 @pytest.mark.parametrize("error", CLASSES)
 def test_errors_can_be_pickled(error: type[sysgenid.Error]) -> None:
+    if error not in OF_THE_SYSTEM:
+        copied = pickle.loads(pickle.dumps(error("it failed")))
+        assert (type(copied), str(copied)) == (error, "it failed")
+        return
     raised = error(errno.EIO, "it failed", "/path")
     copy = pickle.loads(pickle.dumps(raised))
     assert type(copy) is error
+    assert isinstance(copy, OSError)
     assert (copy.errno, copy.strerror, copy.filename) == (errno.EIO, "it failed", "/path")
 
 
@@ -160,17 +180,14 @@ def test_paths_are_path_like(source: str) -> None:
 
 
 def test_a_stale_acknowledgement_tells_the_current_generation(
-    source: str, trigger: support.Trigger
+    orchestrator: sysgenid.Orchestrator,
 ) -> None:
-    with sysgenid.Watcher(source) as watcher:
-        told = trigger()
-        assert watcher.wait(support.patient(5)) == told
-        newer = trigger()
-        with pytest.raises(sysgenid.StaleError) as caught:
-            watcher.acknowledge(told)
-        assert caught.value.current == newer
-        assert caught.value.errno == errno.EINVAL
-        # Nothing is acknowledged.
-        assert watcher.try_changed() == newer
-        watcher.acknowledge()
-        assert watcher.try_changed() is None
+    triggered = orchestrator.trigger()
+    newer = orchestrator.trigger()
+    with pytest.raises(sysgenid.StaleError) as caught:
+        orchestrator.acknowledge(triggered)
+    assert caught.value.current == newer
+    # Nothing is acknowledged.
+    assert telling.told(orchestrator) == newer
+    orchestrator.acknowledge(newer)
+    assert orchestrator.try_changed() is None

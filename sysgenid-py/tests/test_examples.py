@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import support
 import sysgenid
+import telling
 from support import Broker, eventually, patient
 
 FOLDER = Path(__file__).parents[2] / "examples/python"
@@ -109,7 +110,7 @@ def conductor(broker: Broker) -> Iterator[sysgenid.Orchestrator]:
 def change(orchestrator: sysgenid.Orchestrator) -> int:
     """Changes the generation, and waits until those who watch have acknowledged."""
     orchestrator.trigger()
-    return orchestrator.settle(lambda generation: None, patient(20)).generation
+    return orchestrator.settle(patient(20)).generation
 
 
 def three_different(example: Example, orchestrator: sysgenid.Orchestrator, what: str) -> None:
@@ -246,8 +247,8 @@ def test_run_sandbox_agent(start: Start, broker: Broker, conductor: sysgenid.Orc
         assert json.loads(agent.line()) == {"event": "unknown", "command": "dance"}
         for generation in (1, 2):
             conductor.trigger()
-            assert worker.wait(patient(20)) == generation
-            worker.acknowledge()
+            assert telling.wait(worker, patient(20)) == generation
+            telling.acknowledge(worker)
             ready = json.loads(agent.line())
             assert ready.pop("seconds") > 0
             assert ready == {"event": "ready", "generation": generation, "watchers": 1}

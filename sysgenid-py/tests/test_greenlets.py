@@ -43,13 +43,14 @@ with sysgenid.Watcher() as watcher, sysgenid.Orchestrator(source) as orchestrato
     # Two with one watcher.
     waiting = [begun(watcher.wait, 20) for _ in range(2)]
     generation = orchestrator.trigger()
-    assert [it.get(timeout=20) for it in waiting] == [generation] * 2
-    watcher.acknowledge()
-    orchestrator.acknowledge()
-    handled = begun(watcher.handle, lambda generation: None, 20)
+    changes = [it.get(timeout=20) for it in waiting]
+    assert [change.generation for change in changes] == [generation] * 2
+    assert changes[0].acknowledge()
+    orchestrator.acknowledge(generation)
+    told = begun(next, watcher.changes())
     generation = orchestrator.trigger()
-    assert handled.get(timeout=20) == generation
-    orchestrator.acknowledge()
+    assert told.get(timeout=20).generation == generation
+    orchestrator.acknowledge(generation)
     begun(orchestrator.wait, 20).kill()
 """,
     "timeout": """
@@ -78,8 +79,8 @@ else:
     "settle": """
 with sysgenid.Watcher() as watcher, sysgenid.Orchestrator(source) as orchestrator:
     orchestrator.trigger()
-    settling = begun(orchestrator.settle, lambda generation: None, 20)
-    watcher.acknowledge(watcher.wait(20))
+    settling = begun(orchestrator.settle, 20)
+    assert watcher.wait(20).acknowledge()
     assert settling.get(timeout=20).watchers >= 1
 """,
     "reconnect": """

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import support
 import sysgenid
+import telling
 
 OPENINGS = int(
     os.environ.get("SYSGENID_TEST_OPENINGS", "20000" if support.PATIENCE == 1 else "1000")
@@ -115,7 +116,9 @@ def changed(use: Callable[[sysgenid.Watcher], object]) -> Callable[[str], None]:
     """Uses a watcher that is outdated."""
 
     def operation(source: str) -> None:
-        with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
+        # Not by the watcher itself, which stays open if what is done with it fails.
+        opened = contextlib.closing(sysgenid.Watcher(source))
+        with opened as watcher, sysgenid.Orchestrator(source) as orchestrator:
             orchestrator.trigger()
             use(watcher)
 
@@ -131,14 +134,18 @@ def failing(error: type[BaseException], use: Callable[[str], object]) -> Callabl
 
 
 def settle_in_vain(source: str) -> None:
-    with sysgenid.Orchestrator(source) as orchestrator:
-        orchestrator.trigger()
-        orchestrator.settle(fail, 0)
+    hook = sysgenid.after_restore(lambda change: fail(change.generation))
+    try:
+        with sysgenid.Orchestrator(source) as orchestrator:
+            orchestrator.trigger()
+            orchestrator.settle(0)
+    finally:
+        hook.remove()
 
 
 def wait_and_acknowledge(watcher: sysgenid.Watcher) -> None:
     watcher.wait(0)
-    watcher.acknowledge()
+    telling.acknowledge(watcher)
 
 
 OPERATIONS: dict[str, Callable[[str], object]] = {
@@ -153,13 +160,17 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "refresh": lambda _: sysgenid.refresh(),
     "repr": lambda source: repr(sysgenid.Watcher(source)),
     "a change": changed(wait_and_acknowledge),
-    "a change that is handled": changed(lambda watcher: watcher.handle(lambda generation: None, 0)),
+    "a change that is handled": changed(
+        lambda watcher: telling.handle(watcher, lambda generation: None, 0)
+    ),
     "a change in a loop": changed(lambda watcher: next(iter(watcher))),
     "nothing there": failing(FileNotFoundError, lambda source: sysgenid.Watcher(source + "/none")),
     "a closed watcher": changed(lambda watcher: contextlib.closing(watcher).__exit__()),
-    "a callback that raises": failing(Failure, changed(lambda watcher: watcher.handle(fail, 0))),
+    "a callback that raises": failing(
+        Failure, changed(lambda watcher: telling.handle(watcher, fail, 0))
+    ),
     "an acknowledgement that is stale": failing(
-        sysgenid.StaleError, changed(lambda watcher: watcher.acknowledge(12345))
+        sysgenid.StaleError, lambda source: sysgenid.Orchestrator(source).acknowledge(12345)
     ),
     "a wait that times out": failing(
         TimeoutError, lambda source: sysgenid.Watcher(source).wait(0.000001)
@@ -169,7 +180,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
         lambda source: sysgenid.Watcher(source).wait("1"),  # type: ignore[arg-type]
     ),
     "stragglers": changed(lambda watcher: sysgenid.Orchestrator(watcher.path).stragglers()),
-    "settling with a callback that raises": failing(Failure, settle_in_vain),
+    "settling with a callback that raises": failing(sysgenid.HookError, settle_in_vain),
 }
 
 
@@ -198,18 +209,26 @@ def test_operations_leave_nothing_behind(name: str, source: str) -> None:
 def test_nothing_holds_on_to_a_callback(source: str, trigger: support.Trigger) -> None:
     failure = Failure()
 
-    def callback(generation: int) -> None:
+    def callback(change: object) -> None:
         raise failure
 
-    with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
-        trigger()
-        counts = [sys.getrefcount(it) for it in (callback, failure, watcher, orchestrator)]
-        for _ in range(100):
+    def fail_in_vain(times: int) -> None:
+        for _ in range(times):
             with contextlib.suppress(Failure):
-                watcher.handle(callback, 0)
-            with contextlib.suppress(Failure):
-                orchestrator.settle(callback, 0)
+                telling.handle(watcher, callback, 0)
+            hook = sysgenid.after_restore(callback)
+            with contextlib.suppress(sysgenid.HookError):
+                orchestrator.settle(0)
+            hook.remove()
             next(iter(watcher))
+
+    opened = contextlib.closing(sysgenid.Watcher(source))
+    with opened as watcher, sysgenid.Orchestrator(source) as orchestrator:
+        trigger()
+        fail_in_vain(1)
+        failure.__traceback__ = None
+        counts = [sys.getrefcount(it) for it in (callback, failure, watcher, orchestrator)]
+        fail_in_vain(100)
         failure.__traceback__ = None
         gc.collect()
         assert [sys.getrefcount(it) for it in (callback, failure, watcher, orchestrator)] == counts

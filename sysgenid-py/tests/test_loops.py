@@ -10,18 +10,19 @@ import threading
 
 import pytest
 import sysgenid
+import telling
 from support import Trigger, patient
 
 
 def test_select_and_poll(trigger: Trigger) -> None:
     with sysgenid.Watcher() as watcher:
         assert select.select([watcher], [], [], 0) == ([], [], [])
-        generation = trigger()
+        trigger()
         assert select.select([watcher], [], [], patient(10)) == ([watcher], [], [])
         poll = select.poll()
         poll.register(watcher, select.POLLIN)
         assert poll.poll(0) == [(watcher.fileno(), select.POLLIN)]
-        watcher.acknowledge(generation)
+        telling.acknowledge(watcher)
         assert poll.poll(0) == []
 
 
@@ -39,7 +40,7 @@ def test_selectors(selector: type[selectors.BaseSelector], trigger: Trigger) -> 
             assert (key.fileobj, events) == (watcher, selectors.EVENT_READ)
             timer.join()
             assert watcher.try_changed() is not None
-            watcher.acknowledge()
+            telling.acknowledge(watcher)
 
 
 def test_edge_triggered_epoll(trigger: Trigger) -> None:
@@ -48,8 +49,8 @@ def test_edge_triggered_epoll(trigger: Trigger) -> None:
         for _ in range(3):
             generation = trigger()
             assert epoll.poll(patient(10)) == [(watcher.fileno(), select.EPOLLIN)]
-            assert watcher.try_changed() == generation
-            watcher.acknowledge()
+            assert telling.told(watcher) == generation
+            telling.acknowledge(watcher)
 
 
 if importlib.util.find_spec("trio") is not None:
@@ -66,6 +67,6 @@ if importlib.util.find_spec("trio") is not None:
                         nursery.start_soon(change)
                         await trio.lowlevel.wait_readable(watcher)
                     assert watcher.try_changed() is not None
-                    watcher.acknowledge()
+                    telling.acknowledge(watcher)
 
         trio.run(main)

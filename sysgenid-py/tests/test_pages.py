@@ -98,7 +98,7 @@ def test_it_survives_each_restart_of_its_broker(name: str, broker: Broker, tmp_p
             with sysgenid.Orchestrator(broker.source, require_watchers=1) as orchestrator:
                 orchestrator.wait_for_watchers(patient(20))  # it is there
                 orchestrator.trigger()
-                orchestrator.settle(lambda generation: None, patient(20))
+                orchestrator.settle(patient(20))
             assert said.read_text().count("\n") == count
             broker.kill()
             time.sleep(0.2)  # until it has found nothing
@@ -111,7 +111,7 @@ def test_it_survives_each_restart_of_its_broker(name: str, broker: Broker, tmp_p
 
 def is_endless(code: str) -> bool:
     """Whether it goes on until it is ended."""
-    return any(loop in code for loop in ("while True:", "in watcher:", "in aio.watch():"))
+    return any(loop in code for loop in ("while True:", "in changes:", "in aio.watch():"))
 
 
 def test_there_are_programs() -> None:

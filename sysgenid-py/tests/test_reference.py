@@ -40,8 +40,8 @@ def test_every_public_name_is_on_it(page: str) -> None:
 
 def test_signatures_are_those_of_callers(page: str) -> None:
     for line in [
-        "wait(timeout: float | timedelta | None) -> int",
-        "async def changed() -> int",
+        "wait(timeout: float | timedelta | None = None) -> Change",
+        "async def changed() -> Change",
         "fork(function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R",
         "class DeniedError(Error, PermissionError)",
     ]:

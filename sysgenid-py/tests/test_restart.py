@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pytest
 import sysgenid
+import telling
 from loops import FACTORIES, Factory, run
 from support import Broker, eventually, patient
 from sysgenid import aio
@@ -53,7 +54,7 @@ def test_all_watchers_are_back(broker: Broker, has_changed: bool) -> None:
         try:
             watcher.reconnect(patient(30))
             if has_changed:
-                assert watcher.wait(patient(10)) == generation
+                assert telling.wait(watcher, patient(10)) == generation
             else:
                 assert watcher.try_changed() is None
         except BaseException as failure:
@@ -68,7 +69,7 @@ def test_all_watchers_are_back(broker: Broker, has_changed: bool) -> None:
     assert not failures
     assert counts(broker.source) == (WATCHERS, WATCHERS, WATCHERS if has_changed else 0)
     for watcher in watchers:
-        watcher.acknowledge()
+        telling.acknowledge(watcher)
     with sysgenid.Orchestrator(broker.source, require_watchers=WATCHERS) as orchestrator:
         assert orchestrator.wait_for_watchers(patient(10)).watchers == WATCHERS
     for watcher in watchers:
@@ -86,7 +87,7 @@ def test_loops_that_reconnect_survive_each_restart(broker: Broker) -> None:
             with sysgenid.Watcher(broker.source) as watcher:
                 while not stopping.is_set():
                     try:
-                        watcher.handle(seen.append, timeout=0.05)
+                        telling.handle(watcher, seen.append, timeout=0.05)
                     except sysgenid.TimedOutError:
                         pass
                     except sysgenid.LostError:
@@ -101,7 +102,7 @@ def test_loops_that_reconnect_survive_each_restart(broker: Broker) -> None:
     for _ in range(3):
         with sysgenid.Orchestrator(broker.source, require_watchers=WATCHERS) as orchestrator:
             generation = orchestrator.trigger()
-            settled = orchestrator.settle(lambda generation: None, patient(20))
+            settled = orchestrator.settle(patient(20))
         assert (settled.generation, settled.watchers) == (generation, WATCHERS)
         broker.kill()
         restart_in_a_moment(broker)
@@ -127,7 +128,8 @@ def test_all_watchers_of_a_loop_are_back(loop: Factory, broker: Broker, has_chan
         await asyncio.gather(*(watcher.reconnect(patient(30)) for watcher in watchers))
         restarting.join()
         if has_changed:
-            told = await asyncio.gather(*(watcher.changed() for watcher in watchers))
+            changes = await asyncio.gather(*(watcher.changed() for watcher in watchers))
+            told = [change.generation for change in changes]
             assert told == [generation] * WATCHERS
         else:
             assert [watcher.try_changed() for watcher in watchers] == [None] * WATCHERS

@@ -55,10 +55,11 @@ def test_it_serves_watchers_and_says_where(tmp_path: Path) -> None:
         assert line.startswith(f"serving generation 0 in {folder}, with room for ")
         with sysgenid.Watcher(folder) as watcher, sysgenid.Orchestrator(folder) as orchestrator:
             assert orchestrator.trigger() == 1
-            assert watcher.wait(patient(10)) == 1
+            change = watcher.wait(patient(10))
+            assert change.generation == 1
             assert [straggler.pid for straggler in orchestrator.stragglers()] == [os.getpid()]
-            watcher.acknowledge(1)
-            assert orchestrator.settle(lambda _: None, patient(10)).generation == 1
+            assert change.acknowledge()
+            assert orchestrator.settle(patient(10)).generation == 1
         assert process.stdout is not None
         process.send_signal(signal.SIGTERM)
         assert f"export SYSGENID_SOURCE='{folder}'" in process.stdout.read()

@@ -13,25 +13,26 @@ from collections.abc import Callable, Iterator
 import pytest
 import support
 import sysgenid
+import telling
 
 #: Every call that may wait for long, as a program's line; `W` and `O` are a watcher and an
 #: orchestrator, and somebody has not acknowledged.
 WAITS = {
     "Watcher.wait": "W.wait(None)",
     "Watcher.wait, with a deadline": "W.wait(1e6)",
-    "Watcher.handle": "W.handle(print, None)",
+    "Watcher.changes": "next(W.changes())",
     "for generation in watcher": "next(iter(W))",
     "Orchestrator.wait": "O.wait(None)",
     "wait_for_watchers": "O.wait_for_watchers(None)",
-    "settle": "O.settle(print, None)",
+    "settle": "O.settle(None)",
 }
 
 PROGRAM = """\
 import os, signal, sysgenid
 W, S, O = sysgenid.Watcher(), sysgenid.Watcher(), sysgenid.Orchestrator()
 O.trigger()
-O.acknowledge()
-W.acknowledge(O.generation)
+O.try_changed().acknowledge()
+W.try_changed().acknowledge()
 signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b'seen\\n'))
 print('waiting', flush=True)
 try:
@@ -120,10 +121,10 @@ Call = Callable[[sysgenid.Watcher, sysgenid.Orchestrator], object]
 
 TIMED: dict[str, Call] = {
     "Watcher.wait": lambda watcher, _: watcher.wait(0.3),
-    "Watcher.handle": lambda watcher, _: watcher.handle(print, 0.3),
+    "Watcher.handle": lambda watcher, _: telling.handle(watcher, print, 0.3),
     "Orchestrator.wait": lambda _, orchestrator: orchestrator.wait(0.3),
     "wait_for_watchers": lambda _, orchestrator: orchestrator.wait_for_watchers(0.3),
-    "settle": lambda _, orchestrator: orchestrator.settle(print, 0.3),
+    "settle": lambda _, orchestrator: orchestrator.settle(0.3),
 }
 
 
@@ -134,8 +135,9 @@ def test_signals_do_not_move_a_deadline(name: str, source: str, storm: list[int]
         sysgenid.Watcher(source) as watcher,
         sysgenid.Orchestrator(source) as orchestrator,
     ):
-        watcher.acknowledge(orchestrator.trigger())
-        orchestrator.acknowledge()
+        orchestrator.trigger()
+        telling.acknowledge(watcher)
+        telling.acknowledge(orchestrator)
         before = len(storm)
         begun = time.monotonic()
         with pytest.raises(sysgenid.TimedOutError):
@@ -152,10 +154,10 @@ def test_no_call_tells_of_signals(source: str, storm: list[int]) -> None:
     while time.monotonic() < deadline:
         with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
             generation = orchestrator.trigger()
-            assert watcher.wait(support.patient(5)) == generation
-            orchestrator.acknowledge()
+            assert telling.wait(watcher, support.patient(5)) == generation
+            telling.acknowledge(orchestrator)
             assert [it.acknowledged for it in orchestrator.stragglers()]
-            watcher.acknowledge()
+            telling.acknowledge(watcher)
             orchestrator.wait_for_watchers(support.patient(5))
             sysgenid.status(source)
             sysgenid.Probe(source).verify()
@@ -176,8 +178,9 @@ def test_a_handler_that_raises_ends_a_wait(name: str, source: str) -> None:
         sysgenid.Watcher(source) as watcher,
         sysgenid.Orchestrator(source) as orchestrator,
     ):
-        watcher.acknowledge(orchestrator.trigger())
-        orchestrator.acknowledge()
+        orchestrator.trigger()
+        telling.acknowledge(watcher)
+        telling.acknowledge(orchestrator)
         before = signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         try:
@@ -210,8 +213,9 @@ def test_other_threads_run_during_a_wait(name: str, source: str) -> None:
         sysgenid.Watcher(source) as watcher,
         sysgenid.Orchestrator(source) as orchestrator,
     ):
-        watcher.acknowledge(orchestrator.trigger())
-        orchestrator.acknowledge()
+        orchestrator.trigger()
+        telling.acknowledge(watcher)
+        telling.acknowledge(orchestrator)
         waiting.set()
         before = counted
         with pytest.raises(sysgenid.TimedOutError):

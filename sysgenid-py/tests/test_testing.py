@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import support
 import sysgenid
+import telling
 from sysgenid import testing
 from sysgenid.testing import Broker, ChildError
 
@@ -108,7 +109,7 @@ def test_a_broker_serves_a_directory_of_its_own_until_it_is_closed() -> None:
             before = sysgenid.uniqueness()
             assert broker.trigger() == 1
             assert not before.is_current()
-            assert watcher.wait(support.patient(10)) == 1
+            assert telling.wait(watcher, support.patient(10)) == 1
             assert idle.try_changed() is None
     assert broker.closed
     assert not folder.exists()
@@ -126,7 +127,7 @@ def test_a_broker_that_is_restarted_goes_on_with_the_generation() -> None:
         broker.restart()
         watcher.reconnect(support.patient(10))
         assert broker.trigger() == 2
-        assert watcher.wait(support.patient(10)) == 2
+        assert telling.wait(watcher, support.patient(10)) == 2
 
 
 def test_a_broker_is_its_processs_own() -> None:
@@ -176,7 +177,7 @@ FIXTURES = """
             assert watcher.path == sysgenid_broker.path
             assert key.get() == 0
             assert sysgenid_broker.trigger() == 1
-            assert watcher.wait(60) == 1
+            assert telling.wait(watcher, 60) == 1
             assert key.get() == 1
         child = subprocess.run([sys.executable, "-c", GENERATION], capture_output=True, check=True)
         assert int(child.stdout) == 1

@@ -15,27 +15,25 @@ from fractions import Fraction
 import pytest
 import support
 import sysgenid
+import telling
 
 #: Calls that wait for what does not happen.
 Waiting = Callable[[object], object]
 
 
-@pytest.fixture(
-    params=["Watcher.wait", "Watcher.handle", "Orchestrator.wait", "wait_for_watchers", "settle"]
-)
+@pytest.fixture(params=["Watcher.wait", "Orchestrator.wait", "wait_for_watchers", "settle"])
 def waiting(request: pytest.FixtureRequest, source: str) -> Iterator[Waiting]:
     with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
         calls: dict[str, Waiting] = {
             "Watcher.wait": lambda timeout: watcher.wait(timeout),  # type: ignore[arg-type]
-            "Watcher.handle": lambda timeout: watcher.handle(print, timeout),  # type: ignore[call-overload]
             "Orchestrator.wait": lambda timeout: orchestrator.wait(timeout),  # type: ignore[arg-type]
             "wait_for_watchers": lambda timeout: orchestrator.wait_for_watchers(timeout),  # type: ignore[arg-type]
-            "settle": lambda timeout: orchestrator.settle(print, timeout),  # type: ignore[call-overload]
+            "settle": lambda timeout: orchestrator.settle(timeout),  # type: ignore[arg-type]
         }
         if request.param in ("wait_for_watchers", "settle"):
             # Somebody is missing.
             orchestrator.trigger()
-            orchestrator.acknowledge()
+            telling.acknowledge(orchestrator)
         yield calls[request.param]
 
 
@@ -69,9 +67,21 @@ def test_it_is_a_number(waiting: Waiting, timeout: object) -> None:
         waiting(timeout)
 
 
-def test_it_must_be_said(source: str) -> None:
-    with sysgenid.Watcher(source) as watcher, pytest.raises(TypeError):
-        watcher.wait()  # type: ignore[call-arg]
+def test_without_one_it_is_without_end(source: str, trigger: support.Trigger) -> None:
+    with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
+        waits: list[Callable[[], sysgenid.Change]] = [
+            watcher.wait,
+            orchestrator.wait,
+            lambda: next(watcher.changes()),
+        ]
+        for wait in waits:
+            changing = threading.Timer(0.05, trigger)
+            changing.start()
+            assert wait().acknowledge()
+            changing.join()
+            telling.acknowledge(watcher)
+            telling.acknowledge(orchestrator)
+        orchestrator.wait_for_watchers()
 
 
 @pytest.mark.parametrize("timeout", [None, 1e9, 1e300, 2**64, 2**62, timedelta.max])
@@ -81,7 +91,7 @@ def test_it_is_longer_than_the_wait(
     with sysgenid.Watcher(source) as watcher:
         changing = threading.Timer(0.05, trigger)
         changing.start()
-        assert watcher.wait(timeout) == watcher.generation
+        assert watcher.wait(timeout).generation == watcher.generation
         changing.join()
 
 
@@ -120,5 +130,4 @@ def test_reconnect_has_one(source: str) -> None:
             watcher.reconnect(timeout)
         with pytest.raises(ValueError, match="finite"):
             watcher.reconnect(math.inf)
-        with pytest.raises(TypeError, match="timeout"):
-            watcher.reconnect()  # type: ignore[call-arg]
+        watcher.reconnect()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sysgenid
+import telling
 from sysgenid import aio
 
 COUNTS = sysgenid.WatcherCounts(3, 2, 1)
@@ -70,8 +71,8 @@ def test_stragglers_are_compared_and_kept(orchestrator: sysgenid.Orchestrator, s
         for refused in pickle.dumps, copy.copy, copy.deepcopy:
             with pytest.raises(TypeError, match="attributes"):
                 refused(straggler)
-        watcher.acknowledge(watcher.generation)
-        orchestrator.acknowledge()
+        telling.acknowledge(watcher)
+        telling.acknowledge(orchestrator)
 
 
 #: What is a process's own, or a thread's.

@@ -10,6 +10,9 @@ import itertools
 import os
 import pickle
 import selectors
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import weakref
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import support
 import sysgenid
+import telling
 
 
 @pytest.fixture
@@ -31,15 +35,15 @@ def test_it_starts_up_to_date(watcher: sysgenid.Watcher, trigger: support.Trigge
     generation = trigger()
     assert watcher.generation == generation
     # It tells until it is acknowledged.
-    assert watcher.try_changed() == watcher.wait(0) == watcher.try_changed() == generation
-    watcher.acknowledge()
-    watcher.acknowledge()
+    assert telling.told(watcher) == telling.wait(watcher, 0) == telling.told(watcher) == generation
+    telling.acknowledge(watcher)
+    telling.acknowledge(watcher)
     assert watcher.try_changed() is None
 
 
 def test_a_generation_is_an_int(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
     assert type(trigger()) is int
-    assert type(watcher.wait(0)) is int
+    assert type(telling.wait(watcher, 0)) is int
     assert type(watcher.generation) is int
 
 
@@ -56,45 +60,97 @@ def test_a_generation_has_32_bits(orchestrator: sysgenid.Orchestrator, wrong: in
         orchestrator.trigger(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["1", 1.5, b"1"])
-def test_a_generation_is_no_other_type(watcher: sysgenid.Watcher, wrong: object) -> None:
-    with pytest.raises(TypeError):
-        watcher.acknowledge(wrong)  # type: ignore[arg-type]
-
-
-def test_what_was_never_a_generation_is_stale(watcher: sysgenid.Watcher) -> None:
+def test_what_was_never_a_generation_is_stale(orchestrator: sysgenid.Orchestrator) -> None:
     with pytest.raises(sysgenid.StaleError) as caught:
-        watcher.acknowledge(watcher.generation + 12345)
-    assert caught.value.current == watcher.generation
+        orchestrator.acknowledge(orchestrator.generation + 12345)
+    assert caught.value.current == orchestrator.generation
 
 
-def test_ack_is_for_what_was_told(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
+def test_a_change_acknowledges_what_it_told_of(
+    watcher: sysgenid.Watcher, trigger: support.Trigger
+) -> None:
+    before = watcher.generation
     told = trigger()
-    assert watcher.wait(0) == told
+    mine, another = watcher.wait(0), watcher.wait(0)
+    assert (mine.generation, mine.previous, mine.source) == (told, before, watcher.path)
     newer = trigger()
-    with pytest.raises(sysgenid.StaleError):
-        watcher.acknowledge()
-    assert watcher.wait(0) == newer
-    watcher.acknowledge()
+    # Another task is told of the newer one, and this one acknowledges nothing of it.
+    newest = watcher.wait(0)
+    assert not mine.acknowledge()
+    assert not another.acknowledge()
+    assert telling.told(watcher) == newer
+    assert newest.acknowledge()
+    assert newest.acknowledge(), "twice is fine"
+    assert watcher.try_changed() is None
+    assert not mine.acknowledge()
 
 
-def test_to_iterate_acknowledges_what_was_handled(
+@pytest.mark.broker_only
+def test_a_change_says_why(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
+    trigger()
+    change = watcher.wait(0)
+    assert change.cause == "trigger"
+    assert repr(change) == f"<sysgenid.Change to generation {change.generation} of {watcher.path}>"
+    for copied in (copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="where it was told"):
+            copied(change)
+    assert change.acknowledge()
+
+
+def test_no_number_is_acknowledged(watcher: sysgenid.Watcher) -> None:
+    assert not hasattr(watcher, "acknowledge"), "a change acknowledges itself"
+    assert not hasattr(watcher, "handle")
+
+
+def test_iteration_tells_of_each_change(
     watcher: sysgenid.Watcher, trigger: support.Trigger
 ) -> None:
     wanted = [trigger()]
     seen = []
     changing = threading.Thread()
-    for generation in watcher:
-        # Until the next is asked for, nothing is acknowledged.
-        assert watcher.try_changed() == generation
-        seen.append(generation)
+    for change in watcher:
+        assert telling.told(watcher) == change.generation
+        seen.append(change.generation)
+        assert change.acknowledge()
         if len(seen) == 4:
             break
         changing = threading.Timer(0.02, lambda: wanted.append(trigger()))
         changing.start()
     changing.join()
     assert seen == wanted
-    assert watcher.try_changed() == seen[-1]
+    assert watcher.try_changed() is None
+
+
+def test_a_change_that_is_not_acknowledged_is_told_again_after_a_pause(
+    watcher: sysgenid.Watcher, trigger: support.Trigger
+) -> None:
+    generation = trigger()
+    times = []
+    for change in watcher.changes(timeout=support.patient(20)):
+        assert change.generation == generation
+        times.append(time.monotonic())
+        if len(times) == 3:
+            assert change.acknowledge()
+            break
+    first, second = times[1] - times[0], times[2] - times[1]
+    assert first >= 0.1
+    assert second >= 0.2
+    # A newer one is told at once.
+    trigger()
+    changes = watcher.changes(timeout=support.patient(20))
+    before = next(changes)
+    newer = trigger()
+    assert next(changes).generation == newer
+    assert not before.acknowledge()
+    telling.acknowledge(watcher)
+
+
+def test_iteration_ends_at_its_timeout(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
+    assert list(watcher.changes(timeout=0.01)) == []
+    generation = trigger()
+    told = list(watcher.changes(timeout=0.01))
+    assert [change.generation for change in told] == [generation]
+    telling.acknowledge(watcher)
 
 
 def test_a_body_that_raises_acknowledges_nothing(
@@ -107,74 +163,16 @@ def test_a_body_that_raises_acknowledges_nothing(
     generation = trigger()
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert watcher.try_changed() == generation
+    assert telling.told(watcher) == generation
     # Another loop begins with it.
-    assert next(iter(watcher)) == generation
-
-
-def test_a_change_during_the_body_is_yielded_at_once(
-    watcher: sysgenid.Watcher, trigger: support.Trigger
-) -> None:
-    first = trigger()
-    changes = iter(watcher)
-    assert next(changes) == first
-    newer = trigger()
-    assert next(changes) == newer
-    assert watcher.try_changed() == newer
-
-
-def test_handle_acknowledges(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
-    handled: list[int] = []
-    generation = trigger()
-    assert watcher.handle(handled.append, 0) == generation
-    assert handled == [generation]
-    assert watcher.try_changed() is None
-
-
-def test_handle_starts_over(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
-    handled: list[int] = []
-
-    def handle(generation: int) -> None:
-        handled.append(generation)
-        if len(handled) < 3:
-            trigger()
-
-    trigger()
-    assert watcher.handle(handle, support.patient(5)) == handled[-1] == watcher.generation
-    assert len(handled) == 3
-    assert watcher.try_changed() is None
-
-
-def test_a_callback_that_raises_acknowledges_nothing(
-    watcher: sysgenid.Watcher, trigger: support.Trigger
-) -> None:
-    class Failure(Exception):
-        pass
-
-    failure = Failure()
-
-    def fail(_: int) -> None:
-        raise failure
-
-    generation = trigger()
-    with pytest.raises(Failure) as caught:
-        watcher.handle(fail, 0)
-    # It is the caller's own.
-    assert caught.value is failure
-    assert watcher.try_changed() == generation
-
-
-def test_a_callback_must_be_callable(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
-    trigger()
-    with pytest.raises(TypeError):
-        watcher.handle(3, 0)  # type: ignore[call-overload]
+    assert next(iter(watcher)).generation == generation
 
 
 USES: dict[str, Callable[[sysgenid.Watcher], object]] = {
     "wait": lambda watcher: watcher.wait(0),
     "try_changed": lambda watcher: watcher.try_changed(),
-    "acknowledge": lambda watcher: watcher.acknowledge(),
-    "handle": lambda watcher: watcher.handle(print, 0),
+    "acknowledge": lambda watcher: telling.acknowledge(watcher),
+    "changes": lambda watcher: next(watcher.changes(0), None),
     "iter": lambda watcher: next(iter(watcher)),
     "generation": lambda watcher: watcher.generation,
     "fileno": lambda watcher: watcher.fileno(),
@@ -219,13 +217,103 @@ def test_a_watcher_that_is_dropped_is_closed(source: str) -> None:
         os.fstat(descriptor)
 
 
+def is_waited_for(orchestrator: sysgenid.Orchestrator) -> bool:
+    telling.acknowledge(orchestrator)
+    try:
+        orchestrator.wait_for_watchers(0.05)
+    except sysgenid.TimedOutError:
+        return True
+    return False
+
+
+def rebuild_in_vain(watcher: sysgenid.Watcher) -> None:
+    for _ in watcher:
+        raise ZeroDivisionError
+
+
+def test_one_that_an_exception_leaves_outdated_stays_a_straggler(broker: support.Broker) -> None:
+    with sysgenid.Orchestrator(broker.source) as orchestrator:
+        watcher = sysgenid.Watcher(broker.source)
+        orchestrator.trigger()
+        with pytest.raises(ZeroDivisionError), watcher:
+            rebuild_in_vain(watcher)
+        assert is_waited_for(orchestrator), "it has rebuilt nothing"
+        assert not watcher.closed
+        # Another block goes on with it.
+        with watcher:
+            change = watcher.wait(0)
+            assert change.acknowledge()
+            assert not is_waited_for(orchestrator)
+            orchestrator.trigger()
+            telling.acknowledge(watcher)
+        assert watcher.closed
+
+        # What is acknowledged later closes it, so that the next change waits for no leftover.
+        watcher = sysgenid.Watcher(broker.source)
+        orchestrator.trigger()
+        change = watcher.wait(0)
+        with pytest.raises(ZeroDivisionError), watcher:
+            raise ZeroDivisionError
+        assert is_waited_for(orchestrator)
+        assert change.acknowledge()
+        assert watcher.closed
+        orchestrator.trigger()
+        assert not is_waited_for(orchestrator)
+
+        # One that is up to date is closed whatever happened.
+        with pytest.raises(ZeroDivisionError), sysgenid.Watcher(broker.source) as watcher:
+            raise ZeroDivisionError
+        assert watcher.closed
+
+
+def test_one_that_is_dropped_outdated_stays_a_straggler(broker: support.Broker) -> None:
+    with sysgenid.Orchestrator(broker.source) as orchestrator:
+        thread = threading.Timer(0.1, orchestrator.trigger)
+        thread.start()
+        with pytest.raises(ZeroDivisionError):
+            rebuild_in_vain(sysgenid.Watcher(broker.source))
+        thread.join()
+        gc.collect()
+        assert is_waited_for(orchestrator)
+        # The same for what goes on through restarts.
+    script = f"""
+        import os, sysgenid
+        os.environ["SYSGENID_SOURCE"] = {broker.source!r}
+        orchestrator = sysgenid.Orchestrator()
+        for leave in (False, True):
+            try:
+                with sysgenid.Changes() as changes:
+                    changes.try_next()
+                    generation = orchestrator.trigger()
+                    change = changes.wait(20)
+                    if not leave:
+                        change.acknowledge()
+                    1 / 0
+            except ZeroDivisionError:
+                pass
+            assert changes.closed != leave
+        print(sysgenid.status().watchers.outdated)
+        change.acknowledge()
+        assert changes.closed
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=support.patient(60),
+        check=True,
+    )
+    # With what this process has left.
+    assert told.stdout.split() == ["2"], told.stderr
+
+
 @pytest.mark.v6_only
 def test_nobody_waits_for_an_untracked_one(
     orchestrator: sysgenid.Orchestrator, source: str
 ) -> None:
     with sysgenid.Watcher(source, tracked=False) as watcher:
         orchestrator.trigger()
-        orchestrator.acknowledge()
+        telling.acknowledge(orchestrator)
         orchestrator.wait_for_watchers(support.patient(5))
         watcher.set_tracking(True)
         with pytest.raises(sysgenid.TimedOutError):
@@ -250,7 +338,7 @@ def test_its_descriptor_is_for_waiting(watcher: sysgenid.Watcher, trigger: suppo
             timer.start()
             ((key, _events),) = selector.select(support.patient(5))
             assert key.data == "watcher"
-            watcher.handle(lambda generation: None, 0)
+            telling.handle(watcher, lambda generation: None, 0)
             timer.join()
 
 
@@ -265,7 +353,7 @@ def test_trio_waits_for_it(watcher: sysgenid.Watcher, trigger: support.Trigger) 
                 await trio.lowlevel.wait_readable(watcher.fileno())
         changed = watcher.try_changed()
         assert changed is not None
-        return changed
+        return changed.generation
 
     assert trio.run(main) == watcher.generation
 
@@ -273,7 +361,7 @@ def test_trio_waits_for_it(watcher: sysgenid.Watcher, trigger: support.Trigger) 
 def test_each_thread_is_told(watcher: sysgenid.Watcher, trigger: support.Trigger) -> None:
     told: list[int] = []
     threads = [
-        threading.Thread(target=lambda: told.append(watcher.wait(support.patient(10))))
+        threading.Thread(target=lambda: told.append(telling.wait(watcher, support.patient(10))))
         for _ in range(8)
     ]
     for thread in threads:
@@ -294,7 +382,7 @@ def test_threads_acknowledge_what_they_are_told(
     def work() -> None:
         while not stopped.is_set():
             try:
-                watcher.handle(lambda generation: None, 0.01)
+                telling.handle(watcher, lambda generation: None, 0.01)
             except (sysgenid.TimedOutError, sysgenid.StaleError):
                 pass
             except BaseException as failure:
@@ -306,7 +394,7 @@ def test_threads_acknowledge_what_they_are_told(
         thread.start()
     for _ in range(200):
         orchestrator.trigger()
-        orchestrator.acknowledge()
+        telling.acknowledge(orchestrator)
         orchestrator.wait_for_watchers(support.patient(5))
     stopped.set()
     for thread in threads:
@@ -365,7 +453,7 @@ def test_it_is_lost_with_its_broker(broker: support.Broker) -> None:
         with pytest.raises(sysgenid.LostError):
             watcher.wait(support.patient(10))
         timer.join()
-        for use in (watcher.try_changed, watcher.acknowledge, lambda: watcher.wait(0)):
+        for use in (watcher.try_changed, lambda: watcher.wait(0)):
             with pytest.raises(sysgenid.LostError):
                 use()
         with selectors.DefaultSelector() as selector:
@@ -385,9 +473,9 @@ def test_it_reconnects(broker: support.Broker) -> None:
             generation = orchestrator.trigger()
             watcher.reconnect(support.patient(10))
             # What came meanwhile is not missed.
-            assert watcher.wait(support.patient(5)) == generation
-            watcher.acknowledge()
-            orchestrator.acknowledge()
+            assert telling.wait(watcher, support.patient(5)) == generation
+            telling.acknowledge(watcher)
+            telling.acknowledge(orchestrator)
             orchestrator.wait_for_watchers(support.patient(5))
         assert watcher.fileno() == descriptor
 

@@ -185,8 +185,8 @@ pub fn changes_fd(changes: &Changes) -> Option<BorrowedFd<'_>> {
     changes.poll_fd()
 }
 
-/// Has a change reported again as if it was dropped, for a language in which nobody knows when that is. It
-/// may be acknowledged all the same.
+/// Has a change reported again as if it was dropped, for a language in which objects are dropped at some time.
+/// It may be acknowledged all the same.
 pub fn let_go(change: &Change) {
     change.let_go();
 }

@@ -15,6 +15,8 @@ from __future__ import annotations
 import sysgenid._interpreter  # noqa: F401 - first: it refuses subinterpreters
 from sysgenid import _forks as _forks
 from sysgenid._native import (
+    Change,
+    Changes,
     Guarded,
     Orchestrator,
     Probe,
@@ -40,6 +42,7 @@ from sysgenid._native import (
 from sysgenid.errors import (
     AbsentError,
     BrokenError,
+    CallError,
     DeniedError,
     EntropyError,
     Error,
@@ -63,8 +66,10 @@ if TYPE_CHECKING:
     from sysgenid import random as random
     from sysgenid import testing as testing
     from sysgenid._background import Background, background
-    from sysgenid.caching import cached
+    from sysgenid._source import configure
+    from sysgenid.caching import cached, cached_property
     from sysgenid.hooks import (
+        Hook,
         HookError,
         after_restore,
         before_snapshot,
@@ -72,32 +77,41 @@ if TYPE_CHECKING:
         register_before_snapshot,
         run_after_restore,
         run_before_snapshot,
+        snapshot,
     )
 
 # Imported when they are asked for, so that those who ask for none pay for none.
 _MODULES = ("aio", "hooks", "random", "testing")
 _HOMES = {
     "Background": "_background",
+    "Hook": "hooks",
     "HookError": "hooks",
     "after_restore": "hooks",
     "background": "_background",
     "before_snapshot": "hooks",
     "cached": "caching",
+    "cached_property": "caching",
+    "configure": "_source",
     "register_after_restore": "hooks",
     "register_before_snapshot": "hooks",
     "run_after_restore": "hooks",
     "run_before_snapshot": "hooks",
+    "snapshot": "hooks",
 }
 
 __all__ = [
     "AbsentError",
     "Background",
     "BrokenError",
+    "CallError",
+    "Change",
+    "Changes",
     "DeniedError",
     "EntropyError",
     "Error",
     "ForkedError",
     "Guarded",
+    "Hook",
     "HookError",
     "LostError",
     "MissingError",
@@ -125,6 +139,8 @@ __all__ = [
     "background",
     "before_snapshot",
     "cached",
+    "cached_property",
+    "configure",
     "entropy",
     "generation",
     "hooks",
@@ -136,6 +152,7 @@ __all__ = [
     "register_before_snapshot",
     "run_after_restore",
     "run_before_snapshot",
+    "snapshot",
     "status",
     "testing",
     "trigger",

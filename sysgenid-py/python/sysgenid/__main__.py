@@ -189,6 +189,8 @@ def _kind(kind: str) -> str:
 
 
 def _message(error: sysgenid.Error) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from ._native import Orchestrator, Settled, Watcher
+    from ._native import Change, Orchestrator, Settled, Watcher
 
 _T = TypeVar("_T")
 
@@ -55,26 +55,27 @@ class Readiness:
     That is one look too many at times, and saves two system calls for each change.
     """
 
-    __slots__ = ("_fd", "_look", "_loop", "_source", "_waiting", "armed_in")
+    __slots__ = ("_fd", "_look", "_loop", "_source", "_waiting", "armed_in", "is_left")
 
     def __init__(self, source: Watcher | Orchestrator) -> None:
+        self.is_left = False
         self._source = source
         self._look = source.try_changed
         self._fd = source.fileno()
         self._loop: AbstractEventLoop | None = None
         self.armed_in: AbstractEventLoop | None = None
         """The loop that looks at the descriptor."""
-        self._waiting: set[Future[int]] = set()
+        self._waiting: set[Future[Change]] = set()
 
-    def wait(self, loop: AbstractEventLoop) -> Future[int]:
+    def wait(self, loop: AbstractEventLoop) -> Future[Change]:
         """What is awaited. `forget` it if the task is cancelled."""
         if loop is not self.armed_in:
             self._arm(loop)
-        future: Future[int] = loop.create_future()
+        future: Future[Change] = loop.create_future()
         self._waiting.add(future)
         return future
 
-    def forget(self, future: Future[int]) -> None:
+    def forget(self, future: Future[Change]) -> None:
         self._waiting.discard(future)
 
     def _arm(self, loop: AbstractEventLoop) -> None:
@@ -100,16 +101,16 @@ class Readiness:
             self._disarm()
             return
         try:
-            generation = self._look()
+            change = self._look()
         except Exception as error:
             self._fail(error)
             return
-        if generation is None:
+        if change is None:
             return  # it was acknowledged between the loop's look and this one
         while waiting:
             future = waiting.pop()
             if not future.done():
-                future.set_result(generation)
+                future.set_result(change)
 
     def _fail(self, error: Exception) -> None:
         for future in self._waiting:
@@ -123,15 +124,22 @@ class Readiness:
         self._source.close()
         self._fail(ValueError("it was closed while a task waited"))
 
+    def leave(self) -> None:
+        """As `close`, but the source stays open if it is outdated, until that is acknowledged."""
+        self._disarm()
+        self._source._leave()
+        self.is_left = True
+        self._fail(ValueError("it was left by an exception while a task waited"))
+
     def abandon(self) -> None:
         """As `close`, for one that nobody has any more. In any thread."""
         loop = self.armed_in
         if loop is not None:
             # The loop has the descriptor, so it must let go of it before that is closed.
             with contextlib.suppress(RuntimeError):  # it is closed
-                loop.call_soon_threadsafe(self.close)
+                loop.call_soon_threadsafe(self.leave)
                 return
-        self._source.close()
+        self._source._leave()
 
 
 async def in_thread(function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:

@@ -4,9 +4,9 @@
     import asyncio
     from sysgenid import aio
 
-    async def rebuild_forever() -> None:
-        async for generation in aio.watch():
-            await replace_keys(generation)
+    async def main() -> None:
+        async with aio.handling(replace_keys):
+            ...  # the service
 
 What may have to wait for an answer, of a broker or of the kernel, does so in a thread that is there
 for it, and with a deadline; an acknowledgement is made where it is called, because it never waits.
@@ -26,24 +26,39 @@ Other loops take the descriptor of a `sysgenid.Watcher`: `trio.lowlevel.wait_rea
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import time
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
 from os import PathLike
 from types import TracebackType
 from typing import Generic, NoReturn, TypeVar
 
 from . import _attempts, _native
+from ._aio_changes import handling, run_after_restore, run_before_snapshot, snapshot, watch
+from ._aio_guarded import Guarded
+from ._native import Change
 from ._tasks import Readiness, WatcherWait, deadline_of, in_thread
 from ._typing import Self
-from .errors import LostError, OutdatedError, StaleError, TimedOutError
+from .errors import LostError, OutdatedError, TimedOutError
 
 _S = TypeVar("_S", bound="_native.Watcher | _native.Orchestrator")
 
-__all__ = ["Orchestrator", "Watcher", "watch"]
+__all__ = [
+    "Guarded",
+    "Orchestrator",
+    "Watcher",
+    "handling",
+    "run_after_restore",
+    "run_before_snapshot",
+    "snapshot",
+    "watch",
+]
+
+# Seconds that a change which is not acknowledged is not told again, and how often it is looked
+# meanwhile whether there is a newer one.
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _LOOK = 0.1, 30.0, 0.01
 
 
 class _Changing(Generic[_S]):
@@ -79,12 +94,12 @@ class _Changing(Generic[_S]):
         """As that of the `sysgenid` object: for waiting in something else than this loop."""
         return self._source.fileno()
 
-    def try_changed(self) -> int | None:
-        """The current generation if the watcher is outdated, else `None`. Never waits."""
+    def try_changed(self) -> Change | None:
+        """The change that is to be handled if the watcher is outdated, else `None`. Never waits."""
         return self._source.try_changed()
 
-    async def changed(self) -> int:
-        """Waits until the watcher is outdated, and returns the current generation.
+    async def changed(self) -> Change:
+        """Waits until the watcher is outdated, and returns the change that is to be handled.
 
         It tells again until the change is acknowledged; also then the loop gets a turn. Several
         tasks may wait at once, and each is told. It has no deadline of its own: that is
@@ -103,7 +118,7 @@ class _Changing(Generic[_S]):
             readiness.forget(future)
             raise
 
-    async def reconnect(self, timeout: float | timedelta | None) -> None:
+    async def reconnect(self, timeout: float | timedelta | None = None) -> None:
         """Connects to the broker again after it was lost, and tries until the deadline: a broker
         that is started again is there a moment later. A change that was missed is told then.
 
@@ -144,11 +159,14 @@ class _Changing(Generic[_S]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if exc_type is None:
+            self.close()
+        else:
+            self._readiness.leave()
 
     def __del__(self) -> None:
         readiness = getattr(self, "_readiness", None)
-        if readiness is not None and not self._source.closed:
+        if readiness is not None and not (readiness.is_left or self._source.closed):
             message = f"unclosed {self!r}"
             readiness.abandon()  # first, because a warning may be an error
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
@@ -170,19 +188,19 @@ class Watcher(_Changing[_native.Watcher]):
 
     >>> import asyncio, sysgenid
     >>> from sysgenid import aio
-    >>> async def rebuild(generation: int) -> None:
-    ...     print("rebuilding")
     >>> async def main() -> None:
     ...     async with aio.Watcher() as watcher, aio.Orchestrator() as orchestrator:
     ...         generation = await orchestrator.trigger()
-    ...         print(await watcher.handle(rebuild) == generation)
+    ...         change = await watcher.changed()
+    ...         print("rebuilding")
+    ...         print(change.generation == generation, change.acknowledge())
     >>> asyncio.run(main())
     rebuilding
-    True
+    True True
 
-    Iteration waits for changes, and yields each. The body of the loop is the handler: to ask for
-    the next change acknowledges the one before. If the body raises or breaks out, nothing is
-    acknowledged.
+    Iteration is that of `changes`. A watcher that is left outdated stays open, as a
+    `sysgenid.Watcher` does. One that goes on through restarts of its broker is `handling` or
+    `watch`.
 
     To open one takes the broker's answer. That is some tens of microseconds, and at most
     `answer_within` if it hangs: `await Watcher.open()` does not hold up the loop meanwhile.
@@ -235,92 +253,45 @@ class Watcher(_Changing[_native.Watcher]):
         """
         self._source.set_tracking(tracked)
 
-    def acknowledge(self, generation: int | None = None) -> None:
-        """Acknowledges this generation, or else the one that was told last. Never waits.
+    async def changes(self) -> AsyncGenerator[Change, None]:
+        """Waits for changes, and yields each.
 
-        Raises as `sysgenid.Watcher.acknowledge`: `StaleError` if it is not the current one.
+        A change that is not acknowledged is told again after a tenth of a second, then after twice
+        as long, up to half a minute; a newer one at once. Raises as `changed`.
         """
-        self._source.acknowledge(generation)
-
-    async def handle(self, callback: Callable[[int], Awaitable[object]]) -> int:
-        """Waits for a change, awaits `callback(generation)`, and acknowledges; starts over if the
-        generation moved meanwhile. Returns the generation that was acknowledged.
-
-        Raises what the callback raises: then nothing is acknowledged. Else as `changed`.
-
-        Cancelled during the callback, it cancels that and acknowledges nothing: the next call
-        starts it anew.
-        """
+        told, pause = None, _SHORTEST_PAUSE
         while True:
-            generation = await self.changed()
-            await callback(generation)
-            with contextlib.suppress(StaleError):
-                self._source.acknowledge(generation)
-                return generation
+            end = time.monotonic() + pause
+            while told is not None and time.monotonic() < end:
+                pending = self._source.try_changed()
+                if pending is None or pending.generation != told:
+                    break
+                await asyncio.sleep(_LOOK)
+            change = await self.changed()
+            pause = min(2 * pause, _LONGEST_PAUSE) if change.generation == told else _SHORTEST_PAUSE
+            told = change.generation
+            yield change
+            del change
 
-    async def __aiter__(self) -> AsyncGenerator[int, None]:
-        while True:
-            generation = await self.changed()
-            yield generation
-            with contextlib.suppress(StaleError):  # outdated still: the newer one is told at once
-                self._source.acknowledge(generation)
-
-
-async def watch(
-    path: str | PathLike[str] | None = None,
-    *,
-    tracked: bool = True,
-    answer_within: float | timedelta | None = 5.0,
-) -> AsyncGenerator[int, None]:
-    """Waits for changes, and yields the generation of each, with a watcher of its own.
-
-    The body of the loop is the handler: to ask for the next change acknowledges the one before. If
-    the body raises or breaks out, nothing is acknowledged; then the watcher is closed.
-
-    >>> import asyncio, sysgenid
-    >>> from sysgenid import aio
-    >>> async def main() -> None:
-    ...     async with aio.Orchestrator() as orchestrator:
-    ...         async def restore() -> None:
-    ...             await asyncio.sleep(0.1)
-    ...             await orchestrator.trigger()
-    ...         restoring = asyncio.create_task(restore())
-    ...         async for generation in aio.watch():
-    ...             print("rebuilding")
-    ...             break
-    ...         await restoring
-    >>> asyncio.run(main())
-    rebuilding
-
-    It is open, and up to date, when the first change is waited for: earlier ones are not told. To
-    be sure of the moment, open a `Watcher`.
-
-    Raises as opening a `Watcher`, and as `Watcher.changed`.
-
-    Cancelled while it waits, it loses nothing that another watcher would not be told of; a new one
-    begins up to date. `contextlib.aclosing` closes it at a moment of one's own.
-    """
-    opening = Watcher.open(path, tracked=tracked, answer_within=answer_within)
-    async with await opening as watcher:
-        async for generation in watcher:
-            yield generation
+    def __aiter__(self) -> AsyncIterator[Change]:
+        return self.changes()
 
 
 class Orchestrator(_Changing[_native.Orchestrator]):
     """A `sysgenid.Orchestrator` in an event loop.
 
-    >>> import asyncio
+    >>> import asyncio, sysgenid
     >>> from sysgenid import aio
-    >>> async def rebuild(generation: int) -> None:
-    ...     print("new keys of the agent's own")
+    >>> hook = sysgenid.after_restore(lambda: print("new keys of the agent's own"))
     >>> async def main() -> None:
     ...     async with aio.Orchestrator() as orchestrator:
     ...         generation = await orchestrator.trigger()
-    ...         settled = await orchestrator.settle(rebuild, timeout=5.0)
+    ...         settled = await orchestrator.settle(timeout=5.0)
     ...         print(settled.generation == generation)
     >>> asyncio.run(main())
     new keys of the agent's own
     True
+    >>> hook.remove()
 
     `require_watchers` and `answer_within` are those of `sysgenid.Orchestrator`, and it raises as
     that one. To open one may take the broker's answer, see `Watcher`.
@@ -388,14 +359,14 @@ class Orchestrator(_Changing[_native.Orchestrator]):
         """
         return await in_thread(self._source.stragglers)
 
-    def acknowledge(self, generation: int | None = None) -> int:
-        """Acknowledges for the orchestrator itself: this generation, or else the current one.
+    def acknowledge(self, generation: int) -> None:
+        """Acknowledges for the orchestrator itself what it has triggered and handled. Never waits.
 
-        Returns it, and never waits. Raises as `sysgenid.Orchestrator.acknowledge`.
+        Raises as `sysgenid.Orchestrator.acknowledge`.
         """
-        return self._source.acknowledge(generation)
+        self._source.acknowledge(generation)
 
-    async def wait_for_watchers(self, timeout: float | timedelta | None) -> _native.Settled:
+    async def wait_for_watchers(self, timeout: float | timedelta | None = None) -> _native.Settled:
         """Waits until no tracked watcher is outdated, and there are as many as this orchestrator
         requires. `None` waits forever.
 
@@ -414,36 +385,34 @@ class Orchestrator(_Changing[_native.Orchestrator]):
         """
         return await self._watcher_wait.wait(deadline_of(timeout))
 
-    async def settle(
-        self, callback: Callable[[int], Awaitable[object]], timeout: float | timedelta | None
-    ) -> _native.Settled:
-        """After a change: awaits `callback(generation)` for what is the orchestrator's own,
+    async def settle(self, timeout: float | timedelta | None = None) -> _native.Settled:
+        """After a change: runs the hooks of `after_restore` for what is this process's own,
         acknowledges, and waits for all others; starts over if the generation moves meanwhile.
         Returns the generation that every tracked watcher has acknowledged, and how many those are.
 
-        If nothing has changed, the callback is not called, and the others are waited for. `timeout`
-        limits the waiting and the starting over, not the time that the callback takes.
+        If nothing has changed, no hook is run, and the others are waited for. `timeout` limits the
+        waiting and the starting over, not the time that the hooks take.
 
-        Raises what the callback raises: then nothing is acknowledged. Else as `wait_for_watchers`,
-        but never `OutdatedError`.
+        Raises `HookError` if hooks failed: then nothing is acknowledged. Else as
+        `wait_for_watchers`, but never `OutdatedError`.
 
-        Cancelled during the callback, it cancels that and acknowledges nothing: the next call
-        starts it anew. Cancelled later, the next call waits for the others.
+        Cancelled, it acknowledges nothing that is not handled: hooks that run go on to their end,
+        and the next call runs them again.
         """
         deadline = deadline_of(timeout)
         while True:
-            generation = self._source.try_changed()
-            if generation is not None:
-                await callback(generation)
+            change = self._source.try_changed()
+            if change is not None:
+                await run_after_restore(change.generation)
             try:
-                if generation is not None:
-                    self._source.acknowledge(generation)
-                return await self._watcher_wait.wait(deadline)
-            except (OutdatedError, StaleError):
-                if time.monotonic() >= deadline:
-                    raise _watchers_timed_out(self.path) from None
-                # A callback that never waits would keep the loop while the generation moves.
-                await asyncio.sleep(0)
+                if change is None or change.acknowledge():
+                    return await self._watcher_wait.wait(deadline)
+            except OutdatedError:
+                pass
+            if time.monotonic() >= deadline:
+                raise _watchers_timed_out(self.path)
+            # Hooks that never wait would keep the loop while the generation moves.
+            await asyncio.sleep(0)
 
 
 def _watchers_timed_out(path: str) -> TimedOutError:

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Why a call failed.
 
-Each error is an `OSError`: `errno` is the kernel's number, or the one that comes nearest;
-`strerror` says what failed and what to do about it; `filename` is the source that it is about.
+Each error is an `Error`. What the system or a broker refused is an `OSError` as well: `errno` is
+the kernel's number, or the one that comes nearest; `strerror` says what failed and what to do about
+it; `filename` is the source that it is about. The others say it in their message.
 """
 
 from __future__ import annotations
 
 
-class Error(OSError):
+class Error(Exception):
     """What every error of this package is."""
+
+    __module__ = "sysgenid"
+
+
+class CallError(Error, OSError):
+    """A system call failed, as for want of memory or of descriptors."""
 
     __module__ = "sysgenid"
 
@@ -26,19 +33,19 @@ class DeniedError(Error, PermissionError):
     __module__ = "sysgenid"
 
 
-class WrongKindError(Error):
+class WrongKindError(Error, OSError):
     """Something else is there: another device, a FIFO, a directory without a page (`ENODEV`)."""
 
     __module__ = "sysgenid"
 
 
-class BrokenError(Error):
+class BrokenError(Error, OSError):
     """What is there does not work: an empty file, a page that was replaced (`EIO`)."""
 
     __module__ = "sysgenid"
 
 
-class UnsupportedError(Error):
+class UnsupportedError(Error, OSError):
     """The source cannot do this, though it works (`EOPNOTSUPP`).
 
     Or a broker speaks another version of its protocol.
@@ -48,7 +55,7 @@ class UnsupportedError(Error):
 
 
 class StaleError(Error):
-    """The acknowledged generation is not the current one; `current` is (`EINVAL`).
+    """The acknowledged generation is not the current one; `current` is.
 
     Nothing is acknowledged, and the watcher stays outdated.
     """
@@ -65,7 +72,7 @@ class TimedOutError(Error, TimeoutError):
 
 
 class OutdatedError(Error):
-    """The caller's own watcher is outdated: rebuild, acknowledge, then wait again (`ESTALE`)."""
+    """The caller's own watcher is outdated: rebuild, acknowledge, then wait again."""
 
     __module__ = "sysgenid"
 
@@ -80,25 +87,25 @@ class LostError(Error, ConnectionError):
 
 
 class MissingError(Error):
-    """Fewer tracked watchers have acknowledged than the orchestrator requires (`ESRCH`)."""
+    """Fewer tracked watchers have acknowledged than the orchestrator requires."""
 
     __module__ = "sysgenid"
 
 
 class ForkedError(Error):
-    """The watcher is the parent's, in a forked child: `reopen` it, or open another (`EBADF`)."""
+    """The watcher is the parent's, in a forked child: `reopen` it, or open another."""
 
     __module__ = "sysgenid"
 
 
 class UnsettledError(Error):
-    """The generation kept changing, more often than the call tries again (`EAGAIN`)."""
+    """The generation kept changing, more often than the call tries again."""
 
     __module__ = "sysgenid"
 
 
 class ReentrantError(Error):
-    """A guard was used by its own build, or by builds that wait for each other (`EDEADLK`)."""
+    """A guard was used by its own build, or by builds that wait for each other."""
 
     __module__ = "sysgenid"
 
@@ -113,7 +120,7 @@ class UnprotectedWarning(RuntimeWarning):
     __module__ = "sysgenid"
 
 
-class EntropyError(Error):
+class EntropyError(Error, OSError):
     """The kernel gave no random bytes for a new seed (`ENODATA`)."""
 
     __module__ = "sysgenid"

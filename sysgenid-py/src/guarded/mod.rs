@@ -4,10 +4,12 @@
 
 mod cached;
 mod turn;
+mod used;
 mod wiped;
 
 pub(crate) use self::cached::cached_type;
 use self::turn::Turn;
+use self::used::Used;
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -15,7 +17,6 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use rustix::io::Errno;
 use sysgenid::{ProcessWide, Uniqueness, Witness};
 
 use crate::attached::{Attached, Shared};
@@ -32,7 +33,7 @@ fn unsettled(py: Python<'_>) -> PyErr {
         "the generation changed during each of {ATTEMPTS} attempts; try again once the system has \
          settled"
     );
-    errors::make(py, "UnsettledError", Errno::AGAIN, &message)
+    errors::make(py, "UnsettledError", &message)
 }
 
 /// Whether nothing has changed since, after something was used.
@@ -155,8 +156,8 @@ impl Guarded {
 
     /// The value of this moment, built if need be.
     ///
-    /// Raises `UnsettledError` (`EAGAIN`) if something changed during each of a few builds;
-    /// `ReentrantError` (`EDEADLK`) if the call is made by the guard's own build, or by that of a guard
+    /// Raises `UnsettledError` if something changed during each of a few builds;
+    /// `ReentrantError` if the call is made by the guard's own build, or by that of a guard
     /// which the guard's own build waits for in another thread; `TypeError` if the guard wipes its
     /// values; and what `build` raises.
     fn get<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -176,19 +177,28 @@ impl Guarded {
     /// Raises `UnsettledError` if something changed during each of a few calls, and `TypeError` if
     /// `function` returns something that has yet to run, such as a coroutine; else as `get`, and what
     /// `function` raises.
-    #[pyo3(name = "use")]
+    ///
+    /// Without a function it is for a `with` block, which cannot be run again: if something changed until
+    /// its end, that raises `UnsettledError`, and what came of the block is to be dropped.
+    ///
+    /// >>> import sysgenid
+    /// >>> key = sysgenid.Guarded(lambda: bytearray(sysgenid.entropy(32)), wipe=bytearray.clear)
+    /// >>> with key.use() as secret:
+    /// ...     len(secret)
+    /// 32
+    #[pyo3(name = "use", signature = (function=None))]
     fn use_value<'py>(
         slf: &Bound<'py, Self>,
-        function: &Bound<'py, PyAny>,
+        function: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
+        let Some(function) = function else {
+            return Ok(Bound::new(py, Used::of(slf.clone().unbind()))?.into_any());
+        };
         for _ in 0..ATTEMPTS {
             let built = Self::current(slf)?;
-            let value = match &this.wipe {
-                None => built.value.bind(py).clone(),
-                Some(_) => wiped::value_in(built.value.bind(py))?,
-            };
+            let value = this.value_of(py, &built)?;
             let result = callbacks::call_guarded(function, &PyTuple::new(py, [value])?)?;
             if is_current(built.mark) {
                 callbacks::refuse_deferred(&result, "a use")?;
@@ -240,6 +250,13 @@ impl Guarded {
 }
 
 impl Guarded {
+    fn value_of<'py>(&self, py: Python<'py>, built: &Built) -> PyResult<Bound<'py, PyAny>> {
+        match &self.wipe {
+            None => Ok(built.value.bind(py).clone()),
+            Some(_) => wiped::value_in(built.value.bind(py)),
+        }
+    }
+
     /// The one before is dropped when this one is in its place.
     fn store(slf: &Bound<'_, Self>, built: Option<Built>) {
         drop(slf.get().built.replace(slf, built));

@@ -148,7 +148,7 @@ fn process_of(thread: u64) -> u32 {
 }
 
 fn reentrant(py: Python<'_>, message: &str) -> PyErr {
-    errors::make(py, "ReentrantError", Errno::DEADLK, message)
+    errors::make(py, "ReentrantError", message)
 }
 
 /// Which of a thread's greenlets this is, where something switches between them.

@@ -1,60 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The call of a Python function on a thread that may not be Python's.
 
+use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
 
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
-use sysgenid::{Generation, adapter};
+use pyo3::types::PyTuple;
+use sysgenid::adapter;
+use sysgenid::hooks::HookContext;
 
 pub(super) use crate::callbacks::call_guarded;
+use crate::change::Change;
 
-/// A function, and what it is called with: the generation, unless there are arguments.
-pub(super) struct Function {
-    function: Py<PyAny>,
-    arguments: Option<Py<PyTuple>>,
-    named: Option<Py<PyDict>>,
-}
+/// What is registered: `hooks._invoke` is called with it and with the change.
+pub(super) struct Function(Py<PyAny>);
 
-/// What a hook raised, with the function that is registered.
+/// What a hook raised, with what is registered.
 #[derive(Debug)]
 pub(super) struct Raised {
     pub(super) error: PyErr,
     pub(super) function: Py<PyAny>,
 }
 
-impl Function {
-    pub(super) fn new(
-        function: Bound<'_, PyAny>,
-        arguments: Option<Bound<'_, PyTuple>>,
-        named: Option<Bound<'_, PyDict>>,
-    ) -> Self {
-        Self {
-            function: function.unbind(),
-            arguments: arguments.map(Bound::unbind),
-            named: named.map(Bound::unbind),
+thread_local! {
+    /// Whether this thread runs hooks for a caller of Python's, whom an interrupt is for.
+    static IS_ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs hooks for a caller.
+pub(super) fn asked_for<T>(run: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IS_ASKED.set(self.0);
         }
+    }
+    let _restore = Restore(IS_ASKED.replace(true));
+    run()
+}
+
+impl Function {
+    pub(super) fn new(function: Bound<'_, PyAny>) -> Self {
+        Self(function.unbind())
     }
 
     pub(super) fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        self.function.clone_ref(py)
+        self.0.clone_ref(py)
     }
 
     /// Calls it, attached to the interpreter. The interpreter may end meanwhile.
     pub(super) fn call(
         &self,
-        generation: Option<Generation>,
+        context: Option<&HookContext>,
     ) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let called = Python::try_attach(|py| {
-            let Err(error) = self.call_attached(py, generation) else {
+            let Err(error) = self.call_attached(py, context) else {
                 return Ok(());
             };
-            // What is no `Exception`, as an interrupt from the keyboard, comes through at once.
-            let ends_the_run = !error.is_instance_of::<PyException>(py);
+            // What is no `Exception`, as an interrupt from the keyboard, comes through at once to whoever
+            // runs hooks. On a thread of this package's there is nobody, and a hook that ends the
+            // program with `sys.exit` ends neither that nor the other hooks.
+            let ends_the_run = IS_ASKED.get()
+                && !error.is_instance_of::<PyException>(py)
+                && !error.is_instance_of::<PySystemExit>(py);
             let function = self.object(py);
             let raised = Raised { error, function };
             if ends_the_run {
@@ -65,18 +77,9 @@ impl Function {
         called.unwrap_or_else(|| Err("the interpreter is ending".into()))
     }
 
-    fn call_attached(&self, py: Python<'_>, generation: Option<Generation>) -> PyResult<()> {
-        let arguments = match (&self.arguments, generation) {
-            (Some(arguments), _) => arguments.clone_ref(py).into_bound(py),
-            (None, Some(generation)) => PyTuple::new(py, [generation.get()])?,
-            (None, None) => PyTuple::empty(py),
-        };
-        let named = match &self.named {
-            Some(named) => named.clone_ref(py).into_bound(py),
-            None => PyDict::new(py),
-        };
-        let function = self.function.bind(py).clone();
-        let all = (function, arguments, named).into_bound_py_any(py)?;
+    fn call_attached(&self, py: Python<'_>, context: Option<&HookContext>) -> PyResult<()> {
+        let change = context.map(Change::of_hooks);
+        let all = (self.0.bind(py), change).into_bound_py_any(py)?;
         call_guarded(invoke(py)?, all.cast::<PyTuple>()?).map(drop)
     }
 }

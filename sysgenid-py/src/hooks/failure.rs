@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Failures of hooks as Python sees them: the function and an exception.
 
-use pyo3::exceptions::{PyException, PyRuntimeError, PyTimeoutError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PySystemExit, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use sysgenid::hooks::{HookErrors, HookFailure, HooksRan};
@@ -24,7 +24,10 @@ pub(super) fn of_run(
                 return Err(error);
             }
             if let Some(raised) = ended.and_then(raised_by) {
-                if !raised.error.is_instance_of::<PyException>(py) {
+                let error = &raised.error;
+                if !error.is_instance_of::<PyException>(py)
+                    && !error.is_instance_of::<PySystemExit>(py)
+                {
                     return Err(raised.error.clone_ref(py));
                 }
             }

@@ -40,8 +40,8 @@ def start(name: str) -> subprocess.Popen[str]:
 def settle(orchestrator: sysgenid.Orchestrator) -> None:
     """Waits for each change, and until everybody has acknowledged it."""
     while True:
-        orchestrator.wait(None)
-        settled = orchestrator.settle(lambda _generation: None, PATIENCE)
+        orchestrator.wait()
+        settled = orchestrator.settle(PATIENCE)
         print(f"settled generation={settled.generation}", flush=True)
 
 

@@ -28,8 +28,9 @@ class Counts(TypedDict):
 
 async def count_wakes(counts: Counts) -> None:
     """Handles every change, as a service in an event loop does."""
-    async for _generation in sysgenid.aio.watch():
+    async for change in sysgenid.aio.watch():
         counts["wakes"] += 1
+        change.acknowledge()
 
 
 async def requests() -> asyncio.StreamReader:
@@ -49,7 +50,7 @@ async def main(name: str) -> None:
     secret: sysgenid.Guarded[str] = sysgenid.Guarded(lambda: secrets.token_hex(8))
 
     @sysgenid.after_restore
-    def count_hook(_generation: int) -> None:
+    def count_hook() -> None:
         counts["hooks"] += 1
 
     def say(word: str) -> None:
