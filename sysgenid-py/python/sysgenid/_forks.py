@@ -22,9 +22,9 @@ def _run_in_child() -> None:
     for function in tuple(in_child):
         try:
             function()
-        except Exception:
+        except Exception as error:
             # As for a handler of the program's, which the interpreter does not end for, either.
-            sys.excepthook(*sys.exc_info())
+            sys.excepthook(type(error), error, error.__traceback__)
 
 
 # Systems without forks import the package as well.

@@ -43,7 +43,7 @@ class WhenImported:
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _ThenLoader(spec.loader, self)  # type: ignore[assignment]
+                spec.loader = _ThenLoader(spec.loader, self)  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
                 return spec
         return None
 
