@@ -152,9 +152,10 @@ def test_what_cannot_be_served(tmp_path: Path) -> None:
 def test_its_words_are_those_of_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "served"
     said = []
-    for program in [sys.executable, "-m", "sysgenid"], [str(support.command())]:
+    ours, theirs = [sys.executable, "-m", "sysgenid"], [str(support.command())]
+    for program, options in (ours, []), (theirs, ["--follow", "none"]):
         with subprocess.Popen(
-            [*program, "serve", "--dir", str(folder), "--until-eof"],
+            [*program, "serve", "--dir", str(folder), "--until-eof", *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`python -m sysgenid`: the source, the generation and the number of watchers; or `serve`.
 
-The words, the JSON and the exit codes are those of the commands `sysgenid status` and `serve`.
+The words, the JSON and the exit codes are those of the commands `sysgenid status` and `serve`. What
+a broker follows, and when and why it changed last, only the command says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """`python -m sysgenid serve`: the userspace driver, as the command `sysgenid serve`.
 
-It needs neither that command nor Rust: it is linked into the package.
+It needs neither that command nor Rust: it is linked into the package. It follows nothing that
+announces restores, so each change is triggered.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def _announce(server: _native.Server) -> None:
             "and of mappings (`sysctl vm.max_map_count`)",
         )
     lines = [f"serving generation {generation} in {shown}, with room for {capacity} watchers"]
+    lines.append("follows nothing: whoever restores runs `sysgenid trigger`")
     if is_plain:
         lines += ["clients find it with", ""]
         lines += [f"    export SYSGENID_SOURCE={shlex.quote(directory)}", ""]
