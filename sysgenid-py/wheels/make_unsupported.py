@@ -25,7 +25,13 @@ def main(native: Path, folder: Path) -> Path:
     info = f"{name}-{version}.dist-info"
     wheel = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(native) as source:
-        contents = {path: source.read(path) for path in source.namelist() if not is_left(path)}
+        # What is for a directory of such wheels is at the top of this one.
+        beside = f"{name}-{version}.data/purelib/"
+        contents = {
+            path.removeprefix(beside): source.read(path)
+            for path in source.namelist()
+            if not is_left(path)
+        }
     contents["sysgenid/_native.py"] = native_part(version)
     contents[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: sysgenid\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

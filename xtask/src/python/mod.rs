@@ -140,7 +140,8 @@ impl<'a> Python<'a> {
         let tools = self.tools(interpreter)?;
         let folder = self.folder.join(interpreter.name()).join("venv");
         let venv = Venv::new(interpreter, &folder)?;
-        let mut pip = tools.python();
+        // Only the main one's are sure to have a pip.
+        let mut pip = self.tools(&self.interpreters.main)?.python();
         pip.args(["-I", "-m", "pip", "--quiet", "--python"])
             .arg(venv.program("python"));
         // Nothing else is looked for: the package needs nothing.
