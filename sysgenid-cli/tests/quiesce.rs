@@ -44,7 +44,7 @@ fn programs_come_to_rest_and_resume() {
     let changes = Changes::options().at(folder);
     let background = Background::options().changes(changes).start().unwrap();
     let mut other = Running::start(&mut on(folder, &["watch", "--tracked"]));
-    other.line();
+    other.told();
 
     let output = run(&mut on(folder, &["quiesce"]));
     assert_eq!(
