@@ -2,6 +2,7 @@
 //! A source that appears after the process was set up. The test runs a child process, because a
 //! process is set up only once.
 #![cfg(all(target_os = "linux", feature = "rng"))]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::path::Path;
 use std::process::Command;
