@@ -177,7 +177,7 @@ FIXTURES = """
             assert watcher.path == sysgenid_broker.path
             assert key.get() == 0
             assert sysgenid_broker.trigger() == 1
-            assert telling.wait(watcher, 60) == 1
+            assert watcher.wait(60).generation == 1
             assert key.get() == 1
         child = subprocess.run([sys.executable, "-c", GENERATION], capture_output=True, check=True)
         assert int(child.stdout) == 1

@@ -21,8 +21,9 @@ def main() -> None:
     assert key.get() == second
     with testing.Broker() as broker, sysgenid.Watcher(broker.path) as watcher:
         generation = broker.trigger()
-        assert watcher.wait(600) == generation == 1
-        watcher.acknowledge(generation)
+        change = watcher.wait(600)
+        assert change.generation == generation == 1
+        assert change.acknowledge()
     assert random.Random(1).random() == 0.13436424411240122
     print("works on", platform.machine())
 

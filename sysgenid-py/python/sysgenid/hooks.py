@@ -33,7 +33,7 @@ import logging
 import sys
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
@@ -406,7 +406,8 @@ def _run(work: Awaitable[object], loop: AbstractEventLoop | None) -> None:
 
     if loop is not None and loop.is_running():
         if here is loop:
-            work.close()  # type: ignore[attr-defined]
+            if isinstance(work, Coroutine):
+                work.close()
             raise RuntimeError("hooks of this event loop: await sysgenid.aio.run_after_restore()")
         asyncio.run_coroutine_threadsafe(wait(), loop).result()
     elif here is None:
