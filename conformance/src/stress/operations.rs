@@ -158,26 +158,44 @@ fn trigger(worker: &mut Worker<'_>) -> bool {
 }
 
 fn wait(worker: &mut Worker<'_>) -> bool {
-    let Some(file) = worker.file() else {
-        return false;
-    };
+    wait_once(worker).is_some()
+}
+
+/// Returns whether all had acknowledged; `None` if there was no file to wait on.
+fn wait_once(worker: &mut Worker<'_>) -> Option<bool> {
+    let file = worker.file()?;
     let ms = 1 + worker.random.below(20);
     let waits = &worker.shared.waits;
-    let how = match ioctls::wait_watchers(&file, worker.shared.node.dialect(), ms) {
+    let waited = ioctls::wait_watchers(&file, worker.shared.node.dialect(), ms);
+    let how = match waited {
         Ok(()) => &waits.settled,
         Err(Errno::INTR) => &waits.interrupted,
         Err(Errno::TIME) => &waits.timed_out,
         Err(errno) => {
             worker.shared.fault(format!("wait: {errno:?}"));
-            return true;
+            return Some(false);
         }
     };
     how.fetch_add(1, Ordering::Relaxed);
+    Some(waited.is_ok())
+}
+
+/// Acknowledges for everybody, as far as it gets, so that some wait succeeds. In v5 every open file is
+/// waited for, and others are opened, changed and copied meanwhile: one attempt hardly ever succeeds.
+fn settle(worker: &mut Worker<'_>) -> bool {
+    const ATTEMPTS: u32 = 16;
+    for _ in 0..ATTEMPTS {
+        acknowledge_all(worker);
+        match wait_once(worker) {
+            Some(false) => {}
+            Some(true) => return true,
+            None => return false,
+        }
+    }
     true
 }
 
-/// Acknowledges for everybody, as far as it gets, so that some wait succeeds.
-fn settle(worker: &mut Worker<'_>) -> bool {
+fn acknowledge_all(worker: &mut Worker<'_>) {
     for slot in &worker.shared.files {
         let file = slot.lock().unwrap_or_else(|held| held.into_inner()).clone();
         let outdated = file.filter(|file| device::is_outdated(file) == Ok(true));
@@ -189,7 +207,6 @@ fn settle(worker: &mut Worker<'_>) -> bool {
             worker.check("ack", acknowledged, &[Errno::INVAL, Errno::BADF]);
         }
     }
-    wait(worker)
 }
 
 fn poll(worker: &mut Worker<'_>) -> bool {
