@@ -320,8 +320,10 @@ impl<'a> Python<'a> {
             let venv = Venv::new(main, &self.folder.join("from-sources"))?;
             command::output(venv.python().args(["-I", "-m", "ensurepip"]))?;
             // What the crates of others are built to is kept.
+            let target = self.folder.join("from-sources-target");
+            forget_own_crates(&target)?;
             let mut pip = pip_install(&venv);
-            pip.env("CARGO_TARGET_DIR", self.folder.join("from-sources-target"));
+            pip.env("CARGO_TARGET_DIR", &target);
             if !depth.is_thorough() {
                 pip.envs(UNOPTIMISED);
             }
@@ -337,6 +339,23 @@ impl<'a> Python<'a> {
         }
         Ok(tally)
     }
+}
+
+/// Has cargo build the project's own crates again. It tells by the times of their sources, and those in
+/// an archive have had the same time ever since.
+fn forget_own_crates(target: &Path) -> Result<()> {
+    let known = target.join("release/.fingerprint");
+    if !known.exists() {
+        return Ok(());
+    }
+    let cannot = || format!("cannot clear {}", known.display());
+    for entry in known.read_dir().context(cannot)? {
+        let entry = entry.context(cannot)?;
+        if entry.file_name().to_string_lossy().starts_with("sysgenid") {
+            std::fs::remove_dir_all(entry.path()).context(cannot)?;
+        }
+    }
+    Ok(())
 }
 
 fn pip_install(venv: &Venv) -> Command {
