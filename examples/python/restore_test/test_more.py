@@ -18,7 +18,9 @@ def test_a_forked_process_has_another_token(sysgenid_fork: Fork) -> None:
 
 
 def test_a_program_waits_for_the_change(sysgenid_broker: Broker) -> None:
-    program = "import sysgenid; w = sysgenid.Watcher(); print(flush=True); print(w.wait(60).generation)"
+    program = (
+        "import sysgenid; w = sysgenid.Watcher(); print(flush=True); print(w.wait(60).generation)"
+    )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
         assert waiting.stdout is not None
