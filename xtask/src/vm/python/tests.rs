@@ -23,7 +23,8 @@ pub(super) fn run(system: &System<'_>, dialect: Dialect) -> Result<Tally> {
     // As they lie in the repository, below a root of its own.
     image.make_folder("src");
     image.make_folder("src/sysgenid-py");
-    for name in ["README.md", "pyproject.toml"] {
+    let licences = ["LICENSE-APACHE", "LICENSE-MIT", "LICENSE-THIRD-PARTY"];
+    for name in ["README.md", "pyproject.toml"].into_iter().chain(licences) {
         image.add_file(&format!("src/sysgenid-py/{name}"), &sources.join(name))?;
     }
     image.add_folder("src/sysgenid-py/tests/", &sources.join("tests"))?;
