@@ -28,6 +28,13 @@ pub(super) fn run(system: &System<'_>, dialect: Dialect) -> Result<Tally> {
         image.add_file(&format!("src/sysgenid-py/{name}"), &sources.join(name))?;
     }
     image.add_folder("src/sysgenid-py/tests/", &sources.join("tests"))?;
+    let reference = "docs/src/python-reference.md";
+    image.make_folder("src/docs");
+    image.make_folder("src/docs/src");
+    image.add_file(
+        &format!("src/{reference}"),
+        &system.vm.workspace.root.join(reference),
+    )?;
     let run = Run {
         name: &format!("pytest-{dialect}"),
         kernel: system.kernel,
