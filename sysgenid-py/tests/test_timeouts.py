@@ -67,6 +67,8 @@ def test_it_is_a_number(waiting: Waiting, timeout: object) -> None:
         waiting(timeout)
 
 
+# On v5 each open file is waited for, and so is one that an earlier test has dropped outdated.
+@pytest.mark.v6_only
 def test_without_one_it_is_without_end(source: str, trigger: support.Trigger) -> None:
     with sysgenid.Watcher(source) as watcher, sysgenid.Orchestrator(source) as orchestrator:
         waits: list[Callable[[], sysgenid.Change]] = [
