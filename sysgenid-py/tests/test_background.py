@@ -408,7 +408,7 @@ def test_a_childs_copies_hold_nobody_up(orchestrator: sysgenid.Orchestrator) -> 
     os.close(reader)
 
 
-@pytest.mark.broker_only
+@pytest.mark.v6_only
 def test_a_child_may_have_one_and_misses_nothing(orchestrator: sysgenid.Orchestrator) -> None:
     seen: list[int] = []
     sysgenid.after_restore(lambda change: seen.append(change.generation))
