@@ -161,7 +161,7 @@ fn wait(worker: &mut Worker<'_>) -> bool {
     wait_once(worker).is_some()
 }
 
-/// Returns whether all had acknowledged; `None` if there was no file to wait on.
+/// Returns whether all had acknowledged; `None` if it found no open file.
 fn wait_once(worker: &mut Worker<'_>) -> Option<bool> {
     let file = worker.file()?;
     let ms = 1 + worker.random.below(20);
@@ -180,7 +180,7 @@ fn wait_once(worker: &mut Worker<'_>) -> Option<bool> {
     Some(waited.is_ok())
 }
 
-/// Acknowledges for everybody, as far as it gets, so that some wait succeeds. In v5 every open file is
+/// Acknowledges for each watcher that it finds, so that some wait succeeds. In v5 every open file is
 /// waited for, and others are opened, changed and copied meanwhile: one attempt hardly ever succeeds.
 fn settle(worker: &mut Worker<'_>) -> bool {
     const ATTEMPTS: u32 = 16;
